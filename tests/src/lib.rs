@@ -1,1 +1,1 @@
-//! tracker-tests
+//! Whole-product tests live in `tests/`; this library is empty.

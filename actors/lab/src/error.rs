@@ -1,0 +1,76 @@
+//! What can go wrong in a study, by what the user can do about it.
+
+use thiserror::Error as ThisError;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Errors of plans, parts and studies.
+#[derive(Debug, ThisError)]
+pub enum Error {
+    /// No study has this name.
+    #[error("unknown study `{name}`")]
+    UnknownStudy {
+        /// As typed.
+        name: String,
+        /// The study most like it.
+        nearest: Option<String>,
+    },
+    /// A plan names a key the study does not have.
+    #[error("unknown key `{key}` in a plan of `{study}`")]
+    UnknownKey {
+        /// The study.
+        study: String,
+        /// As typed.
+        key: String,
+        /// The key most like it.
+        nearest: Option<String>,
+    },
+    /// A key has a value it cannot take.
+    #[error("key `{key}`: {message}")]
+    Value {
+        /// Dotted path.
+        key: String,
+        /// What was expected and found.
+        message: String,
+    },
+    /// A plan file cannot be read as one.
+    #[error("{path}: {message}")]
+    Plan {
+        /// The file.
+        path: String,
+        /// Where and what.
+        message: String,
+    },
+    /// Something the user gave (a file, a checkpoint, a toolchain) cannot be used.
+    #[error("{what}")]
+    Input {
+        /// What and where.
+        what: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// An endpoint did not answer, or answered nonsense.
+    #[error("endpoint {url}: {what}")]
+    Endpoint {
+        /// Where.
+        url: String,
+        /// What came instead.
+        what: String,
+    },
+    /// The run was asked to stop; what is recorded stays.
+    #[error("interrupted")]
+    Interrupted,
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] tracker_store::Error),
+    /// A language model failed.
+    #[error("the language model failed")]
+    Lm(#[from] tracker_lm::Error),
+    /// A device failed.
+    #[error("the device failed")]
+    Gpu(#[from] tracker_gpu::Error),
+    /// Our own trouble.
+    #[error("{0}")]
+    Internal(String),
+}

@@ -1,0 +1,491 @@
+//! A policy behind an OpenAI-compatible HTTP endpoint (vLLM, llama.cpp, transformers, a hosted service).
+//!
+//! Both `/completions` and `/chat/completions` are spoken. Every raw exchange goes onto a [`Tape`], so that a run can be
+//! replayed without a single call. The key is read from the environment, sent as a header, and stored nowhere.
+//! What cannot be answered is an error of the endpoint, never an empty or failed sample.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+use crate::error::{Error, Result};
+
+/// Which of the two routes is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Api {
+    /// `POST /completions`: the prompt is continued as it stands.
+    Completions,
+    /// `POST /chat/completions`: the prompt is one user message.
+    Chat,
+}
+
+/// Where a policy listens and how it is to be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EndpointSettings {
+    /// Base URL with its version, such as `http://127.0.0.1:8000/v1`; empty for no endpoint.
+    pub url: String,
+    /// Model name as the server knows it.
+    pub model: String,
+    /// `completions` or `chat`.
+    pub api: Api,
+    /// Environment variable that holds the key; the key itself is never stored.
+    pub key_env: String,
+    /// Requests in flight at once.
+    pub concurrency: usize,
+    /// Seconds to wait for one answer.
+    pub timeout_secs: u64,
+    /// Tries of one request, the first included.
+    pub attempts: u32,
+    /// A file of recorded exchanges to answer from instead of calling; empty to call.
+    pub replay: String,
+}
+
+impl Default for EndpointSettings {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            model: String::new(),
+            api: Api::Completions,
+            key_env: "OPENAI_API_KEY".into(),
+            concurrency: 8,
+            timeout_secs: 300,
+            attempts: 6,
+            replay: String::new(),
+        }
+    }
+}
+
+/// One request for `n` continuations of a prompt.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Text to continue, or the user message.
+    pub prompt: String,
+    /// Continuations wanted, at least 1.
+    pub n: u32,
+    /// Seed; continuation `k` is asked for with `seed + k` where the server takes one at a time.
+    pub seed: u64,
+    /// Temperature, ≥ 0.
+    pub temperature: f64,
+    /// Nucleus, in (0, 1].
+    pub top_p: f64,
+    /// Longest continuation, in tokens.
+    pub max_tokens: u32,
+    /// Texts that end a continuation.
+    pub stop: Vec<String>,
+}
+
+/// One continuation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Its text.
+    pub text: String,
+    /// Tokens, where the server says.
+    pub n_tokens: Option<u32>,
+    /// Sum of token log-probabilities, in nats, where the server says.
+    pub sum_logprob: Option<f64>,
+    /// The server's reason to stop, such as `stop` or `length`.
+    pub finish: String,
+}
+
+/// One recorded exchange: what was sent, what came back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Request body.
+    pub request: Json,
+    /// Response body.
+    pub response: Json,
+}
+
+/// Recorded exchanges: appended to while calling, answered from while replaying.
+#[derive(Debug)]
+pub enum Tape {
+    /// Exchanges are appended to this file.
+    Record(PathBuf),
+    /// Answers come from here, by request body; nothing is called.
+    Replay(BTreeMap<String, Json>),
+}
+
+impl Tape {
+    /// Reads a file of exchanges, one JSON object a line.
+    ///
+    /// # Errors
+    /// `Input` naming file and line.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bad = |what: String| Error::Input { what: format!("{}: {what}", path.display()), hint: None };
+        let text = std::fs::read_to_string(path).map_err(|e| bad(format!("cannot be read: {e}")))?;
+        let mut answers = BTreeMap::new();
+        for (idx, line) in text.lines().enumerate() {
+            let exchange: Exchange = serde_json::from_str(line)
+                .map_err(|e| bad(format!("line {}: expected a recorded exchange: {e}", idx + 1)))?;
+            answers.insert(exchange.request.to_string(), exchange.response);
+        }
+        Ok(Self::Replay(answers))
+    }
+
+    fn append(&self, exchange: &Exchange) -> Result<()> {
+        let Self::Record(path) = self else { return Ok(()) };
+        let line = format!("{}\n", json!(exchange));
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(line.as_bytes()))
+            .map_err(|e| Error::Internal(format!("cannot record an exchange in `{}`: {e}", path.display())))
+    }
+}
+
+/// A connection to one endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    settings: EndpointSettings,
+    client: reqwest::Client,
+    key: Option<String>,
+    tape: Tape,
+}
+
+/// Why one try failed, and whether another may help.
+struct Failure {
+    what: String,
+    retry_after: Option<Duration>,
+    retryable: bool,
+}
+
+impl Endpoint {
+    /// An endpoint that records onto `tape`, or answers from `settings.replay` if that is set.
+    ///
+    /// # Errors
+    /// `Value` for settings that cannot work, `Input` for an unreadable recording.
+    pub fn new(settings: EndpointSettings, tape: Tape) -> Result<Self> {
+        let url = reqwest::Url::parse(&settings.url).ok().filter(|u| matches!(u.scheme(), "http" | "https"));
+        if url.is_none() {
+            return Err(Error::Value {
+                key: "endpoint.url".into(),
+                message: format!("expected a URL such as `http://127.0.0.1:8000/v1`, got `{}`", settings.url),
+            });
+        }
+        if settings.attempts == 0 || settings.concurrency == 0 {
+            return Err(Error::Value {
+                key: "endpoint.attempts".into(),
+                message: "expected attempts and concurrency of at least 1".into(),
+            });
+        }
+        let tape = if settings.replay.is_empty() { tape } else { Tape::load(Path::new(&settings.replay))? };
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(settings.timeout_secs))
+            .build()
+            .map_err(|e| Error::Internal(format!("no HTTP client: {e}")))?;
+        let key = std::env::var(&settings.key_env).ok().filter(|k| !k.is_empty());
+        Ok(Self { settings, client, key, tape })
+    }
+
+    /// Asks the server for its models, so that a dead or foreign one is found before any work.
+    ///
+    /// # Errors
+    /// `Endpoint` naming the URL and what came instead.
+    pub async fn probe(&self) -> Result<()> {
+        if matches!(self.tape, Tape::Replay(_)) {
+            return Ok(());
+        }
+        let url = self.url("models");
+        let mut get = self.client.get(&url).timeout(Duration::from_secs(self.settings.timeout_secs.min(20)));
+        if let Some(key) = &self.key {
+            get = get.bearer_auth(key);
+        }
+        let response = get.send().await.map_err(|e| self.error(&url, chain(&e)))?;
+        let status = response.status();
+        let body: Json = response
+            .json()
+            .await
+            .map_err(|_| self.error(&url, format!("expected a JSON list of models, got status {status}")))?;
+        let names: Vec<&str> = body["data"].as_array().into_iter().flatten().filter_map(|m| m["id"].as_str()).collect();
+        if !status.is_success() || body["data"].as_array().is_none() {
+            return Err(self.error(&url, format!("expected a JSON list of models, got status {status}")));
+        }
+        if names.is_empty() || names.contains(&self.settings.model.as_str()) {
+            return Ok(());
+        }
+        Err(self.error(&url, format!("expected model `{}`, the server has {}", self.settings.model, names.join(", "))))
+    }
+
+    /// `request.n` continuations, in order.
+    ///
+    /// Servers that return fewer choices than asked for are asked again, with the next seed.
+    ///
+    /// # Errors
+    /// `Endpoint` once the tries are used up, at once for a request the server refuses, and in replay for an exchange
+    /// that was not recorded.
+    pub async fn complete(&self, request: &Request) -> Result<Vec<Answer>> {
+        let mut answers = Vec::with_capacity(request.n as usize);
+        while answers.len() < request.n as usize {
+            let have = answers.len() as u32;
+            let body = self.body(request, request.n - have, request.seed.wrapping_add(u64::from(have)));
+            let response = self.exchange(&body).await?;
+            let got = read_answers(self.settings.api, &response).map_err(|what| self.error(&self.route(), what))?;
+            answers.extend(got.into_iter().take((request.n - have) as usize));
+        }
+        Ok(answers)
+    }
+
+    async fn exchange(&self, body: &Json) -> Result<Json> {
+        if let Tape::Replay(answers) = &self.tape {
+            let answer = answers.get(&body.to_string()).cloned();
+            return answer.ok_or_else(|| {
+                self.error(&self.settings.replay, "this request was never recorded; the plan differs from the recording".into())
+            });
+        }
+        let url = self.route();
+        let mut jitter = ChaCha8Rng::from_seed(*blake3::hash(body.to_string().as_bytes()).as_bytes());
+        let mut last = String::new();
+        for attempt in 0..self.settings.attempts {
+            match self.send(&url, body).await {
+                Ok(response) => {
+                    self.tape.append(&Exchange { request: body.clone(), response: response.clone() })?;
+                    return Ok(response);
+                }
+                Err(failure) if !failure.retryable => return Err(self.error(&url, failure.what)),
+                Err(failure) => {
+                    let backoff = Duration::from_millis(250).mul_f64(2f64.powi(attempt.min(7).cast_signed()));
+                    let wait = failure.retry_after.unwrap_or(backoff).min(Duration::from_mins(1));
+                    last = failure.what;
+                    if attempt + 1 < self.settings.attempts {
+                        tokio::time::sleep(wait.mul_f64(jitter.random_range(0.5..1.5))).await;
+                    }
+                }
+            }
+        }
+        Err(self.error(&url, format!("{last} ({} tries)", self.settings.attempts)))
+    }
+
+    async fn send(&self, url: &str, body: &Json) -> std::result::Result<Json, Failure> {
+        let mut post = self.client.post(url).json(body);
+        if let Some(key) = &self.key {
+            post = post.bearer_auth(key);
+        }
+        let transport = |e: reqwest::Error| Failure { what: chain(&e), retry_after: None, retryable: true };
+        let response = post.send().await.map_err(transport)?;
+        let status = response.status();
+        let retry_after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|v| v.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let text = response.text().await.map_err(transport)?;
+        if !status.is_success() {
+            let retryable = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
+            let what = format!("status {status}: {}", text.chars().take(300).collect::<String>());
+            return Err(Failure { what, retry_after, retryable });
+        }
+        serde_json::from_str(&text).map_err(|e| Failure {
+            what: format!("expected JSON, got `{}`: {e}", text.chars().take(120).collect::<String>()),
+            retry_after: None,
+            retryable: true,
+        })
+    }
+
+    fn body(&self, request: &Request, n: u32, seed: u64) -> Json {
+        let mut body = json!({
+            "model": self.settings.model,
+            "n": n,
+            "seed": seed & 0x7fff_ffff,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "max_tokens": request.max_tokens,
+        });
+        if !request.stop.is_empty() {
+            body["stop"] = json!(request.stop);
+        }
+        match self.settings.api {
+            Api::Completions => {
+                body["prompt"] = json!(request.prompt);
+                body["logprobs"] = json!(1);
+            }
+            Api::Chat => {
+                body["messages"] = json!([{"role": "user", "content": request.prompt}]);
+                body["logprobs"] = json!(true);
+            }
+        }
+        body
+    }
+
+    fn route(&self) -> String {
+        self.url(match self.settings.api {
+            Api::Completions => "completions",
+            Api::Chat => "chat/completions",
+        })
+    }
+
+    fn url(&self, route: &str) -> String {
+        format!("{}/{route}", self.settings.url.trim_end_matches('/'))
+    }
+
+    fn error(&self, url: &str, what: String) -> Error {
+        Error::Endpoint { url: url.to_owned(), what }
+    }
+}
+
+/// An error with its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(cause) = at {
+        text = format!("{text}: {cause}");
+        at = cause.source();
+    }
+    text
+}
+
+fn read_answers(api: Api, response: &Json) -> std::result::Result<Vec<Answer>, String> {
+    let choices = response["choices"].as_array().filter(|c| !c.is_empty());
+    let choices = choices.ok_or_else(|| format!("expected `choices`, got `{}`", shorten(response)))?;
+    let read = |choice: &Json| {
+        let (text, logprobs): (_, Vec<f64>) = match api {
+            Api::Completions => (&choice["text"], numbers(&choice["logprobs"]["token_logprobs"], |v| v)),
+            Api::Chat => (&choice["message"]["content"], numbers(&choice["logprobs"]["content"], |v| &v["logprob"])),
+        };
+        let text = text.as_str().ok_or_else(|| format!("expected a text in a choice, got `{}`", shorten(choice)))?;
+        let counted = (!logprobs.is_empty()).then_some(logprobs.len() as u32);
+        let used = response["usage"]["completion_tokens"].as_u64().filter(|_| choices.len() == 1);
+        Ok(Answer {
+            text: text.to_owned(),
+            n_tokens: counted.or(used.and_then(|n| u32::try_from(n).ok())),
+            sum_logprob: counted.map(|_| logprobs.iter().sum()),
+            finish: choice["finish_reason"].as_str().unwrap_or("unknown").to_owned(),
+        })
+    };
+    choices.iter().map(read).collect()
+}
+
+fn numbers(list: &Json, pick: impl Fn(&Json) -> &Json) -> Vec<f64> {
+    list.as_array().into_iter().flatten().filter_map(|v| pick(v).as_f64()).collect()
+}
+
+fn shorten(json: &Json) -> String {
+    json.to_string().chars().take(120).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A server on the loopback that answers from a script of (status, body), the last one for ever.
+    async fn server(script: Vec<(u16, String)>) -> (String, Arc<AtomicUsize>, Arc<Mutex<Vec<Json>>>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let (calls, bodies) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (n, seen) = (calls.clone(), bodies.clone());
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut text = Vec::new();
+                let mut chunk = [0; 4096];
+                loop {
+                    let got = socket.read(&mut chunk).await.unwrap();
+                    text.extend_from_slice(&chunk[..got]);
+                    let all = String::from_utf8_lossy(&text).to_string();
+                    if let Some((head, body)) = all.split_once("\r\n\r\n") {
+                        let length = head.to_lowercase().lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
+                        if body.len() >= length.unwrap_or(0) {
+                            seen.lock().unwrap().push(serde_json::from_str(body).unwrap_or(Json::Null));
+                            break;
+                        }
+                    }
+                }
+                let call = n.fetch_add(1, Ordering::SeqCst);
+                let (status, body) = &script[call.min(script.len() - 1)];
+                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\nretry-after: 0\r\n\r\n", body.len());
+                socket.write_all(head.as_bytes()).await.unwrap();
+                socket.write_all(body.as_bytes()).await.unwrap();
+            }
+        });
+        (url, calls, bodies)
+    }
+
+    fn settings(url: &str, api: Api) -> EndpointSettings {
+        EndpointSettings { url: url.into(), model: "m".into(), api, attempts: 3, timeout_secs: 5, ..EndpointSettings::default() }
+    }
+
+    fn request(n: u32) -> Request {
+        Request { prompt: "p".into(), n, seed: 7, temperature: 1.0, top_p: 0.95, max_tokens: 8, stop: vec![] }
+    }
+
+    fn tape() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("exchanges.jsonl");
+        (dir, path)
+    }
+
+    fn one(text: &str) -> String {
+        json!({"choices": [{"text": text, "finish_reason": "stop", "logprobs": {"token_logprobs": [-0.5, -0.25]}}]}).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_gives_one_choice_is_asked_until_there_are_n() {
+        let (url, calls, bodies) = server(vec![(200, one("a")), (200, one("b"))]).await;
+        let (_dir, path) = tape();
+        let endpoint = Endpoint::new(settings(&url, Api::Completions), Tape::Record(path.clone())).unwrap();
+        let answers = endpoint.complete(&request(2)).await.unwrap();
+        assert_eq!(answers.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((answers[0].n_tokens, answers[0].sum_logprob), (Some(2), Some(-0.75)));
+        let seeds: Vec<_> = bodies.lock().unwrap().iter().map(|b| (b["n"].clone(), b["seed"].clone())).collect();
+        assert_eq!(seeds, [(json!(2), json!(7)), (json!(1), json!(8))]);
+
+        // The recording answers the same, without a call.
+        let replay = EndpointSettings { replay: path.display().to_string(), ..settings(&url, Api::Completions) };
+        let replayed = Endpoint::new(replay, Tape::Record(path)).unwrap();
+        assert_eq!(replayed.complete(&request(2)).await.unwrap(), answers);
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
+        let other = Request { prompt: "q".into(), ..request(2) };
+        assert!(replayed.complete(&other).await.unwrap_err().to_string().contains("never recorded"));
+    }
+
+    #[tokio::test]
+    async fn overload_is_retried_and_a_refusal_is_not() {
+        let (url, calls, _) = server(vec![(429, "busy".into()), (500, "broken".into()), (200, one("ok"))]).await;
+        let (_dir, path) = tape();
+        let endpoint = Endpoint::new(settings(&url, Api::Completions), Tape::Record(path.clone())).unwrap();
+        assert_eq!(endpoint.complete(&request(1)).await.unwrap()[0].text, "ok");
+        assert_eq!(calls.load(Ordering::SeqCst), 3);
+
+        let (url, calls, _) = server(vec![(400, "no such model".into())]).await;
+        let endpoint = Endpoint::new(settings(&url, Api::Completions), Tape::Record(path)).unwrap();
+        let error = endpoint.complete(&request(1)).await.unwrap_err().to_string();
+        assert!(error.contains("no such model"), "{error}");
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn chat_answers_and_nonsense_are_told_apart() {
+        let chat = json!({"choices": [{"message": {"content": "hi"}, "finish_reason": "length"}], "usage": {"completion_tokens": 5}});
+        let (url, _, bodies) = server(vec![(200, chat.to_string()), (200, "<html>".into())]).await;
+        let (_dir, path) = tape();
+        let endpoint = Endpoint::new(settings(&url, Api::Chat), Tape::Record(path.clone())).unwrap();
+        let answers = endpoint.complete(&request(1)).await.unwrap();
+        assert_eq!((answers[0].text.as_str(), answers[0].n_tokens, answers[0].sum_logprob), ("hi", Some(5), None));
+        assert_eq!(bodies.lock().unwrap()[0]["messages"][0]["content"], "p");
+        assert!(endpoint.complete(&request(1)).await.unwrap_err().to_string().contains("expected JSON"));
+        assert!(endpoint.probe().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_down_is_found_by_the_probe() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        drop(listener);
+        let (_dir, path) = tape();
+        let endpoint = Endpoint::new(settings(&url, Api::Completions), Tape::Record(path.clone())).unwrap();
+        assert!(endpoint.probe().await.unwrap_err().to_string().contains(&url));
+        assert!(Endpoint::new(settings("localhost:1", Api::Chat), Tape::Record(path)).is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! Figures from stored counts: pass@k and paired comparisons, each with an interval.
+//!
+//! Intervals are percentile bootstraps over items (statements, prompts), 95 %, from a seeded stream.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+/// A number with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Estimate {
+    /// Point estimate.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+}
+
+/// Resamples behind every interval.
+pub const N_RESAMPLES: usize = 2_000;
+
+/// Unbiased pass@k of one item from `c` correct among `n` samples, in `[0, 1]`: 1 − C(n−c,k)/C(n,k).
+///
+/// `None` when fewer than `k` samples count (`k > n`) or `k` is 0: there is nothing to estimate from.
+/// Source: Chen et al. 2021 (arXiv 2107.03374), eq. 1.
+#[must_use]
+pub fn pass_at_k(n: u32, c: u32, k: u32) -> Option<f64> {
+    if k == 0 || k > n || c > n {
+        return None;
+    }
+    if n - c < k {
+        return Some(1.0);
+    }
+    Some(1.0 - (n - c + 1..=n).map(|i| 1.0 - f64::from(k) / f64::from(i)).product::<f64>())
+}
+
+/// Mean of `xs` with a percentile bootstrap interval over its items; `None` if `xs` is empty.
+#[must_use]
+pub fn mean(xs: &[f64], stream: &mut ChaCha8Rng) -> Option<Estimate> {
+    if xs.is_empty() {
+        return None;
+    }
+    let average = |sum: f64| sum / xs.len() as f64;
+    let mut means: Vec<f64> = (0..N_RESAMPLES)
+        .map(|_| average((0..xs.len()).map(|_| xs[stream.random_range(0..xs.len())]).sum()))
+        .collect();
+    means.sort_by(f64::total_cmp);
+    let at = |q: f64| means[((N_RESAMPLES - 1) as f64 * q).round() as usize];
+    Some(Estimate { value: average(xs.iter().sum()), low: at(0.025), high: at(0.975) })
+}
+
+/// Mean of `after[i] − before[i]`, resampled over items together; `None` if empty or of unequal length.
+#[must_use]
+pub fn paired_gain(before: &[f64], after: &[f64], stream: &mut ChaCha8Rng) -> Option<Estimate> {
+    if before.len() != after.len() {
+        return None;
+    }
+    let gains: Vec<f64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
+    mean(&gains, stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::rand_core::SeedableRng;
+
+    fn choose(n: u32, k: u32) -> f64 {
+        (0..k).map(|i| f64::from(n - i) / f64::from(i + 1)).product()
+    }
+
+    #[test]
+    fn pass_at_k_has_its_known_values() {
+        assert_eq!(pass_at_k(4, 1, 2), Some(0.5));
+        assert_eq!(pass_at_k(16, 0, 8), Some(0.0));
+        assert_eq!(pass_at_k(8, 1, 8), Some(1.0));
+        assert_eq!(pass_at_k(8, 5, 4), Some(1.0));
+        assert_eq!((pass_at_k(8, 1, 9), pass_at_k(8, 1, 0), pass_at_k(0, 0, 1)), (None, None, None));
+    }
+
+    #[test]
+    fn pass_at_k_is_the_ratio_of_binomials() {
+        for n in 1..=20 {
+            for c in 0..=n {
+                for k in 1..=n {
+                    let misses = if n - c < k { 0.0 } else { choose(n - c, k) };
+                    let got = pass_at_k(n, c, k).unwrap();
+                    assert!((got - (1.0 - misses / choose(n, k))).abs() < 1e-12, "n={n} c={c} k={k}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_interval_holds_the_mean_and_covers_as_often_as_it_says() {
+        let mut stream = ChaCha8Rng::seed_from_u64(5);
+        let covered = (0..200)
+            .filter(|_| {
+                let xs: Vec<f64> = (0..100).map(|_| f64::from(u8::from(stream.random_bool(0.3)))).collect();
+                let e = mean(&xs, &mut stream).unwrap();
+                assert!(e.low <= e.value && e.value <= e.high);
+                e.low <= 0.3 && 0.3 <= e.high
+            })
+            .count();
+        assert!((178..=200).contains(&covered), "covered {covered} of 200");
+    }
+
+    #[test]
+    fn pairing_needs_equal_lengths_and_sees_a_constant_gain_exactly() {
+        let mut stream = ChaCha8Rng::seed_from_u64(5);
+        assert_eq!(paired_gain(&[0.0], &[0.0, 1.0], &mut stream), None);
+        let e = paired_gain(&[0.1, 0.5], &[0.35, 0.75], &mut stream).unwrap();
+        assert!((e.low - 0.25).abs() < 1e-12 && (e.high - 0.25).abs() < 1e-12);
+        assert_eq!(mean(&[], &mut stream), None);
+    }
+}

@@ -1,0 +1,220 @@
+//! The command line: one clap tree, from which help, completions and the man page come.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Local-first experiment tracking for post-training research: runs studies, records every proof, reward and
+/// checkpoint with its ancestry, and answers where a number came from.
+#[derive(Debug, Parser)]
+#[command(name = "tracker", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// Folder of data.
+    #[arg(long, global = true, env = "TRACKER_STORE", default_value = ".tracker", value_name = "DIR")]
+    pub store: PathBuf,
+    /// Print JSON: one object for a single answer, one object a line for a list.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a study, or a plan file, and record everything it does.
+    Run(RunArgs),
+    /// Run the stored plan of a run again and compare record digests; exits 1 if they differ.
+    Replay {
+        /// Run id or unique prefix.
+        run: String,
+        #[command(flatten)]
+        machine: MachineArgs,
+    },
+    /// List the studies, or the keys of one study's plan with their defaults.
+    Studies {
+        /// A study.
+        study: Option<String>,
+    },
+    /// List runs, newest first.
+    Ls {
+        /// Only runs that match, such as `study = 'goedel' AND status = 'finished'`.
+        filter: Option<String>,
+        /// At most this many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show one run: plan, parameters, figures, claims.
+    Show {
+        /// Run id, unique prefix, or any other node.
+        node: String,
+    },
+    /// Compare two runs; exits 1 if they differ.
+    Diff {
+        /// Run id or unique prefix.
+        left: String,
+        /// Run id or unique prefix.
+        right: String,
+    },
+    /// Ask the store.
+    #[command(subcommand)]
+    Query(Query),
+    /// Store, fetch and list artifacts.
+    #[command(subcommand)]
+    Artifact(Artifact),
+    /// List the devices work can run on.
+    Devices,
+    /// Print shell completions.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to run a study.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A study (see `tracker studies`) or a plan file ending in `.toml`; not needed with `--resume`.
+    #[arg(required_unless_present = "resume")]
+    pub study: Option<String>,
+    /// Set a key of the plan; may be given again.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Seed of all random work.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// A name for the run.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Start from the plan that ends in seconds.
+    #[arg(long)]
+    pub smoke: bool,
+    /// Continue a killed or interrupted run from what it recorded.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["study", "sets", "seed", "name", "smoke"])]
+    pub resume: Option<String>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// What a run may use of this machine. None of it changes results on the CPU device.
+#[derive(Debug, Args)]
+pub struct MachineArgs {
+    /// Where to compute: `auto`, `cpu`, `wgpu` or `wgpu:N` (see `tracker devices`).
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Threads to use; default: all cores.
+    #[arg(long)]
+    pub workers: Option<usize>,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub enum Query {
+    /// Runs.
+    Runs(Listing),
+    /// Samples: what policies wrote.
+    Samples(Listing),
+    /// Proofs: verdicts of verifiers on samples.
+    Proofs(Listing),
+    /// Rewards: scores of samples.
+    Rewards(Listing),
+    /// Checkpoints of models.
+    Checkpoints(Listing),
+    /// Claims that studies tested.
+    Claims(Listing),
+    /// One metric of one run, as points ordered by step, time and value.
+    Metrics {
+        /// Run id or unique prefix.
+        run: String,
+        /// The metric; without it, the names of all.
+        key: Option<String>,
+        /// At most this many points, as minimum, maximum and mean of equal stretches of the series.
+        #[arg(long)]
+        points: Option<usize>,
+    },
+    /// Where something came from (`--up`), or what depends on it (`--down`).
+    Lineage {
+        /// Run id, unique id or digest prefix, `kind:name`, or `RUN/stage/item/k`.
+        node: String,
+        /// Towards ancestors: the default.
+        #[arg(long, conflicts_with = "down")]
+        up: bool,
+        /// Towards descendants.
+        #[arg(long)]
+        down: bool,
+        /// How many steps to walk.
+        #[arg(long, default_value_t = 32)]
+        depth: usize,
+        /// Show only nodes of this kind (still walking through the others); may be given again.
+        #[arg(long = "kind", value_name = "KIND")]
+        kinds: Vec<String>,
+        /// Stop after this many nodes.
+        #[arg(long, default_value_t = 10_000)]
+        limit: usize,
+        /// How to print it; `--json` is `--format json`.
+        #[arg(long, value_enum, default_value = "tree")]
+        format: GraphFormat,
+    },
+}
+
+/// A filtered list.
+#[derive(Debug, Args)]
+pub struct Listing {
+    /// Only what matches, such as `outcome = 'proved' AND n_tokens < 40`.
+    pub filter: Option<String>,
+    /// Column to order by, with `ASC` or `DESC`, such as `metrics.loss ASC`.
+    #[arg(long)]
+    pub order_by: Option<String>,
+    /// At most this many.
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+    /// Only rows of this run.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+}
+
+/// How a graph is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// Indented text.
+    Tree,
+    /// One JSON object.
+    Json,
+    /// Graphviz.
+    Dot,
+    /// Mermaid flowchart.
+    Mermaid,
+}
+
+/// What can be done with artifacts.
+#[derive(Debug, Subcommand)]
+pub enum Artifact {
+    /// Store a file or folder as the next version of NAME; identical content makes no new version.
+    Put {
+        /// Name of the artifact.
+        name: String,
+        /// File or folder.
+        path: PathBuf,
+        /// Aliases to move to this version.
+        #[arg(long = "alias")]
+        aliases: Vec<String>,
+    },
+    /// Write a version out, verified.
+    Get {
+        /// `NAME`, `NAME:ALIAS`, `NAME:vN`, or a checkpoint.
+        name: String,
+        /// Where to; must not exist.
+        out: PathBuf,
+    },
+    /// List artifacts, or the versions of one.
+    Ls {
+        /// Name of the artifact.
+        name: Option<String>,
+    },
+    /// Remove an alias or a whole artifact name; content that others share stays.
+    Rm {
+        /// `NAME:ALIAS` or `NAME`.
+        name: String,
+    },
+}

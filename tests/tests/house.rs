@@ -1,0 +1,76 @@
+//! Holds the house to its plan: who may import whom, and which files must be there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn manifest(path: &Path) -> toml::Table {
+    std::fs::read_to_string(path).unwrap().parse().unwrap()
+}
+
+/// The import table as ARCHITECTURE.md states it: lines `    crate → crate, crate` under its heading.
+fn table() -> BTreeMap<String, Vec<String>> {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let section = text.split("## Import table").nth(1).expect("a heading `## Import table`");
+    section
+        .split("\n## ")
+        .next()
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.strip_prefix("    ")?.split_once('→'))
+        .map(|(who, whom)| {
+            let whom = whom.split(',').map(str::trim).filter(|w| *w != "nothing").map(str::to_owned).collect();
+            (who.trim().to_owned(), whom)
+        })
+        .collect()
+}
+
+#[test]
+fn the_import_table_is_law() {
+    let table = table();
+    let workspace = manifest(&root().join("Cargo.toml"));
+    let members = workspace["workspace"]["members"].as_array().unwrap();
+    let mut seen = Vec::new();
+    for member in members {
+        let crate_manifest = manifest(&root().join(member.as_str().unwrap()).join("Cargo.toml"));
+        let name = crate_manifest["package"]["name"].as_str().unwrap().to_owned();
+        if name == "tracker-tests" {
+            continue;
+        }
+        let allowed = table.get(&name).unwrap_or_else(|| panic!("`{name}` is not in the import table"));
+        let dependencies = crate_manifest.get("dependencies").and_then(toml::Value::as_table);
+        for dependency in dependencies.into_iter().flat_map(|d| d.keys()) {
+            if dependency.starts_with("tracker-") {
+                assert!(allowed.contains(dependency), "`{name}` may not import `{dependency}`");
+            }
+        }
+        seen.push(name);
+    }
+    for name in table.keys() {
+        assert!(seen.contains(name), "the import table names `{name}`, which is not in the workspace");
+    }
+}
+
+#[test]
+fn every_dependency_is_pinned_with_a_reason_or_speaks_for_itself() {
+    let workspace = manifest(&root().join("Cargo.toml"));
+    for (name, spec) in workspace["workspace"]["dependencies"].as_table().unwrap() {
+        if spec.get("path").is_some() {
+            continue;
+        }
+        let version = spec.as_str().or_else(|| spec.get("version")?.as_str()).unwrap();
+        assert!(version.starts_with('='), "`{name}` is not pinned: `{version}`");
+    }
+}
+
+#[test]
+fn every_crate_has_a_readme() {
+    let workspace = manifest(&root().join("Cargo.toml"));
+    for member in workspace["workspace"]["members"].as_array().unwrap() {
+        let folder = root().join(member.as_str().unwrap());
+        assert!(folder.join("README.md").is_file(), "{} has no README.md", folder.display());
+    }
+}
