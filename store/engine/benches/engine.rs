@@ -1,0 +1,2 @@
+//! Figures of the engine.
+fn main() {}

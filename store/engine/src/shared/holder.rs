@@ -1,0 +1,408 @@
+//! The side that answers.
+//!
+//! One thread accepts, one thread serves each connection. A connection that sends what cannot be understood is closed;
+//! the others do not notice. Snapshots belong to the connection that took them, and may be read over any.
+//!
+//! Invariant: when the holder is dropped, running requests are answered, then the engine is closed, then the lock is let
+//! go.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::net::Shutdown;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::protocol::{
+    self, Answer, FIRST_CHUNK_BYTES, Greeting, MAX_CHUNK_BYTES, PROTOCOL, Request, Word, malformed,
+};
+use super::socket;
+use crate::group::lock;
+use crate::layout::SOCKET;
+use crate::{Batch, Direction, Engine as _, Error, KeyRange, Read, Redb, Result};
+
+/// Connections served at once; who comes later is asked to wait.
+const MAX_CONNECTIONS: usize = 512;
+/// How long a new connection may take to greet.
+const GREETING_TIME: Duration = Duration::from_secs(5);
+/// How long a client may take to accept an answer.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// How long running requests may take to end when the holder is dropped.
+const LEAVING_TIME: Duration = Duration::from_secs(2);
+/// The pause after a connection could not be accepted, as when files run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Answers are read through a buffer of this size.
+const BUFFER_BYTES: usize = 8 << 10;
+
+/// This process as the one that has the engine open. Fields are dropped in order.
+pub(super) struct Holder {
+    _server: Server,
+    engine: Arc<Redb>,
+    _lock: File,
+}
+
+impl Holder {
+    /// Serves `engine` in `dir` for as long as the holder lives. `lock` is the locked file.
+    pub(super) fn start(dir: &Path, engine: Redb, lock: File) -> Result<Self> {
+        let path = dir.join(SOCKET);
+        let listener = socket::bind(dir).map_err(|source| match source.raw_os_error() {
+            // EPERM and EOPNOTSUPP: what file systems without sockets answer.
+            Some(1 | 95) => Error::Unsupported {
+                path: path.clone(),
+                what: "sockets",
+                source: Arc::new(source),
+            },
+            _ => Error::io("listen on", &path, source),
+        })?;
+        let engine = Arc::new(engine);
+        let server = Server::start(dir, listener, Arc::clone(&engine));
+        let server = server.map_err(|error| Error::io("serve on", &path, error))?;
+        Ok(Self {
+            _server: server,
+            engine,
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn engine(&self) -> &Redb {
+        &self.engine
+    }
+}
+
+struct Server {
+    dir: PathBuf,
+    room: Arc<Room>,
+    /// The listening socket, to shut it down.
+    listening: UnixStream,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+/// What connections share.
+#[derive(Default)]
+struct Room {
+    is_closing: AtomicBool,
+    last_id: AtomicU64,
+    guests: Mutex<BTreeMap<u64, UnixStream>>,
+    is_left: Condvar,
+    snapshots: Mutex<BTreeMap<u64, Arc<dyn Read>>>,
+}
+
+impl Server {
+    fn start(dir: &Path, listener: UnixListener, engine: Arc<Redb>) -> io::Result<Self> {
+        let room = Arc::new(Room::default());
+        // Snapshot ids of one holder must mean nothing to the next.
+        let epoch = std::time::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default()
+            .as_nanos() as u64;
+        room.last_id.store(epoch, Ordering::Relaxed);
+        let listening = UnixStream::from(OwnedFd::from(listener.try_clone()?));
+        let acceptor = thread::Builder::new()
+            .name("store-accept".to_owned())
+            .spawn({
+                let room = Arc::clone(&room);
+                move || accept(&listener, &room, &engine)
+            })?;
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            room,
+            listening,
+            acceptor: Some(acceptor),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.room.is_closing.store(true, Ordering::SeqCst);
+        // Each of these fails only if what it ends has ended already.
+        drop(socket::remove(&self.dir));
+        drop(self.listening.shutdown(Shutdown::Both));
+        if let Some(acceptor) = self.acceptor.take() {
+            drop(acceptor.join());
+        }
+        // Running requests are answered; then the connections find no next one.
+        self.room.shut(Shutdown::Read);
+        if !self.room.wait_until_empty(LEAVING_TIME) {
+            self.room.shut(Shutdown::Both);
+            self.room.wait_until_empty(LEAVING_TIME);
+        }
+    }
+}
+
+impl Room {
+    fn new_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A place for `stream`; `None` if all are taken.
+    fn enter(&self, stream: &UnixStream) -> io::Result<Option<u64>> {
+        let mut guests = lock(&self.guests);
+        if guests.len() >= MAX_CONNECTIONS {
+            return Ok(None);
+        }
+        let id = self.new_id();
+        guests.insert(id, stream.try_clone()?);
+        Ok(Some(id))
+    }
+
+    fn leave(&self, id: u64) {
+        lock(&self.guests).remove(&id);
+        self.is_left.notify_all();
+    }
+
+    fn shut(&self, how: Shutdown) {
+        for stream in lock(&self.guests).values() {
+            drop(stream.shutdown(how));
+        }
+    }
+
+    fn wait_until_empty(&self, patience: Duration) -> bool {
+        let guests = lock(&self.guests);
+        let (guests, _) = self
+            .is_left
+            .wait_timeout_while(guests, patience, |guests| !guests.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        guests.is_empty()
+    }
+}
+
+fn accept(listener: &UnixListener, room: &Arc<Room>, engine: &Arc<Redb>) {
+    loop {
+        let accepted = listener.accept();
+        if room.is_closing.load(Ordering::SeqCst) {
+            return;
+        }
+        match accepted.and_then(|(stream, _)| admit(stream, room, engine)) {
+            Ok(()) => {}
+            Err(_) => thread::sleep(ACCEPT_PAUSE),
+        }
+    }
+}
+
+/// Gives a connection a thread, or says that there is no place.
+fn admit(stream: UnixStream, room: &Arc<Room>, engine: &Arc<Redb>) -> io::Result<()> {
+    let Some(id) = room.enter(&stream)? else {
+        return Greeting::new(Word::Full).write(&mut &stream);
+    };
+    let serving = thread::Builder::new()
+        .name("store-serve".to_owned())
+        .spawn({
+            let (room, engine) = (Arc::clone(room), Arc::clone(engine));
+            move || {
+                // However the thread ends, the engine is let go before the place is.
+                let _place = Place {
+                    room: Arc::clone(&room),
+                    id,
+                };
+                // How a connection ended is its client's matter.
+                drop(
+                    Connection {
+                        stream,
+                        room,
+                        engine,
+                        snapshots: Vec::new(),
+                    }
+                    .serve(),
+                );
+            }
+        });
+    match serving {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            room.leave(id);
+            Err(error)
+        }
+    }
+}
+
+struct Place {
+    room: Arc<Room>,
+    id: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.leave(self.id);
+    }
+}
+
+struct Connection {
+    stream: UnixStream,
+    room: Arc<Room>,
+    engine: Arc<Redb>,
+    /// The snapshots that end with this connection.
+    snapshots: Vec<u64>,
+}
+
+type Requests<'a> = BufReader<&'a UnixStream>;
+
+impl Connection {
+    fn serve(mut self) -> io::Result<()> {
+        let stream = self.stream.try_clone()?;
+        stream.set_read_timeout(Some(GREETING_TIME))?;
+        stream.set_write_timeout(Some(ANSWER_TIME))?;
+        let greeting = Greeting::read(&mut &stream)?;
+        Greeting::new(Word::Hello).write(&mut &stream)?;
+        if greeting.protocol != PROTOCOL {
+            return Ok(());
+        }
+        stream.set_read_timeout(None)?;
+        let mut requests = BufReader::with_capacity(BUFFER_BYTES, &stream);
+        let mut frame = Vec::new();
+        while let Some((request, n_head)) = protocol::receive::<Request>(&mut requests, &mut frame)?
+        {
+            self.answer(&mut requests, &request, &frame[n_head..])?;
+            if frame.capacity() > MAX_CHUNK_BYTES {
+                frame = Vec::new();
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        requests: &mut Requests<'_>,
+        request: &Request,
+        body: &[u8],
+    ) -> io::Result<()> {
+        match *request {
+            Request::Get { snapshot } => {
+                match self.read_from(snapshot, |reader| reader.get(body)) {
+                    Ok(Some(value)) => self.send(&Answer::Value, &value),
+                    Ok(None) => self.send(&Answer::Missing, &[]),
+                    Err(error) => self.fail(error),
+                }
+            }
+            Request::Commit { is_resent } => {
+                let batch = Batch::from_bytes(body.to_vec())
+                    .ok_or_else(|| malformed("this is not a batch"))?;
+                match self.engine.commit_once(&batch, is_resent) {
+                    Ok(()) => self.send(&Answer::Done, &[]),
+                    Err(error) => self.fail(error),
+                }
+            }
+            Request::Range {
+                snapshot,
+                is_descending,
+                n_start,
+                has_end,
+            } => {
+                let (start, end) = body
+                    .split_at_checked(n_start as usize)
+                    .ok_or_else(|| malformed("the range is cut short"))?;
+                let range = if has_end {
+                    KeyRange::new(start, end)
+                } else {
+                    KeyRange::from(start)
+                };
+                let direction = if is_descending {
+                    Direction::Descending
+                } else {
+                    Direction::Ascending
+                };
+                self.stream_range(requests, snapshot, &range, direction)
+            }
+            Request::Snapshot => match self.engine.snapshot() {
+                Ok(snapshot) => {
+                    let id = self.room.new_id();
+                    lock(&self.room.snapshots).insert(id, snapshot);
+                    self.snapshots.push(id);
+                    self.send(&Answer::Snapshot { id }, &[])
+                }
+                Err(error) => self.fail(error),
+            },
+            Request::Release { snapshot } => {
+                if self.snapshots.contains(&snapshot) {
+                    self.snapshots.retain(|&id| id != snapshot);
+                    lock(&self.room.snapshots).remove(&snapshot);
+                }
+                self.send(&Answer::Done, &[])
+            }
+            Request::More | Request::Stop => Err(malformed("no range is running")),
+        }
+    }
+
+    /// Sends a range chunk by chunk, each when it is asked for, so that neither side holds more than one.
+    fn stream_range(
+        &self,
+        requests: &mut Requests<'_>,
+        snapshot: Option<u64>,
+        range: &KeyRange<'_>,
+        direction: Direction,
+    ) -> io::Result<()> {
+        let mut chunk = Vec::with_capacity(FIRST_CHUNK_BYTES);
+        let mut limit = FIRST_CHUNK_BYTES;
+        let mut stopped = None;
+        let visited = self.read_from(snapshot, |reader| {
+            reader.range(range.clone(), direction, &mut |key, value| {
+                protocol::push_entry(&mut chunk, key, value);
+                if chunk.len() < limit {
+                    return ControlFlow::Continue(());
+                }
+                limit = (limit * 4).min(MAX_CHUNK_BYTES);
+                match self.send_and_wait(requests, &chunk) {
+                    Ok(true) => {
+                        chunk.clear();
+                        ControlFlow::Continue(())
+                    }
+                    end => {
+                        stopped = Some(end.map(drop));
+                        ControlFlow::Break(())
+                    }
+                }
+            })
+        });
+        match (stopped, visited) {
+            (Some(end), _) => end,
+            (None, Ok(())) => self.send(&Answer::Chunk { is_last: true }, &chunk),
+            (None, Err(error)) => self.fail(error),
+        }
+    }
+
+    /// Sends a chunk; returns whether the client wants the next one.
+    fn send_and_wait(&self, requests: &mut Requests<'_>, chunk: &[u8]) -> io::Result<bool> {
+        self.send(&Answer::Chunk { is_last: false }, chunk)?;
+        match protocol::receive::<Request>(requests, &mut Vec::new())? {
+            Some((Request::More, _)) => Ok(true),
+            Some((Request::Stop, _)) => Ok(false),
+            Some(_) => Err(malformed("a range is running")),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn read_from<T>(
+        &self,
+        snapshot: Option<u64>,
+        read: impl FnOnce(&dyn Read) -> Result<T>,
+    ) -> Result<T> {
+        let Some(id) = snapshot else {
+            return read(&*self.engine);
+        };
+        let snapshot = lock(&self.room.snapshots).get(&id).cloned();
+        read(&*snapshot.ok_or(Error::SnapshotLost)?)
+    }
+
+    fn send(&self, answer: &Answer, body: &[u8]) -> io::Result<()> {
+        protocol::send(&mut &self.stream, answer, &[body])
+    }
+
+    fn fail(&self, error: Error) -> io::Result<()> {
+        self.send(&Answer::Failed(error.into()), &[])
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut snapshots = lock(&self.room.snapshots);
+        for id in &self.snapshots {
+            snapshots.remove(id);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Every engine passes the one suite.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tracker_engine::{Engine, Memory, Options, Redb, contract, open};
+
+/// A new folder for each engine.
+struct Folders {
+    root: tempfile::TempDir,
+    n_made: AtomicUsize,
+}
+
+impl Folders {
+    fn new() -> Self {
+        Self {
+            root: tempfile::tempdir().unwrap(),
+            n_made: AtomicUsize::new(0),
+        }
+    }
+
+    fn next(&self) -> std::path::PathBuf {
+        self.root
+            .path()
+            .join(self.n_made.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+}
+
+#[test]
+fn memory_keeps_the_contract() {
+    contract::check(|| Arc::new(Memory::new()));
+}
+
+#[test]
+fn redb_keeps_the_contract() {
+    let folders = Folders::new();
+    contract::check(|| Arc::new(Redb::create(&folders.next(), 1 << 20).unwrap()));
+}
+
+#[test]
+fn the_holder_of_a_shared_store_keeps_the_contract() {
+    let folders = Folders::new();
+    contract::check(|| open(&folders.next(), &Options::default()).unwrap());
+}
+
+#[test]
+fn a_client_of_a_shared_store_keeps_the_contract() {
+    let folders = Folders::new();
+    let holders: Mutex<Vec<Arc<dyn Engine>>> = Mutex::default();
+    contract::check(|| {
+        let dir = folders.next();
+        holders
+            .lock()
+            .unwrap()
+            .push(open(&dir, &Options::default()).unwrap());
+        open(&dir, &Options::default()).unwrap()
+    });
+}
