@@ -1,1 +1,38 @@
-fn main() {}
+//! `tracker`: runs studies, records what they did, and answers where a number came from.
+
+mod args;
+mod commands;
+mod failure;
+mod printer;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use failure::Answer;
+use printer::Printer;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let printer = Printer::new(cli.json);
+    let answer = answer(&cli, &printer);
+    failure::exit_code(answer, &printer)
+}
+
+fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
+    let store = cli.store.as_path();
+    match &cli.command {
+        Command::Run(args) => commands::run::run(store, args, printer),
+        Command::Replay { run, machine } => commands::run::replay(store, run, machine, printer),
+        Command::Studies { study } => commands::studies::list(study.as_deref(), printer),
+        Command::Ls { filter, limit } => commands::runs::ls(store, filter.as_deref(), *limit, printer),
+        Command::Show { node } => commands::runs::show(store, node, printer),
+        Command::Diff { left, right } => commands::runs::diff(store, left, right, printer),
+        Command::Query(query) => commands::query::query(store, query, printer),
+        Command::Artifact(artifact) => commands::artifact::artifact(store, artifact, printer),
+        Command::Devices => commands::devices::list(printer),
+        Command::Completions { shell } => commands::completions::print(*shell, printer),
+    }
+}

@@ -1,0 +1,208 @@
+//! What a plan of `goedel` may say.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::parts::endpoint::EndpointSettings;
+use crate::parts::train::SftSettings;
+use crate::parts::verify::{Checker, LeanSettings};
+use crate::plan::Settings;
+
+/// Settings of the study `goedel`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Goedel {
+    /// Who checks proofs: `kernel` (exact, embedded) or `lean` (Lean 4).
+    pub verifier: Checker,
+    /// What follows the last round: `none`, `dpo`, `dpo-length` (the shortest proof is chosen) or `grpo`.
+    pub post: Post,
+    /// Where problems come from.
+    pub problems: ProblemSettings,
+    /// How problems become statements.
+    pub formalise: FormaliseSettings,
+    /// Who writes proofs.
+    pub policy: PolicySettings,
+    /// The endpoint that writes proofs when `policy.kind` is `endpoint`.
+    pub endpoint: EndpointSettings,
+    /// The base model's training on short, easy proofs.
+    pub base: BaseSettings,
+    /// The rounds of expert iteration.
+    pub rounds: RoundSettings,
+    /// The held-out benchmark.
+    pub benchmark: BenchmarkSettings,
+    /// The stage after the last round, if `post` asks for one.
+    pub after: PostSettings,
+    /// Where Lean is and what it may use.
+    pub lean: LeanSettings,
+}
+
+/// What follows the last round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Post {
+    /// Nothing.
+    None,
+    /// DPO on one correct and one wrong proof of statements that are seldom solved.
+    Dpo,
+    /// DPO whose chosen proof is the shortest correct one.
+    DpoLength,
+    /// GRPO on statements that are sometimes solved.
+    Grpo,
+}
+
+/// Where problems come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProblemSettings {
+    /// A JSONL file of Goedel-Prover's format (`name, formal_statement, header, informal_prefix, split`); empty to
+    /// generate problems of propositional logic.
+    pub file: String,
+    /// Rows of this `split` only; empty for all.
+    pub split: String,
+    /// At most this many problems.
+    pub n: u32,
+    /// Levels of difficulty to generate, 1 to 5.
+    pub levels: Vec<u8>,
+}
+
+/// How problems become statements.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FormaliseSettings {
+    /// Styles: `a` states hypotheses as implications, `b` as named binders. One statement a style is kept.
+    pub styles: Vec<String>,
+    /// Statements written a problem and style.
+    pub n_samples: u32,
+    /// Share of statements the embedded formalisers spoil, in [0, 1].
+    pub error_rate: f64,
+    /// Independent faithfulness votes a statement.
+    pub n_votes: u32,
+    /// Truth assignments one embedded vote looks at; fewer make a worse judge.
+    pub n_assignments: u32,
+    /// Smallest share of `appropriate` votes that keeps a statement.
+    pub min_faithfulness: f64,
+}
+
+/// Which policy writes proofs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyKind {
+    /// A language model of ours: trained here, or loaded from a folder.
+    Local,
+    /// An OpenAI-compatible endpoint; it is sampled and measured, not trained.
+    Endpoint,
+}
+
+/// Who writes proofs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicySettings {
+    /// `local` or `endpoint`.
+    pub kind: PolicyKind,
+    /// A Hugging Face folder to start from; empty to train a small model from nothing.
+    pub checkpoint: String,
+    /// `bare` (hypotheses and goal as words, for small models) or `lean` (instruction and an open Lean fence).
+    pub template: Template,
+    /// Width of a model trained from nothing.
+    pub hidden: usize,
+    /// Its layers.
+    pub layers: usize,
+    /// Its attention heads.
+    pub heads: usize,
+    /// Width of its feed-forward layers.
+    pub ffn: usize,
+    /// Its longest sequence, in tokens.
+    pub context: usize,
+}
+
+/// How a statement is put to a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Template {
+    /// Hypotheses and goal, one space between words.
+    Bare,
+    /// An instruction and an open Lean fence with header and statement, as Goedel-Prover asks.
+    Lean,
+}
+
+/// The base model's training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BaseSettings {
+    /// Pairs of statement and proof, found by search.
+    pub n_pairs: u32,
+    /// Their levels of difficulty.
+    pub levels: Vec<u8>,
+    /// Share of proofs that carry a no-op `id`, so that drift towards no-ops can be seen, in [0, 1].
+    pub noop_rate: f64,
+    /// Training.
+    pub sft: SftSettings,
+}
+
+/// The rounds of expert iteration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoundSettings {
+    /// Rounds.
+    pub n: u32,
+    /// Proofs tried a statement and round.
+    pub n_samples: u32,
+    /// Statements tried: `unsolved` (so far) or `all`.
+    pub attempt: Attempt,
+    /// Sampling temperature.
+    pub temperature: f64,
+    /// Nucleus, in (0, 1].
+    pub top_p: f64,
+    /// Longest proof, in tokens.
+    pub max_tokens: u32,
+    /// Share of training rows drawn from the base pairs, in [0, 1).
+    pub mixture: f64,
+    /// Training, each time from the base model.
+    pub sft: SftSettings,
+}
+
+/// Which statements a round tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attempt {
+    /// Those without a proof so far.
+    Unsolved,
+    /// All of them.
+    All,
+}
+
+/// The held-out benchmark.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BenchmarkSettings {
+    /// A JSONL file as of `problems.file`; empty to generate.
+    pub file: String,
+    /// Rows of this `split` only; empty for all.
+    pub split: String,
+    /// Statements.
+    pub n: u32,
+    /// Levels of difficulty, in equal parts.
+    pub levels: Vec<u8>,
+    /// Proofs sampled a statement.
+    pub n_samples: u32,
+    /// Budgets k of the pass@k curve, each at most `n_samples`.
+    pub k: Vec<u32>,
+    /// Sampling temperature.
+    pub temperature: f64,
+}
+
+/// The stage after the last round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PostSettings {
+    /// Proofs sampled a statement to find its pass ratio.
+    pub n_samples: u32,
+    /// Largest pass ratio a statement may have to be used, in (0, 1].
+    pub max_ratio: f64,
+    /// β of DPO.
+    pub beta: f64,
+    /// Weight of the KL term of GRPO.
+    pub kl: f64,
+    /// Training.
+    pub sft: SftSettings,
+}

@@ -1,0 +1,118 @@
+//! The studies there are, and what each returns.
+
+use futures::future::LocalBoxFuture;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::lab::Lab;
+use crate::plan::{self, Key, Overlay, Plan, Settings, nearest};
+use crate::studies::goedel::Goedel;
+
+/// A statement a study tested, with the numbers it rests on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Claim {
+    /// Short name, unique in the study.
+    pub id: String,
+    /// What is claimed.
+    pub statement: String,
+    /// Whether the numbers bear it out.
+    pub holds: bool,
+    /// The number it turns on.
+    pub value: f64,
+    /// Lower end of its 95 % interval; equal to `value` for a count.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// What was asked of the number, such as `low > 0`.
+    pub bound: String,
+}
+
+/// A study: settings and one straight function with its loops visible.
+pub trait Study: Settings {
+    /// Name on the command line.
+    const NAME: &'static str;
+    /// The paper.
+    const PAPER: &'static str;
+    /// One line.
+    const ABOUT: &'static str;
+
+    /// Does the work, recording all of it, and returns what was tested.
+    ///
+    /// # Errors
+    /// Of any part; what was recorded stays.
+    fn run(&self, lab: &Lab) -> impl Future<Output = Result<Vec<Claim>>>;
+}
+
+/// A row of the registry.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// The paper.
+    pub paper: &'static str,
+    /// One line.
+    pub about: &'static str,
+    keys: fn() -> Vec<Key>,
+    resolve: fn(&Overlay) -> Result<Plan>,
+    run: for<'a> fn(&'a Lab) -> LocalBoxFuture<'a, Result<Vec<Claim>>>,
+}
+
+impl Entry {
+    const fn of<S: Study>() -> Self {
+        Self {
+            name: S::NAME,
+            paper: S::PAPER,
+            about: S::ABOUT,
+            keys: plan::keys::<S>,
+            resolve: |overlay| plan::resolve::<S>(S::NAME, overlay).map(|(plan, _)| plan),
+            run: |lab| {
+                Box::pin(async move {
+                    let (_, study) = plan::restore::<S>(S::NAME, &lab.plan().text)?;
+                    study.run(lab).await
+                })
+            },
+        }
+    }
+
+    /// Keys of its plan.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Key> {
+        (self.keys)()
+    }
+
+    /// Resolves a plan.
+    ///
+    /// # Errors
+    /// As [`plan::resolve`].
+    pub fn resolve(&self, overlay: &Overlay) -> Result<Plan> {
+        (self.resolve)(overlay)
+    }
+
+    /// Runs the lab's plan.
+    ///
+    /// # Errors
+    /// Of the study.
+    pub async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
+        (self.run)(lab).await
+    }
+}
+
+/// All studies.
+static STUDIES: [Entry; 1] = [Entry::of::<Goedel>()];
+
+/// All studies, in the order they are listed.
+#[must_use]
+pub fn studies() -> &'static [Entry] {
+    &STUDIES
+}
+
+/// The study of this name.
+///
+/// # Errors
+/// `UnknownStudy` with the nearest name.
+pub fn study(name: &str) -> Result<&'static Entry> {
+    STUDIES.iter().find(|s| s.name == name).ok_or_else(|| Error::UnknownStudy {
+        name: name.to_owned(),
+        nearest: nearest(name, STUDIES.iter().map(|s| s.name)).map(str::to_owned),
+    })
+}

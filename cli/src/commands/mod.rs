@@ -1,0 +1,9 @@
+//! One file a command family.
+
+pub mod artifact;
+pub mod completions;
+pub mod devices;
+pub mod query;
+pub mod run;
+pub mod runs;
+pub mod studies;

@@ -1,0 +1,63 @@
+//! Shows a run's events: bars and lines for a person, one JSON object a line for a program.
+
+use std::collections::HashMap;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracker_lab::Event;
+
+use crate::printer::Printer;
+
+/// Prints events until the run drops its end of the channel.
+pub fn follow(events: &Receiver<Event>, printer: &Printer) {
+    let target = if printer.is_watched() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bars = MultiProgress::with_draw_target(target);
+    let mut open: HashMap<String, ProgressBar> = HashMap::new();
+    for event in events {
+        if printer.is_json() {
+            // A reader that closed its end stops the talk, not the run.
+            drop(printer.json(&event));
+            continue;
+        }
+        match event {
+            Event::Started { run, study, device, resumed } => {
+                let verb = if resumed { "resumed" } else { "started" };
+                printer.say(&format!("{verb} run {run} of `{study}` on {device}"));
+            }
+            Event::Stage { stage, total } => {
+                let bar = bars.add(ProgressBar::new(total as u64).with_style(style()));
+                bar.set_message(stage.clone());
+                bar.enable_steady_tick(Duration::from_millis(250));
+                open.insert(stage, bar);
+            }
+            Event::Progress { stage, done } => {
+                if let Some(bar) = open.get(&stage) {
+                    bar.set_position(done as u64);
+                    if bar.length() == Some(done as u64) {
+                        bar.finish_and_clear();
+                        open.remove(&stage);
+                    }
+                }
+            }
+            Event::Figure { name, value, low, high } => {
+                let interval = match (low, high) {
+                    (Some(low), Some(high)) => format!("  [{low:.3}, {high:.3}]"),
+                    _ => String::new(),
+                };
+                bars.suspend(|| printer.say(&format!("{name:<44} {value:>9.3}{interval}")));
+            }
+            Event::Note { text } => bars.suspend(|| printer.say(&text)),
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    // The template is a constant; the default style is as good should it ever not parse.
+    ProgressStyle::with_template("{msg:<28} {wide_bar} {pos:>6}/{len:<6} {eta:>5}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
