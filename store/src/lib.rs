@@ -1,1 +1,40 @@
-//! tracker-store
+//! What is recorded, and how it is found again.
+//!
+//! A [`Store`] is one folder: records and indexes in an ordered key-value engine, files beside it. Writers stage what
+//! they know in a [`Recording`] and commit it whole; readers ask for rows, series, artifacts, [`query`](Store::query)
+//! answers and [`walk`](Store::walk) the lineage.
+//!
+//! Invariants:
+//! - Records are the truth. Whatever else lies in the store (reverse edges, indexes, summaries) follows from them and is
+//!   written in the same batch.
+//! - Writing the same thing twice changes nothing; writing another thing in its place is an error.
+//! - Two runs of one plan have the same [record digest](Store::record_digest), whatever the order of writes.
+//! - The wall clock is read in one place and enters no identity.
+//!
+//! Not here: what studies compute, how engines keep bytes, the command line.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
+mod clock;
+mod commit;
+mod error;
+mod id;
+mod keys;
+mod model;
+mod reader;
+mod recording;
+mod records;
+mod rows;
+mod runs;
+mod store;
+
+pub use clock::Timestamp;
+pub use error::{Error, Result};
+pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};
+pub use model::{
+    Checkpoint, Claim, Content, Cost, Dataset, Edge, Ending, Endpoint, Experiment, Figure, Finish, NewRun, Outcome, Plan,
+    Problem, Relation, Reward, Run, Sample, Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
+};
+pub use recording::Recording;
+pub use rows::Rows;
+pub use store::Store;
+pub use tracker_engine::Durability;

@@ -1,0 +1,173 @@
+//! The first stored form of every record. Fields are in stored order; nothing here ever changes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Stored, open, seal, unknown_version, unseal};
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::id::{Digest, ExperimentId, NodeId, RunId};
+use crate::model::{
+    Checkpoint, Claim, Cost, Dataset, Endpoint, Experiment, Figure, Finish, Outcome, Plan, Problem, Reward, Run, Sample,
+    Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
+};
+
+const VERSION: u8 = 1;
+
+/// Declares the stored form of a value whose fields are stored as they are, and reads and writes it.
+macro_rules! stored {
+    ($record:ident for $value:ident { $($field:ident: $type:ty),+ $(,)? } $(without |$self:ident| $anonymous:block)?) => {
+        #[derive(Deserialize)]
+        struct $record {
+            $($field: $type),+
+        }
+
+        impl Stored for $value {
+            fn encode(&self) -> Result<Vec<u8>> {
+                #[derive(Serialize)]
+                struct Borrowed<'a> {
+                    $($field: &'a $type),+
+                }
+                seal(VERSION, &Borrowed { $($field: &self.$field),+ })
+            }
+
+            fn decode(key: &[u8], record: &[u8]) -> Result<Self> {
+                match unseal(key, record)? {
+                    (VERSION, payload) => {
+                        let $record { $($field),+ } = open(key, payload)?;
+                        Ok(Self { $($field),+ })
+                    }
+                    (version, _) => Err(unknown_version(key, VERSION, version)),
+                }
+            }
+
+            fn anonymous(&self) -> Self {
+                stored!(@anonymous self $(|$self| $anonymous)?)
+            }
+        }
+    };
+    (@anonymous $value:ident) => { $value.clone() };
+    (@anonymous $value:ident |$self:ident| $anonymous:block) => {{
+        let mut $self = $value.clone();
+        $anonymous
+        $self
+    }};
+}
+
+stored!(ExperimentV1 for Experiment {
+    id: ExperimentId,
+    name: String,
+    created: Timestamp,
+    archived: bool,
+    tags: BTreeMap<String, String>,
+});
+
+stored!(StageV1 for Stage { name: String, ordinal: u32 });
+
+stored!(ProblemV1 for Problem { name: String, source: String, text: String });
+
+stored!(StatementV1 for Statement {
+    name: String,
+    header: String,
+    text: String,
+    canonical: Digest,
+    style: String,
+    problem: Option<Digest>,
+    formalizer: Option<NodeId>,
+    compiles: Option<bool>,
+    faithful: Option<Votes>,
+} without |value| { value.formalizer = value.formalizer.map(NodeId::anonymous); });
+
+stored!(DatasetV1 for Dataset { name: String, purpose: String, n_rows: u64, content: Digest, rows: Option<Digest> });
+
+stored!(CheckpointV1 for Checkpoint { label: String, config: Digest, manifest: Digest, n_params: u64, step: u64 });
+
+stored!(VerifierV1 for Verifier { name: String, version: String, commit: String, binary: Digest, flags: Vec<String> });
+
+stored!(EndpointV1 for Endpoint { url: String, model: String, api: String });
+
+stored!(SamplingV1 for Sampling {
+    temperature: f64,
+    top_p: f64,
+    max_tokens: u32,
+    stop: Vec<String>,
+    template: String,
+});
+
+stored!(SampleV1 for Sample {
+    subject: NodeId,
+    policy: NodeId,
+    sampling: Digest,
+    seed: u64,
+    text: String,
+    n_tokens: u32,
+    sum_logprob: Option<f64>,
+    finish: Finish,
+} without |value| {
+    value.subject = value.subject.anonymous();
+    value.policy = value.policy.anonymous();
+});
+
+stored!(VerdictV1 for Verdict {
+    outcome: Outcome,
+    verifier: Digest,
+    statement: Digest,
+    message: String,
+    axioms: Vec<String>,
+    sandboxed: bool,
+    cost: Cost,
+} without |value| { value.cost = Cost::default(); });
+
+stored!(RewardV1 for Reward { scorer: NodeId, kind: String, values: Vec<f64>, tallies: Vec<Tally> }
+without |value| { value.scorer = value.scorer.anonymous(); });
+
+stored!(FigureV1 for Figure {
+    name: String,
+    value: f64,
+    low: Option<f64>,
+    high: Option<f64>,
+    n: u64,
+    unit: String,
+    split: String,
+});
+
+stored!(ClaimV1 for Claim {
+    id: String,
+    statement: String,
+    holds: bool,
+    value: f64,
+    low: Option<f64>,
+    high: Option<f64>,
+    bound: Option<f64>,
+});
+
+stored!(RunV1 for Run {
+    id: RunId,
+    name: String,
+    experiment: ExperimentId,
+    study: String,
+    plan: Plan,
+    seed: u64,
+    device: String,
+    host: String,
+    versions: BTreeMap<String, String>,
+    status: Status,
+    message: String,
+    started: Timestamp,
+    ended: Option<Timestamp>,
+    record_digest: Option<Digest>,
+} without |value| {
+    value.id = RunId::from_bytes([0; 16]);
+    value.ended = None;
+});
+
+/// What an edge says beyond its key. An edge that says nothing more is an empty record.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct EdgeRecord {
+    pub(crate) order: u32,
+    pub(crate) weight: Option<f64>,
+    pub(crate) block: String,
+}
+
+stored!(EdgeV1 for EdgeRecord { order: u32, weight: Option<f64>, block: String });

@@ -1,0 +1,155 @@
+//! The store: one engine, the files beside it, and what is known of both without asking.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracker_engine::{Batch, Durability, Engine, Error as EngineError, Memory, Options, Read};
+
+use crate::error::{Error, Result};
+use crate::id::{RunId, StageId};
+use crate::keys;
+use crate::reader::{Entries, again};
+use crate::records::Stored;
+
+/// The format of records and keys that this build writes and reads.
+pub(crate) const FORMAT: u32 = 1;
+const FORMAT_KEY: &str = "format";
+/// How often a write is planned again when another writer changed what it read.
+const N_ATTEMPTS: usize = 64;
+
+/// One folder of records and files. Clones are handles to the same store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Arc<dyn Engine>,
+    /// The folder; none for a store in memory.
+    dir: Option<PathBuf>,
+    known: Mutex<Known>,
+}
+
+/// What was seen to exist. Runs and stages are never taken away while a process has the store open.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) runs: BTreeSet<RunId>,
+    pub(crate) stages: BTreeSet<(RunId, StageId)>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, which must be one.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no store in `dir`; `Outdated` if it has another format; the engine's errors.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let is_empty = dir.read_dir().map_or(true, |mut entries| entries.next().is_none());
+        if is_empty && !dir.is_file() {
+            return Err(Error::NotFound {
+                what: "store",
+                name: dir.display().to_string(),
+                hint: "`tracker run STUDY` makes one, and `--store DIR` or `TRACKER_STORE` names another".to_owned(),
+            });
+        }
+        Self::create(dir)
+    }
+
+    /// Opens the store in `dir`, making it and the folder if there is none.
+    ///
+    /// # Errors
+    /// As [`Store::open`], save that a missing store is made.
+    pub fn create(dir: &Path) -> Result<Self> {
+        let engine = tracker_engine::open(dir, &Options::default())?;
+        Self::over(engine, Some(dir.to_path_buf()))
+    }
+
+    /// An empty store in memory, gone with its last handle.
+    ///
+    /// # Errors
+    /// The engine's errors.
+    pub fn memory() -> Result<Self> {
+        Self::over(Arc::new(Memory::new()), None)
+    }
+
+    fn over(engine: Arc<dyn Engine>, dir: Option<PathBuf>) -> Result<Self> {
+        let key = keys::meta(FORMAT_KEY);
+        match again(|| engine.get(&key))? {
+            Some(value) => {
+                let found = value.try_into().map(u32::from_be_bytes);
+                let found = found.map_err(|_| Error::corrupt(&key, "expected four bytes"))?;
+                if found != FORMAT {
+                    let remedy = if found < FORMAT { "run `tracker migrate`" } else { "use the newer build of tracker that wrote it" };
+                    return Err(Error::Outdated { found, supported: FORMAT, remedy });
+                }
+            }
+            None => {
+                let mut batch = Batch::new();
+                batch.put(&key, &FORMAT.to_be_bytes());
+                engine.commit(&batch, Durability::Sync)?;
+            }
+        }
+        Ok(Self { inner: Arc::new(Inner { engine, dir, known: Mutex::default() }) })
+    }
+
+    /// The folder it lies in; none for a store in memory.
+    #[must_use]
+    pub fn dir(&self) -> Option<&Path> {
+        self.inner.dir.as_deref()
+    }
+
+    /// The engine's name.
+    #[must_use]
+    pub fn engine_name(&self) -> &'static str {
+        self.inner.engine.name()
+    }
+
+    pub(crate) fn read(&self) -> Arc<dyn Read> {
+        self.inner.engine.clone()
+    }
+
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        again(|| self.inner.engine.get(key))
+    }
+
+    pub(crate) fn get_value<T: Stored>(&self, key: &[u8]) -> Result<Option<T>> {
+        self.get(key)?.map(|record| T::decode(key, &record)).transpose()
+    }
+
+    pub(crate) fn entries(&self, prefix: &[u8]) -> Entries {
+        Entries::prefix(self.read(), prefix)
+    }
+
+    /// Plans a batch and commits it, planning again while other writers change what the plan rests on.
+    pub(crate) fn write<T>(
+        &self,
+        what: &'static str,
+        name: &dyn ToString,
+        durability: Durability,
+        mut plan: impl FnMut(&mut Batch) -> Result<T>,
+    ) -> Result<T> {
+        for _ in 0..N_ATTEMPTS {
+            let mut batch = Batch::new();
+            let planned = plan(&mut batch)?;
+            if batch.is_empty() {
+                return Ok(planned);
+            }
+            match self.inner.engine.commit(&batch, durability) {
+                Ok(()) => return Ok(planned),
+                Err(EngineError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::Contended { what, name: name.to_string() })
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("engine", &self.engine_name()).field("dir", &self.inner.dir).finish_non_exhaustive()
+    }
+}
