@@ -1,0 +1,2 @@
+//! Lean.
+pub(crate) mod scan;
