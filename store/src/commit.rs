@@ -101,7 +101,7 @@ impl Store {
         for nth in 0..2 {
             for row in &fresh {
                 if let (Some((relation, qualifier, to)), Some(run)) = (row.ups[nth], row.node.owner()) {
-                    batch.put(&keys::edge_down(&to, run, relation, qualifier, &row.node), &[]);
+                    batch.put(&keys::edge_down(&to, run, relation, qualifier, &row.node, 0), &[]);
                 }
             }
         }
@@ -205,7 +205,7 @@ fn plan_contents(recording: &Recording, batch: &mut Batch) {
         for run in &content.runs {
             batch.put(&keys::recorded(*run, node), &[]);
             for (relation, to) in &content.ups {
-                batch.put(&keys::edge_down(to, *run, *relation, 0, node), &[]);
+                batch.put(&keys::edge_down(to, *run, *relation, 0, node, 0), &[]);
             }
         }
     }
@@ -213,10 +213,13 @@ fn plan_contents(recording: &Recording, batch: &mut Batch) {
 
 fn plan_edges(recording: &Recording, batch: &mut Batch) -> Result<()> {
     for (run, edge) in &recording.edges {
-        let record = EdgeRecord { order: edge.order, weight: edge.weight, block: edge.block.clone() };
+        let record = EdgeRecord { weight: edge.weight, block: edge.block.clone() };
         let record = if record == EdgeRecord::default() { Vec::new() } else { record.encode()? };
+        if edge.from.kind().is_content() {
+            batch.put(&keys::recorded(*run, &edge.from), &[]);
+        }
         batch.put(&keys::edge_up(&edge.from, *run, edge.relation, edge.order, &edge.to), &record);
-        batch.put(&keys::edge_down(&edge.to, *run, edge.relation, 0, &edge.from), &record);
+        batch.put(&keys::edge_down(&edge.to, *run, edge.relation, 0, &edge.from, edge.order), &record);
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ pub(crate) mod tag {
     pub(crate) const NODE: u8 = 0x10;
     /// `from node, run 16, relation 1, order 4, to node` → edge attributes.
     pub(crate) const EDGE_UP: u8 = 0x11;
-    /// `to node, run 16, relation 1, qualifier 1, from node inside run` → edge attributes.
+    /// `to node, run 16, relation 1, qualifier 1, from node inside run[, order 4]` → edge attributes.
     pub(crate) const EDGE_DOWN: u8 = 0x12;
     /// `run 16, content node` → nothing: contents the run recorded.
     pub(crate) const RECORDED: u8 = 0x13;
@@ -210,9 +210,11 @@ pub(crate) fn edge_up_from(key: &[u8]) -> Result<NodeId> {
     node.map(|(node, _)| node).ok_or_else(|| Error::corrupt(key, "expected a node in the key of an edge"))
 }
 
-/// One edge, from the side of what is depended on. `qualifier` sorts edges of one relation: outcomes of verdicts.
-pub(crate) fn edge_down(to: &NodeId, run: RunId, relation: Relation, qualifier: u8, from: &NodeId) -> Vec<u8> {
-    Key::new(tag::EDGE_DOWN).node(to).bytes(run.as_bytes()).bytes(&[relation as u8, qualifier]).local(from).end()
+/// One edge, from the side of what is depended on. `qualifier` sorts edges of one relation: outcomes of verdicts. Order
+/// 0 is left out.
+pub(crate) fn edge_down(to: &NodeId, run: RunId, relation: Relation, qualifier: u8, from: &NodeId, order: u32) -> Vec<u8> {
+    let key = Key::new(tag::EDGE_DOWN).node(to).bytes(run.as_bytes()).bytes(&[relation as u8, qualifier]).local(from);
+    if order == 0 { key.end() } else { key.bytes(&order.to_be_bytes()).end() }
 }
 
 /// All edges down from `to`.
@@ -230,8 +232,8 @@ pub(crate) fn edges_down_by(to: &NodeId, run: RunId, relation: Relation, qualifi
     Key::new(tag::EDGE_DOWN).node(to).bytes(run.as_bytes()).bytes(&[relation as u8, qualifier]).end()
 }
 
-/// The run, relation and dependent node in the key of an edge down from `to`.
-pub(crate) fn edge_down_at(to: &NodeId, key: &[u8]) -> Result<(RunId, Relation, NodeId)> {
+/// The run, relation, dependent node and order in the key of an edge down from `to`.
+pub(crate) fn edge_down_at(to: &NodeId, key: &[u8]) -> Result<(RunId, Relation, NodeId, u32)> {
     let parse = || {
         let rest = key.get(edges_down(to).len()..)?;
         let (run, rest) = rest.split_first_chunk()?;
@@ -239,8 +241,10 @@ pub(crate) fn edge_down_at(to: &NodeId, key: &[u8]) -> Result<(RunId, Relation, 
         let (relation, rest) = rest.split_first()?;
         let (_qualifier, rest) = rest.split_first()?;
         match NodeId::read_local(run, rest)? {
-            (from, []) => Some((run, Relation::from_number(*relation)?, from)),
-            _ => None,
+            (from, []) => Some((run, Relation::from_number(*relation)?, from, 0)),
+            (from, order) => {
+                Some((run, Relation::from_number(*relation)?, from, u32::from_be_bytes(order.try_into().ok()?)))
+            }
         }
     };
     parse().ok_or_else(|| Error::corrupt(key, "expected run, relation and node in the key of an edge"))
@@ -463,7 +467,7 @@ mod tests {
             if let Ok((run, relation, order, to)) = edge_up_at(&node, &key) {
                 prop_assert_eq!(edge_up(&node, run, relation, order, &to).len(), key.len());
             }
-            if let Ok((_, _, from)) = edge_down_at(&node, &key) {
+            if let Ok((_, _, from, _)) = edge_down_at(&node, &key) {
                 prop_assert!(key.len() > from.to_string().len() / 4);
             }
             if let Ok(read) = recorded_at(&key) {
@@ -480,8 +484,10 @@ mod tests {
         let up = edge_up(&sample, run, Relation::Answers, 7, &statement);
         assert_eq!(edge_up_at(&sample, &up).unwrap(), (run, Relation::Answers, 7, statement));
         assert_eq!(edge_up_from(&up).unwrap(), sample);
-        let down = edge_down(&statement, run, Relation::Answers, 0, &sample);
-        assert_eq!(edge_down_at(&statement, &down).unwrap(), (run, Relation::Answers, sample));
+        for order in [0, 7] {
+            let down = edge_down(&statement, run, Relation::Answers, 0, &sample, order);
+            assert_eq!(edge_down_at(&statement, &down).unwrap(), (run, Relation::Answers, sample, order));
+        }
     }
 
     #[test]

@@ -19,8 +19,10 @@ mod commit;
 mod error;
 mod id;
 mod keys;
+mod lineage;
 mod model;
 mod reader;
+mod record_digest;
 mod recording;
 mod records;
 mod rows;
@@ -30,6 +32,7 @@ mod store;
 pub use clock::Timestamp;
 pub use error::{Error, Result};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};
+pub use lineage::{Graph, GraphEdge, GraphNode, Toward, Walk};
 pub use model::{
     Checkpoint, Claim, Content, Cost, Dataset, Edge, Ending, Endpoint, Experiment, Figure, Finish, NewRun, Outcome, Plan,
     Problem, Relation, Reward, Run, Sample, Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,

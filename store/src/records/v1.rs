@@ -165,9 +165,8 @@ stored!(RunV1 for Run {
 /// What an edge says beyond its key. An edge that says nothing more is an empty record.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct EdgeRecord {
-    pub(crate) order: u32,
     pub(crate) weight: Option<f64>,
     pub(crate) block: String,
 }
 
-stored!(EdgeV1 for EdgeRecord { order: u32, weight: Option<f64>, block: String });
+stored!(EdgeV1 for EdgeRecord { weight: Option<f64>, block: String });

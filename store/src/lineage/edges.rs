@@ -1,0 +1,118 @@
+//! The edges at one node: those its own record and name say, and those runs recorded.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tracker_engine::{Direction, KeyRange};
+
+use super::GraphEdge;
+use crate::error::Result;
+use crate::id::{Kind, NodeId, RowKey, RunId};
+use crate::keys;
+use crate::model::{Content, Relation, Reward, Sample, Statement, Verdict};
+use crate::reader::Entries;
+use crate::records::{EdgeRecord, Stored};
+use crate::store::Store;
+
+impl Store {
+    pub(crate) fn record(&self, node: &NodeId) -> Result<Option<Vec<u8>>> {
+        self.get(&keys::node(node))
+    }
+}
+
+/// Calls `take` with each edge from `at` to what it came from, until it says no.
+pub(super) fn up(
+    store: &Store,
+    at: &NodeId,
+    record: Option<&[u8]>,
+    home: Option<RunId>,
+    take: &mut dyn FnMut(GraphEdge) -> bool,
+) -> Result<()> {
+    if let Some(record) = record {
+        for (relation, to) in said(at, record)? {
+            if !take(GraphEdge::plain(*at, relation, to, at.owner())) {
+                return Ok(());
+            }
+        }
+    }
+    let prefix = preferred(store, home.map(|run| keys::edges_up_in(at, run)), keys::edges_up(at))?;
+    let mut seen = BTreeSet::new();
+    for entry in store.entries(&prefix) {
+        let (key, record) = entry?;
+        let (run, relation, order, to) = keys::edge_up_at(at, &key)?;
+        if seen.insert((relation, order, to))
+            && !take(GraphEdge::recorded(*at, relation, to, run, order, &attributes(&key, &record)?))
+        {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Calls `take` with each edge from what came from `at`, until it says no.
+pub(super) fn down(store: &Store, at: &NodeId, home: Option<RunId>, take: &mut dyn FnMut(GraphEdge) -> bool) -> Result<()> {
+    if let (Kind::Sample, Some(row)) = (at.kind(), at.row())
+        && !judgements(store, at, &row, take)?
+    {
+        return Ok(());
+    }
+    let prefix = preferred(store, home.map(|run| keys::edges_down_in(at, run)), keys::edges_down(at))?;
+    // Contents that several runs recorded are one node with one edge; rows of each run are nodes of their own.
+    let mut seen = BTreeSet::new();
+    for entry in store.entries(&prefix) {
+        let (key, record) = entry?;
+        let (run, relation, from, order) = keys::edge_down_at(at, &key)?;
+        if from.kind().is_content() && !seen.insert((relation, order, from)) {
+            continue;
+        }
+        if !take(GraphEdge::recorded(from, relation, *at, run, order, &attributes(&key, &record)?)) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Verdicts and rewards of the sample at `row`: their names say what they are about.
+fn judgements(store: &Store, at: &NodeId, row: &RowKey, take: &mut dyn FnMut(GraphEdge) -> bool) -> Result<bool> {
+    for kind in [Kind::Verdict, Kind::Reward] {
+        for entry in store.entries(&keys::place_rows(kind, row)) {
+            let node = keys::node_at(&entry?.0)?;
+            if !take(GraphEdge::plain(node, Relation::About, *at, Some(row.run))) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The edges a record and its name say.
+fn said(at: &NodeId, record: &[u8]) -> Result<Vec<(Relation, NodeId)>> {
+    let key = keys::node(at);
+    let about = at.row().map(|row| (Relation::About, NodeId::sample(row)));
+    Ok(match at.kind() {
+        Kind::Statement => Statement::decode(&key, record)?.ups(),
+        Kind::Sample => {
+            let sample = Sample::decode(&key, record)?;
+            vec![(Relation::Answers, sample.subject), (Relation::WrittenBy, sample.policy)]
+        }
+        Kind::Verdict => {
+            let verifier = NodeId::content_of(Kind::Verifier, Verdict::decode(&key, record)?.verifier);
+            about.into_iter().chain([(Relation::VerifiedBy, verifier)]).collect()
+        }
+        Kind::Reward => about.into_iter().chain([(Relation::ScoredBy, Reward::decode(&key, record)?.scorer)]).collect(),
+        _ => Vec::new(),
+    })
+}
+
+/// The narrow prefix if it has an entry, else the wide one.
+fn preferred(store: &Store, narrow: Option<Vec<u8>>, wide: Vec<u8>) -> Result<Vec<u8>> {
+    let Some(narrow) = narrow else {
+        return Ok(wide);
+    };
+    let mut first = Entries::new(Arc::clone(&store.read()), &KeyRange::prefix(&narrow), Direction::Ascending);
+    Ok(if first.next().transpose()?.is_some() { narrow } else { wide })
+}
+
+fn attributes(key: &[u8], record: &[u8]) -> Result<EdgeRecord> {
+    if record.is_empty() { Ok(EdgeRecord::default()) } else { EdgeRecord::decode(key, record) }
+}
