@@ -1,0 +1,197 @@
+//! Each kernel on each device of this machine beside a plain loop: `cargo bench -p tracker-gpu [-- FILTER]`.
+//!
+//! Figures are the median of seven runs after one to warm up. "plain" is the obvious one-threaded loop over std's
+//! functions, and for the kernels bound by memory also what `copy_from_slice` moves.
+#![allow(clippy::print_stdout, reason = "a bench reports on stdout")]
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use half::bf16;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tracker_gpu::{Choice, Device, MAX_ATOMS, Op, Program, devices};
+
+const N_RUNS: usize = 7;
+
+/// CPU seconds of this process so far; zero where there is no procfs.
+fn cpu_secs() -> f64 {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else {
+        return 0.0;
+    };
+    let after_name = stat.rsplit(") ").next().unwrap_or_default();
+    let ticks: f64 = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    ticks / 100.0
+}
+
+/// Runs `work` and prints one row: what, on what, elements a second, wall time of the median, CPU time a run.
+fn measure(kernel: &str, device: &str, n_elements: usize, mut work: impl FnMut()) {
+    work();
+    let cpu_start = cpu_secs();
+    let mut walls: Vec<f64> = (0..N_RUNS)
+        .map(|_| {
+            let start = Instant::now();
+            work();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    let cpu = (cpu_secs() - cpu_start) / N_RUNS as f64;
+    walls.sort_by(f64::total_cmp);
+    let wall = walls[N_RUNS / 2];
+    println!(
+        "{kernel:<28} {device:<44} {:>9.1} M/s {:>9.2} ms wall {:>9.2} ms cpu",
+        n_elements as f64 / wall / 1e6,
+        wall * 1e3,
+        cpu * 1e3
+    );
+}
+
+fn uniform(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
+    (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+fn log_softmax_gather(opened: &[Device], rng: &mut ChaCha8Rng) {
+    for (n_rows, n_cols) in [(512, 32_000), (65_536, 128)] {
+        let kernel = format!("log_softmax_gather {n_rows}×{n_cols}");
+        let (logits, labels) = (uniform(rng, n_rows * n_cols), vec![7_u32; n_rows]);
+        measure(&kernel, "plain", logits.len(), || {
+            let row = |row: &[f32]| {
+                let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                row[7] - max - row.iter().map(|x| (x - max).exp()).sum::<f32>().ln()
+            };
+            black_box(logits.chunks(n_cols).map(row).collect::<Vec<f32>>());
+        });
+        for device in opened {
+            measure(&kernel, device.id(), logits.len(), || {
+                black_box(device.kernels().log_softmax_gather(&logits, n_cols, &labels).unwrap());
+            });
+        }
+    }
+}
+
+fn log_mean_exp(opened: &[Device], rng: &mut ChaCha8Rng) {
+    let (n_rows, n_cols, eta) = (1 << 20, 16, 2.0);
+    let kernel = format!("log_mean_exp {n_rows}×{n_cols}");
+    let x = uniform(rng, n_rows * n_cols);
+    measure(&kernel, "plain", x.len(), || {
+        let row = |row: &[f32]| {
+            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mean = row.iter().map(|x| (eta * (x - max)).exp()).sum::<f32>() / n_cols as f32;
+            max + mean.ln() / eta
+        };
+        black_box(x.chunks(n_cols).map(row).collect::<Vec<f32>>());
+    });
+    for device in opened {
+        measure(&kernel, device.id(), x.len(), || {
+            black_box(device.kernels().log_mean_exp(&x, n_cols, eta).unwrap());
+        });
+    }
+}
+
+fn interpolate(opened: &[Device], rng: &mut ChaCha8Rng) {
+    let n = 1 << 25;
+    let (x0, x1) = (uniform(rng, n), uniform(rng, n));
+    let mut out = vec![0.0_f32; n];
+    measure("copy f32", "plain", n, || {
+        out.copy_from_slice(black_box(&x0));
+    });
+    measure("interpolate_f32", "plain", n, || {
+        for ((y, a), b) in out.iter_mut().zip(&x0).zip(&x1) {
+            *y = 0.3 * a + 0.7 * b;
+        }
+        black_box(&out);
+    });
+    for device in opened {
+        measure("interpolate_f32", device.id(), n, || {
+            device.kernels().interpolate_f32([0.3, 0.7], [&x0, &x1], &mut out).unwrap();
+        });
+    }
+    let [b0, b1] = [&x0, &x1].map(|x| -> Vec<bf16> { x.iter().copied().map(bf16::from_f32).collect() });
+    let mut out = vec![bf16::ZERO; n];
+    measure("interpolate_bf16", "plain", n, || {
+        for ((y, a), b) in out.iter_mut().zip(&b0).zip(&b1) {
+            *y = bf16::from_f32(0.3 * a.to_f32() + 0.7 * b.to_f32());
+        }
+        black_box(&out);
+    });
+    for device in opened {
+        measure("interpolate_bf16", device.id(), n, || {
+            device.kernels().interpolate_bf16([0.3, 0.7], [&b0, &b1], &mut out).unwrap();
+        });
+    }
+}
+
+/// A right-leaning statement of 12 leaves over all atoms.
+fn statement(rng: &mut ChaCha8Rng) -> Program {
+    let mut ops: Vec<Op> = (0..12).map(|_| Op::Atom(rng.random_range(0..MAX_ATOMS as u8))).collect();
+    ops.extend((0..11).map(|_| [Op::And, Op::Or, Op::Implies, Op::Iff][rng.random_range(0..4)]));
+    Program::new(ops).unwrap()
+}
+
+fn plain_table(program: &Program) -> Vec<bool> {
+    let value = |assignment: u32| {
+        let mut stack: Vec<bool> = Vec::new();
+        for op in program.ops() {
+            let mut pop = || stack.pop().unwrap();
+            let value = match op {
+                Op::Atom(atom) => assignment >> atom & 1 == 1,
+                Op::True => true,
+                Op::False => false,
+                Op::Not => !pop(),
+                Op::And => pop() & pop(),
+                Op::Or => pop() | pop(),
+                Op::Implies => pop() | !pop(),
+                Op::Iff => pop() == pop(),
+            };
+            stack.push(value);
+        }
+        stack.pop().unwrap()
+    };
+    (0..1 << MAX_ATOMS).map(value).collect()
+}
+
+fn truth_tables(opened: &[Device], rng: &mut ChaCha8Rng) {
+    let programs: Vec<Program> = (0..50_000).map(|_| statement(rng)).collect();
+    let kernel = "truth_tables 23 ops, 10 atoms";
+    measure(kernel, "plain (1 in 100, programs)", programs.len() / 100, || {
+        let plain: Vec<Vec<bool>> = programs.iter().step_by(100).map(plain_table).collect();
+        black_box(plain);
+    });
+    for device in opened {
+        measure(kernel, &format!("{} (programs)", device.id()), programs.len(), || {
+            black_box(device.kernels().truth_tables(&programs, MAX_ATOMS).unwrap());
+        });
+    }
+}
+
+fn start_up(opened: &[Device]) {
+    for adapter in opened.iter().filter_map(Device::adapter) {
+        measure("open with self-test", &adapter.id(), 1, || {
+            black_box(Device::open(&Choice::Wgpu(Some(adapter.idx))).unwrap());
+        });
+    }
+}
+
+/// Prints the rows of one kernel for all devices.
+type Bench = fn(&[Device], &mut ChaCha8Rng);
+
+fn main() {
+    // cargo passes `--bench`; anything else narrows what runs
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let mut opened = vec![Device::cpu()];
+    opened.extend(devices().iter().map(|adapter| Device::open(&Choice::Wgpu(Some(adapter.idx))).unwrap()));
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let benches: [(&str, Bench); 5] = [
+        ("log_softmax_gather", log_softmax_gather),
+        ("log_mean_exp", log_mean_exp),
+        ("interpolate", interpolate),
+        ("truth_tables", truth_tables),
+        ("start_up", |opened, _| start_up(opened)),
+    ];
+    for (name, bench) in benches {
+        if name.contains(&filter) {
+            bench(&opened, &mut rng);
+        }
+    }
+}

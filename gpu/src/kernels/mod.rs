@@ -1,0 +1,128 @@
+//! The operations every device offers. One file a kernel: what it means, its checks, its CPU twin, its passes over a
+//! graphics device; the WGSL beside it.
+
+#![allow(clippy::inline_always, reason = "only what ends up inside `vector::wide` is compiled for wide vectors")]
+
+use half::bf16;
+
+use crate::error::Result;
+use crate::gpu::Gpu;
+
+mod interpolate;
+mod log_mean_exp;
+mod log_softmax_gather;
+pub(crate) mod truth_table;
+mod vector;
+
+use truth_table::{Program, Tables};
+
+/// Arrays in, arrays out, the same on every device up to the stated tolerance. Empty arrays are fine everywhere.
+///
+/// Every method can return `Device` on an adapter, and `TooLarge` where one row exceeds what the adapter can bind.
+pub trait Kernels: Send + Sync {
+    /// Log-probabilities of labels under softmax: `logits[i, labels[i]] − log Σⱼ exp logits[i, j]`, in nats.
+    ///
+    /// `logits`: f32 `[n, n_cols]` row-major, −∞ allowed (a masked class). `labels`: u32 `[n]`, each `< n_cols`.
+    /// Returns f32 `[n]`, ≤ 0 up to rounding; −∞ where the label is masked. Devices agree within `1e-5 · (1 + |result|)`.
+    ///
+    /// # Errors
+    /// `Shape` or `Range` if the arrays do not belong together or a label is out of range; `Undefined` for a row with
+    /// NaN or +∞, or of −∞ only.
+    fn log_softmax_gather(&self, logits: &[f32], n_cols: usize, labels: &[u32]) -> Result<Vec<f32>>;
+
+    /// Entropic means of rows: `(1/η) · log (1/k) Σⱼ exp(η x[i, j])`; their mean in the limit η = 0.
+    ///
+    /// `x`: f32 `[n, n_cols]` row-major, finite. `eta`: 0, or its magnitude within `1e-30 ..= 1e30`; negative values
+    /// lean towards the minimum, positive ones towards the maximum. Returns f32 `[n]`, within each row's range up to
+    /// rounding. Devices agree within `1e-5 · max |x[i, ·]|`.
+    /// Source: Zhang et al. 2024 (ER-PRM), eq. 6.
+    ///
+    /// # Errors
+    /// `Shape` or `Range` for lengths or η; `Undefined` for a row that is not finite.
+    fn log_mean_exp(&self, x: &[f32], n_cols: usize, eta: f32) -> Result<Vec<f32>>;
+
+    /// Weighted sum of two arrays: `out[i] = w₀·x₀[i] + w₁·x₁[i]`, each product and the sum rounded to f32.
+    ///
+    /// All arrays f32 `[n]`; weights zero or normal. Bit-equal on every device. A NaN result has the bits `7fc00000`;
+    /// infinities and denormals follow IEEE 754.
+    ///
+    /// # Errors
+    /// `Shape` if the lengths differ, `Range` for a weight that is NaN, infinite or subnormal. `out` is unspecified then.
+    fn interpolate_f32(&self, weights: [f32; 2], x: [&[f32]; 2], out: &mut [f32]) -> Result<()>;
+
+    /// Weighted sum of two bf16 arrays, computed as [`Kernels::interpolate_f32`] and rounded once, to nearest even.
+    ///
+    /// Bit-equal on every device. A NaN result has the bits `7fc0`.
+    ///
+    /// # Errors
+    /// As [`Kernels::interpolate_f32`].
+    fn interpolate_bf16(&self, weights: [f32; 2], x: [&[bf16]; 2], out: &mut [bf16]) -> Result<()>;
+
+    /// Truth tables of `programs` over the atoms `0..n_atoms`, `n_atoms` ≤ [`MAX_ATOMS`](truth_table::MAX_ATOMS).
+    ///
+    /// # Errors
+    /// `Range` if `n_atoms` is too large or a program uses an atom past it.
+    fn truth_tables(&self, programs: &[Program], n_atoms: usize) -> Result<Tables>;
+}
+
+/// The CPU, on rayon's threads where an array is large enough to pay for them.
+pub(crate) struct Cpu;
+
+/// A graphics adapter.
+pub(crate) struct Wgpu(pub(crate) Gpu);
+
+impl Kernels for Cpu {
+    fn log_softmax_gather(&self, logits: &[f32], n_cols: usize, labels: &[u32]) -> Result<Vec<f32>> {
+        log_softmax_gather::check(logits, n_cols, labels)?;
+        log_softmax_gather::on_cpu(logits, n_cols, labels)
+    }
+
+    fn log_mean_exp(&self, x: &[f32], n_cols: usize, eta: f32) -> Result<Vec<f32>> {
+        let n_rows = log_mean_exp::check(x, n_cols, eta)?;
+        log_mean_exp::on_cpu(x, n_rows, n_cols, eta)
+    }
+
+    fn interpolate_f32(&self, weights: [f32; 2], x: [&[f32]; 2], out: &mut [f32]) -> Result<()> {
+        interpolate::check(weights, x, out)?;
+        interpolate::on_cpu(weights, x, out);
+        Ok(())
+    }
+
+    fn interpolate_bf16(&self, weights: [f32; 2], x: [&[bf16]; 2], out: &mut [bf16]) -> Result<()> {
+        interpolate::check(weights, x, out)?;
+        interpolate::on_cpu(weights, x, out);
+        Ok(())
+    }
+
+    fn truth_tables(&self, programs: &[Program], n_atoms: usize) -> Result<Tables> {
+        truth_table::check(programs, n_atoms)?;
+        Ok(truth_table::on_cpu(programs, n_atoms))
+    }
+}
+
+impl Kernels for Wgpu {
+    fn log_softmax_gather(&self, logits: &[f32], n_cols: usize, labels: &[u32]) -> Result<Vec<f32>> {
+        log_softmax_gather::check(logits, n_cols, labels)?;
+        log_softmax_gather::on_gpu(&self.0, logits, n_cols, labels)
+    }
+
+    fn log_mean_exp(&self, x: &[f32], n_cols: usize, eta: f32) -> Result<Vec<f32>> {
+        let n_rows = log_mean_exp::check(x, n_cols, eta)?;
+        log_mean_exp::on_gpu(&self.0, x, n_rows, n_cols, eta)
+    }
+
+    fn interpolate_f32(&self, weights: [f32; 2], x: [&[f32]; 2], out: &mut [f32]) -> Result<()> {
+        interpolate::check(weights, x, out)?;
+        interpolate::on_gpu(&self.0, weights, x, out)
+    }
+
+    fn interpolate_bf16(&self, weights: [f32; 2], x: [&[bf16]; 2], out: &mut [bf16]) -> Result<()> {
+        interpolate::check(weights, x, out)?;
+        interpolate::on_gpu(&self.0, weights, x, out)
+    }
+
+    fn truth_tables(&self, programs: &[Program], n_atoms: usize) -> Result<Tables> {
+        truth_table::check(programs, n_atoms)?;
+        truth_table::on_gpu(&self.0, programs, n_atoms)
+    }
+}
