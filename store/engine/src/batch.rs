@@ -74,10 +74,7 @@ impl Batch {
     /// An empty batch with room for `n_bytes` bytes.
     #[must_use]
     pub fn with_capacity(n_bytes: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(n_bytes),
-            ..Self::default()
-        }
+        Self { bytes: Vec::with_capacity(n_bytes), ..Self::default() }
     }
 
     /// Sets `key` to `value`.
@@ -200,20 +197,14 @@ impl Batch {
 
     /// Refuses what is larger than every engine takes.
     pub(crate) fn check_size(&self) -> Result<()> {
-        let oversize = self
-            .oversize
-            .or((self.bytes.len() > MAX_BATCH_BYTES).then_some((
-                "batch",
-                MAX_BATCH_BYTES,
-                self.bytes.len(),
-            )));
+        let oversize = self.oversize.or((self.bytes.len() > MAX_BATCH_BYTES).then_some((
+            "batch",
+            MAX_BATCH_BYTES,
+            self.bytes.len(),
+        )));
         match oversize {
             None => Ok(()),
-            Some((what, limit_bytes, got_bytes)) => Err(Error::TooLarge {
-                what,
-                limit_bytes,
-                got_bytes,
-            }),
+            Some((what, limit_bytes, got_bytes)) => Err(Error::TooLarge { what, limit_bytes, got_bytes }),
         }
     }
 
@@ -246,21 +237,17 @@ impl Batch {
         self.n_ops += 1;
         self.n_writes += usize::from(kind <= DELETE);
         if key.len() > MAX_KEY_BYTES {
-            self.oversize
-                .get_or_insert(("key", MAX_KEY_BYTES, key.len()));
+            self.oversize.get_or_insert(("key", MAX_KEY_BYTES, key.len()));
             return;
         }
         if value.len() > MAX_VALUE_BYTES {
-            self.oversize
-                .get_or_insert(("value", MAX_VALUE_BYTES, value.len()));
+            self.oversize.get_or_insert(("value", MAX_VALUE_BYTES, value.len()));
             return;
         }
         self.bytes.reserve(HEAD_BYTES + key.len() + value.len());
         self.bytes.push(kind);
-        self.bytes
-            .extend_from_slice(&(key.len() as u32).to_le_bytes());
-        self.bytes
-            .extend_from_slice(&(value.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
     }
@@ -322,33 +309,14 @@ mod tests {
         let ops: Vec<_> = batch.ops().collect();
         assert_eq!(batch.n_ops(), 6);
         assert_eq!(ops[0], Op::RequireAbsent { key: b"a" });
-        assert_eq!(
-            ops[4],
-            Op::Put {
-                key: b"b",
-                value: b"2"
-            }
-        );
-        assert_eq!(
-            ops[5],
-            Op::RequireEquals {
-                key: b"d",
-                value: b"x"
-            }
-        );
+        assert_eq!(ops[4], Op::Put { key: b"b", value: b"2" });
+        assert_eq!(ops[5], Op::RequireEquals { key: b"d", value: b"x" });
     }
 
     #[test]
     fn writes_are_sorted_and_the_last_wins() {
         let batch = sample();
-        assert_eq!(
-            batch.writes(),
-            [
-                (b"a".as_slice(), Some(b"".as_slice())),
-                (b"b", Some(b"2")),
-                (b"c", None)
-            ]
-        );
+        assert_eq!(batch.writes(), [(b"a".as_slice(), Some(b"".as_slice())), (b"b", Some(b"2")), (b"c", None)]);
     }
 
     #[test]
@@ -357,10 +325,7 @@ mod tests {
         batch.put(b"z", b"1");
         batch.put(b"a", b"1");
         batch.delete(b"a");
-        assert_eq!(
-            batch.writes(),
-            [(b"a".as_slice(), None), (b"z", Some(b"1".as_slice()))]
-        );
+        assert_eq!(batch.writes(), [(b"a".as_slice(), None), (b"z", Some(b"1".as_slice()))]);
     }
 
     #[test]
@@ -380,16 +345,10 @@ mod tests {
         assert!(batch.check_size().is_ok());
         batch.put(&vec![0; MAX_KEY_BYTES + 1], b"");
         let error = batch.check_size().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "expected a key of at most `65536` bytes, got `65537`"
-        );
+        assert_eq!(error.to_string(), "expected a key of at most `65536` bytes, got `65537`");
         let mut other = Batch::new();
         other.append(batch);
-        assert!(
-            other.check_size().is_err(),
-            "appending must not lose the refusal"
-        );
+        assert!(other.check_size().is_err(), "appending must not lose the refusal");
         other.clear();
         assert!(other.check_size().is_ok());
     }
@@ -407,10 +366,7 @@ mod tests {
     #[test]
     fn truncated_bytes_are_refused() {
         let bytes = sample().as_bytes().to_vec();
-        assert_eq!(
-            Batch::from_bytes(bytes.clone()).map(|batch| batch.n_ops()),
-            Some(6)
-        );
+        assert_eq!(Batch::from_bytes(bytes.clone()).map(|batch| batch.n_ops()), Some(6));
         let ends: Vec<usize> = {
             let mut rest = bytes.as_slice();
             let mut ends = vec![0];
@@ -421,11 +377,7 @@ mod tests {
             ends
         };
         for end in 0..bytes.len() {
-            assert_eq!(
-                Batch::from_bytes(bytes[..end].to_vec()).is_some(),
-                ends.contains(&end),
-                "cut at {end}"
-            );
+            assert_eq!(Batch::from_bytes(bytes[..end].to_vec()).is_some(), ends.contains(&end), "cut at {end}");
         }
     }
 }

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::{
-    Batch, Direction, Durability, Engine, Entry, Error, KeyRange, MAX_BATCH_BYTES, MAX_KEY_BYTES,
-    MAX_VALUE_BYTES, Read,
+    Batch, Direction, Durability, Engine, Entry, Error, KeyRange, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, Read,
 };
 
 use Direction::{Ascending, Descending};
@@ -66,23 +65,11 @@ fn entries(reader: &(impl Read + ?Sized), range: KeyRange<'_>, direction: Direct
 }
 
 fn keys(reader: &(impl Read + ?Sized), range: KeyRange<'_>, direction: Direction) -> Vec<Vec<u8>> {
-    entries(reader, range, direction)
-        .into_iter()
-        .map(|entry| entry.0)
-        .collect()
+    entries(reader, range, direction).into_iter().map(|entry| entry.0).collect()
 }
 
 fn keys_are_ordered_as_bytes(engine: &dyn Engine) {
-    let sorted: [&[u8]; 8] = [
-        b"",
-        b"\0",
-        b"\0\0",
-        b"\x01",
-        b"a",
-        b"a\0",
-        b"b",
-        b"\xff\xff",
-    ];
+    let sorted: [&[u8]; 8] = [b"", b"\0", b"\0\0", b"\x01", b"a", b"a\0", b"b", b"\xff\xff"];
     let mut batch = Batch::new();
     for key in sorted.iter().rev() {
         batch.put(key, key);
@@ -97,38 +84,18 @@ fn ranges_include_their_start_and_not_their_end(engine: &dyn Engine) {
     for key in [b"a", b"b", b"c", b"d"] {
         put(engine, key, b"");
     }
-    assert_eq!(
-        keys(engine, KeyRange::new(b"b", b"d"), Ascending),
-        [b"b", b"c"]
-    );
-    assert_eq!(
-        keys(engine, KeyRange::new(b"b", b"d"), Descending),
-        [b"c", b"b"]
-    );
-    assert_eq!(
-        keys(engine, KeyRange::new(b"aa", b"cc"), Ascending),
-        [b"b", b"c"]
-    );
+    assert_eq!(keys(engine, KeyRange::new(b"b", b"d"), Ascending), [b"b", b"c"]);
+    assert_eq!(keys(engine, KeyRange::new(b"b", b"d"), Descending), [b"c", b"b"]);
+    assert_eq!(keys(engine, KeyRange::new(b"aa", b"cc"), Ascending), [b"b", b"c"]);
     assert_eq!(keys(engine, KeyRange::from(b"c"), Descending), [b"d", b"c"]);
     assert_eq!(keys(engine, KeyRange::prefix(b"b"), Ascending), [b"b"]);
-    for empty in [
-        KeyRange::new(b"b", b"b"),
-        KeyRange::new(b"d", b"a"),
-        KeyRange::prefix(b"x"),
-        KeyRange::from(b"e"),
-    ] {
-        assert!(
-            keys(engine, empty.clone(), Ascending).is_empty(),
-            "{empty:?}"
-        );
+    for empty in [KeyRange::new(b"b", b"b"), KeyRange::new(b"d", b"a"), KeyRange::prefix(b"x"), KeyRange::from(b"e")] {
+        assert!(keys(engine, empty.clone(), Ascending).is_empty(), "{empty:?}");
         assert!(keys(engine, empty, Descending).is_empty());
     }
     put(engine, b"\xff\xff", b"");
     put(engine, b"\xff", b"");
-    assert_eq!(
-        keys(engine, KeyRange::prefix(b"\xff"), Ascending),
-        [b"\xff".as_slice(), b"\xff\xff"]
-    );
+    assert_eq!(keys(engine, KeyRange::prefix(b"\xff"), Ascending), [b"\xff".as_slice(), b"\xff\xff"]);
 }
 
 fn visits_stop_when_told(engine: &dyn Engine) {
@@ -142,24 +109,13 @@ fn visits_stop_when_told(engine: &dyn Engine) {
             let mut seen = Vec::new();
             let visited = engine.range(KeyRange::all(), direction, &mut |key, _| {
                 seen.push(key.to_vec());
-                if seen.len() < n {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
+                if seen.len() < n { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             assert!(visited.is_ok());
-            assert_eq!(
-                (seen.len(), seen[0].as_slice()),
-                (n, first.to_be_bytes().as_slice())
-            );
+            assert_eq!((seen.len(), seen[0].as_slice()), (n, first.to_be_bytes().as_slice()));
         }
     }
-    assert_eq!(
-        get(engine, &5_u32.to_be_bytes()),
-        Some(vec![7; 100]),
-        "a stopped visit must leave the engine usable"
-    );
+    assert_eq!(get(engine, &5_u32.to_be_bytes()), Some(vec![7; 100]), "a stopped visit must leave the engine usable");
 }
 
 fn visitors_may_use_the_engine(engine: &dyn Engine) {
@@ -214,10 +170,7 @@ fn batches_are_whole_or_absent(engine: &dyn Engine) {
 fn expect_conflict(engine: &dyn Engine, batch: &Batch, expected: &[u8]) {
     match engine.commit(batch, Durability::Sync) {
         Err(Error::Conflict { key }) => assert_eq!(key, expected, "the conflict must name the key"),
-        other => panic!(
-            "expected a conflict on `{}`, got {other:?}",
-            expected.escape_ascii()
-        ),
+        other => panic!("expected a conflict on `{}`, got {other:?}", expected.escape_ascii()),
     }
 }
 
@@ -272,11 +225,7 @@ fn snapshots_do_not_move(engine: &dyn Engine) {
     assert_eq!(get(&*one, b"b"), None);
     assert_eq!(keys(&*one, KeyRange::all(), Descending), [b"a"]);
     drop(empty);
-    assert_eq!(
-        get(&*one, b"a").as_deref(),
-        Some(b"1".as_slice()),
-        "a snapshot ends with its own handle only"
-    );
+    assert_eq!(get(&*one, b"a").as_deref(), Some(b"1".as_slice()), "a snapshot ends with its own handle only");
     assert_eq!(keys(engine, KeyRange::all(), Ascending), [b"a", b"b"]);
     let mut n_seen = 0;
     let visited = one.range(KeyRange::all(), Ascending, &mut |key, value| {
@@ -293,16 +242,10 @@ fn empty_and_largest_keys_and_values_are_kept(engine: &dyn Engine) {
     put(engine, b"", b"");
     put(engine, &long_key, &long_value);
     assert_eq!(get(engine, b"").as_deref(), Some(b"".as_slice()));
-    assert!(
-        get(engine, &long_key).as_deref() == Some(long_value.as_slice()),
-        "the largest value came back changed"
-    );
+    assert!(get(engine, &long_key).as_deref() == Some(long_value.as_slice()), "the largest value came back changed");
     let all = entries(engine, KeyRange::all(), Descending);
     assert_eq!(all.len(), 2);
-    assert!(
-        all[0] == (long_key, long_value),
-        "the largest entry came back changed from a range"
-    );
+    assert!(all[0] == (long_key, long_value), "the largest entry came back changed from a range");
 }
 
 fn what_is_too_large_is_refused(engine: &dyn Engine) {
@@ -329,11 +272,7 @@ fn large_batches_are_written(engine: &dyn Engine) {
     for (round, n) in [(1_u64, 3_000_u64), (2, 5_000), (3, 5_000), (4, 3_000)] {
         let mut batch = Batch::new();
         for i in 0..n {
-            let i = if round % 2 == 1 {
-                i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (4 * n)
-            } else {
-                i * round
-            };
+            let i = if round % 2 == 1 { i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (4 * n) } else { i * round };
             let key = i.to_be_bytes().to_vec();
             let value = [round.to_be_bytes(), i.to_be_bytes()].concat();
             if i % 17 == round {
@@ -345,23 +284,14 @@ fn large_batches_are_written(engine: &dyn Engine) {
             }
         }
         commit(engine, &batch);
-        assert!(
-            entries(engine, KeyRange::all(), Ascending)
-                .into_iter()
-                .eq(model.clone()),
-            "round {round}"
-        );
+        assert!(entries(engine, KeyRange::all(), Ascending).into_iter().eq(model.clone()), "round {round}");
     }
 }
 
 fn counters_lose_no_increment(engine: &Arc<dyn Engine>) {
     const N_THREADS: u32 = 8;
     const N_EACH: u32 = 20;
-    let number = |value: Option<&[u8]>| {
-        value
-            .and_then(|bytes| bytes.try_into().ok())
-            .map_or(0, u32::from_be_bytes)
-    };
+    let number = |value: Option<&[u8]>| value.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
     thread::scope(|scope| {
         for thread in 0..N_THREADS {
             scope.spawn(move || {
@@ -386,10 +316,7 @@ fn counters_lose_no_increment(engine: &Arc<dyn Engine>) {
         }
     });
     assert_eq!(number(get(&**engine, b"n").as_deref()), N_THREADS * N_EACH);
-    assert_eq!(
-        keys(&**engine, KeyRange::prefix(b"x"), Ascending).len(),
-        (N_THREADS * N_EACH) as usize
-    );
+    assert_eq!(keys(&**engine, KeyRange::prefix(b"x"), Ascending).len(), (N_THREADS * N_EACH) as usize);
 }
 
 fn readers_see_whole_batches(engine: &Arc<dyn Engine>) {
@@ -402,14 +329,8 @@ fn readers_see_whole_batches(engine: &Arc<dyn Engine>) {
                 let _leaving = Leaving(&n_left);
                 for _ in 0..N_VISITS {
                     let seen = entries(&**engine, KeyRange::all(), Ascending);
-                    assert!(
-                        seen.is_empty() || seen.len() == 50,
-                        "a batch was seen in part"
-                    );
-                    assert!(
-                        seen.iter().all(|entry| entry.1 == seen[0].1),
-                        "two batches were seen mixed"
-                    );
+                    assert!(seen.is_empty() || seen.len() == 50, "a batch was seen in part");
+                    assert!(seen.iter().all(|entry| entry.1 == seen[0].1), "two batches were seen mixed");
                 }
             });
         }
@@ -452,11 +373,7 @@ fn random_operations_agree_with_a_map(engine: &dyn Engine, seed: u64) {
                     }
                 }
                 1 => {
-                    let expected = if random.below(20) == 0 {
-                        Some(vec![1])
-                    } else {
-                        model.get(&key).cloned()
-                    };
+                    let expected = if random.below(20) == 0 { Some(vec![1]) } else { model.get(&key).cloned() };
                     let Some(expected) = expected else { continue };
                     batch.require_equals(&key, &expected);
                     if model.get(&key) != Some(&expected) {
@@ -468,11 +385,7 @@ fn random_operations_agree_with_a_map(engine: &dyn Engine, seed: u64) {
                     after.remove(&key);
                 }
                 _ => {
-                    let n_bytes = if random.below(10) == 0 {
-                        random.below(9_000)
-                    } else {
-                        random.below(30)
-                    };
+                    let n_bytes = if random.below(10) == 0 { random.below(9_000) } else { random.below(30) };
                     let value: Vec<u8> = (0..n_bytes).map(|_| random.below(256) as u8).collect();
                     batch.put(&key, &value);
                     after.insert(key, value);
@@ -494,20 +407,11 @@ fn random_operations_agree_with_a_map(engine: &dyn Engine, seed: u64) {
 }
 
 fn compare(engine: &dyn Engine, model: &BTreeMap<Vec<u8>, Vec<u8>>, range: &KeyRange<'_>) {
-    let mut expected: Vec<Entry> = model
-        .iter()
-        .filter(|entry| range.contains(entry.0))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    assert!(
-        entries(engine, range.clone(), Ascending) == expected,
-        "ascending, {range:?}"
-    );
+    let mut expected: Vec<Entry> =
+        model.iter().filter(|entry| range.contains(entry.0)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    assert!(entries(engine, range.clone(), Ascending) == expected, "ascending, {range:?}");
     expected.reverse();
-    assert!(
-        entries(engine, range.clone(), Descending) == expected,
-        "descending, {range:?}"
-    );
+    assert!(entries(engine, range.clone(), Descending) == expected, "descending, {range:?}");
 }
 
 /// `SplitMix64`: the same operations on every machine. Source: Steele, Lea and Flood 2014.
@@ -525,8 +429,6 @@ impl Random {
     /// Few and short, so that operations meet.
     fn key(&mut self) -> Vec<u8> {
         let n_bytes = self.below(4);
-        (0..n_bytes)
-            .map(|_| [0, b'a', b'b', 0xfe, 0xff][self.below(5) as usize])
-            .collect()
+        (0..n_bytes).map(|_| [0, b'a', b'b', 0xfe, 0xff][self.below(5) as usize]).collect()
     }
 }

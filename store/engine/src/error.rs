@@ -130,33 +130,22 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {
-            io::ErrorKind::StorageFull
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::FileTooLarge => Self::Full { path },
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Self::ReadOnly {
-                path,
-                source: Arc::new(source),
-            },
-            _ => Self::Io {
-                action: action.to_owned(),
-                path,
-                source: Arc::new(source),
-            },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full { path }
+            }
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                Self::ReadOnly { path, source: Arc::new(source) }
+            }
+            _ => Self::Io { action: action.to_owned(), path, source: Arc::new(source) },
         }
     }
 
     pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Corrupt {
-            path: path.to_path_buf(),
-            reason: reason.into(),
-        }
+        Self::Corrupt { path: path.to_path_buf(), reason: reason.into() }
     }
 
     pub(crate) fn foreign(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Foreign {
-            path: path.to_path_buf(),
-            reason: reason.into(),
-        }
+        Self::Foreign { path: path.to_path_buf(), reason: reason.into() }
     }
 }
 
@@ -174,11 +163,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_a_quota_and_a_file_limit_are_full() {
-        for kind in [
-            io::ErrorKind::StorageFull,
-            io::ErrorKind::QuotaExceeded,
-            io::ErrorKind::FileTooLarge,
-        ] {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
             let error = Error::io("write", Path::new("/x/data"), kind.into());
             assert!(matches!(&error, Error::Full { .. }), "{kind}: {error}");
             assert_eq!(error.to_string(), "no space left for `/x/data`");
@@ -187,10 +172,7 @@ mod tests {
 
     #[test]
     fn what_may_not_be_written_is_read_only() {
-        for kind in [
-            io::ErrorKind::ReadOnlyFilesystem,
-            io::ErrorKind::PermissionDenied,
-        ] {
+        for kind in [io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied] {
             let error = Error::io("open", Path::new("/x/LOCK"), kind.into());
             assert!(matches!(error, Error::ReadOnly { .. }), "{kind}");
         }
@@ -211,9 +193,6 @@ mod tests {
         if let Error::Unavailable { pid, .. } = &mut error {
             *pid = None;
         }
-        assert_eq!(
-            error.to_string(),
-            "store `/x` is held by another process, which did not answer within 1.5 s"
-        );
+        assert_eq!(error.to_string(), "store `/x` is held by another process, which did not answer within 1.5 s");
     }
 }

@@ -25,11 +25,7 @@ pub(crate) struct Member<'a> {
 
 impl<'a> Member<'a> {
     pub(crate) fn new(batch: &'a Batch, resent: bool) -> Self {
-        Self {
-            batch,
-            resent,
-            outcome: Ok(()),
-        }
+        Self { batch, resent, outcome: Ok(()) }
     }
 }
 
@@ -66,21 +62,12 @@ enum Fate {
 impl Group {
     /// Commits `batch` through `write`, which writes a whole group in one transaction and sets each member's outcome.
     /// `write` must not panic: the rest of the group would wait for ever.
-    pub(crate) fn commit(
-        &self,
-        batch: &Batch,
-        resent: bool,
-        write: impl FnOnce(&mut [Member<'_>]),
-    ) -> Result<()> {
+    pub(crate) fn commit(&self, batch: &Batch, resent: bool, write: impl FnOnce(&mut [Member<'_>])) -> Result<()> {
         let turn = {
             let mut line = lock(&self.line);
             if line.has_leader {
                 let turn = Arc::new(Turn::default());
-                line.waiting.push_back(Waiter {
-                    batch: batch.clone(),
-                    resent,
-                    turn: Arc::clone(&turn),
-                });
+                line.waiting.push_back(Waiter { batch: batch.clone(), resent, turn: Arc::clone(&turn) });
                 Some(turn)
             } else {
                 line.has_leader = true;
@@ -95,11 +82,7 @@ impl Group {
         let _handover = Handover { group: self };
         let mut members = Vec::with_capacity(1 + others.len());
         members.push(Member::new(batch, resent));
-        members.extend(
-            others
-                .iter()
-                .map(|other| Member::new(&other.batch, other.resent)),
-        );
+        members.extend(others.iter().map(|other| Member::new(&other.batch, other.resent)));
         write(&mut members);
         let mut outcomes = members.into_iter().map(|member| member.outcome);
         let own = outcomes.next().unwrap_or(Ok(()));
@@ -144,10 +127,7 @@ impl Turn {
             if let Some(fate) = fate.take() {
                 return fate;
             }
-            fate = self
-                .decided
-                .wait(fate)
-                .unwrap_or_else(PoisonError::into_inner);
+            fate = self.decided.wait(fate).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

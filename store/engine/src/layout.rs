@@ -1,9 +1,11 @@
 //! What a store folder is.
 //!
-//!     FORMAT       one line: `tracker store, layout 1, engine redb`
-//!     data.redb    the engine's file
-//!     LOCK         locked by the process that holds the engine open; its text is that process's id
-//!     socket       where that process serves the others
+//! ```text
+//! FORMAT       one line: `tracker store, layout 1, engine redb`
+//! data.redb    the engine's file
+//! LOCK         locked by the process that holds the engine open; its text is that process's id
+//! socket       where that process serves the others
+//! ```
 //!
 //! A folder is a store exactly when `FORMAT` says so. It is made under the lock, in an order that a kill at any point
 //! leaves either no store, whose making the next opener takes up again, or a whole one: first `FORMAT.new`, synced, which
@@ -59,9 +61,7 @@ pub(crate) fn check(dir: &Path) -> Result<State> {
         Err(error) => return Err(Error::io("read the folder", dir, error)),
     };
     for entry in entries {
-        let name = entry
-            .map_err(|error| Error::io("read the folder", dir, error))?
-            .file_name();
+        let name = entry.map_err(|error| Error::io("read the folder", dir, error))?.file_name();
         let is_ours = match name.to_str() {
             Some(LOCK | SOCKET | SOCKET_NEW | FORMAT_NEW) => true,
             Some(DATA) => is_claimed,
@@ -73,10 +73,7 @@ pub(crate) fn check(dir: &Path) -> Result<State> {
             if read_format(dir)? {
                 return Ok(State::Store);
             }
-            return Err(Error::foreign(
-                dir,
-                format!("it has no `FORMAT` and holds `{}`", name.display()),
-            ));
+            return Err(Error::foreign(dir, format!("it has no `FORMAT` and holds `{}`", name.display())));
         }
     }
     Ok(State::Empty)
@@ -89,10 +86,7 @@ pub(crate) fn open_engine(dir: &Path, cache_bytes: usize) -> Result<Redb> {
         return Redb::open(&data, cache_bytes);
     }
     let claim = dir.join(FORMAT_NEW);
-    write_synced(
-        &claim,
-        format!("tracker store, layout {LAYOUT}, engine {ENGINE}\n").as_bytes(),
-    )?;
+    write_synced(&claim, format!("tracker store, layout {LAYOUT}, engine {ENGINE}\n").as_bytes())?;
     sync_dir(dir)?;
     let engine = Redb::create(&data, cache_bytes)?;
     fs::rename(&claim, dir.join(FORMAT)).map_err(|error| Error::io("rename", &claim, error))?;
@@ -115,33 +109,19 @@ fn read_format(dir: &Path) -> Result<bool> {
     };
     let mut fields = rest.trim_end().split(", ");
     let found = fields.next().unwrap_or_default();
-    let found: u32 = found
-        .parse()
-        .map_err(|_| Error::corrupt(&path, format!("expected a layout number, got `{found}`")))?;
+    let found: u32 =
+        found.parse().map_err(|_| Error::corrupt(&path, format!("expected a layout number, got `{found}`")))?;
     if found > LAYOUT {
-        return Err(Error::Newer {
-            path,
-            found,
-            supported: LAYOUT,
-        });
+        return Err(Error::Newer { path, found, supported: LAYOUT });
     }
     if found < LAYOUT {
-        return Err(Error::corrupt(
-            &path,
-            format!("there never was a layout `{found}`"),
-        ));
+        return Err(Error::corrupt(&path, format!("there never was a layout `{found}`")));
     }
-    match fields
-        .next()
-        .and_then(|field| field.strip_prefix("engine "))
-    {
+    match fields.next().and_then(|field| field.strip_prefix("engine ")) {
         Some(ENGINE) => Ok(true),
         engine => Err(Error::corrupt(
             &path,
-            format!(
-                "expected engine `{ENGINE}`, which is what this build has, got `{}`",
-                engine.unwrap_or_default()
-            ),
+            format!("expected engine `{ENGINE}`, which is what this build has, got `{}`", engine.unwrap_or_default()),
         )),
     }
 }
@@ -162,9 +142,7 @@ fn read_start(path: &Path) -> Result<Option<String>> {
         Err(error) => return Err(failed(error)),
     };
     let mut bytes = Vec::new();
-    file.take(MAX_FORMAT_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(MAX_FORMAT_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -177,9 +155,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|error| Error::io("sync", dir, error))
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| Error::io("sync", dir, error))
 }
 
 #[cfg(test)]
@@ -196,12 +172,7 @@ mod tests {
         let mut files: Vec<_> = fs::read_dir(dir)
             .unwrap()
             .map(|entry| entry.unwrap())
-            .map(|entry| {
-                (
-                    entry.file_name().into_string().unwrap(),
-                    fs::read(entry.path()).unwrap(),
-                )
-            })
+            .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
             .collect();
         files.sort();
         files
@@ -211,10 +182,7 @@ mod tests {
     fn check_refused(dir: &Path, expected: &str) -> Error {
         let before = contents(dir);
         let error = crate::open(dir, &crate::Options::default()).err().unwrap();
-        assert!(
-            error.to_string().contains(expected),
-            "expected `{expected}`, got `{error}`"
-        );
+        assert!(error.to_string().contains(expected), "expected `{expected}`, got `{error}`");
         assert_eq!(contents(dir), before, "a refused folder was written to");
         error
     }
@@ -223,10 +191,7 @@ mod tests {
     fn a_folder_of_another_program_is_refused_untouched() {
         let dir = folder();
         fs::write(dir.path().join("README.md"), "hello").unwrap();
-        let error = check_refused(
-            dir.path(),
-            "holds `README.md`; name an empty or a new folder",
-        );
+        let error = check_refused(dir.path(), "holds `README.md`; name an empty or a new folder");
         assert!(matches!(error, Error::Foreign { .. }));
     }
 
@@ -234,24 +199,12 @@ mod tests {
     fn a_redb_file_that_is_not_ours_is_refused_untouched() {
         let dir = folder();
         drop(::redb::Database::create(dir.path().join(DATA)).unwrap());
-        assert!(matches!(
-            check_refused(dir.path(), "holds `data.redb`"),
-            Error::Foreign { .. }
-        ));
-        fs::write(
-            dir.path().join(FORMAT),
-            "tracker store, layout 1, engine redb\n",
-        )
-        .unwrap();
+        assert!(matches!(check_refused(dir.path(), "holds `data.redb`"), Error::Foreign { .. }));
+        fs::write(dir.path().join(FORMAT), "tracker store, layout 1, engine redb\n").unwrap();
         fs::write(dir.path().join(LOCK), "").unwrap();
         let before = contents(dir.path());
-        let error = crate::open(dir.path(), &crate::Options::default())
-            .err()
-            .unwrap();
-        assert!(
-            error.to_string().contains("redb file of another program"),
-            "{error}"
-        );
+        let error = crate::open(dir.path(), &crate::Options::default()).err().unwrap();
+        assert!(error.to_string().contains("redb file of another program"), "{error}");
         let data = |files: &[(String, Vec<u8>)]| files.iter().find(|file| file.0 == DATA).cloned();
         assert_eq!(data(&contents(dir.path())), data(&before));
     }
@@ -259,42 +212,19 @@ mod tests {
     #[test]
     fn a_newer_layout_is_refused_untouched() {
         let dir = folder();
-        fs::write(
-            dir.path().join(FORMAT),
-            "tracker store, layout 2, engine redb\n",
-        )
-        .unwrap();
-        let error = check_refused(
-            dir.path(),
-            "layout `1` or lower, got `2`; use the newer build",
-        );
-        assert!(matches!(
-            error,
-            Error::Newer {
-                found: 2,
-                supported: 1,
-                ..
-            }
-        ));
+        fs::write(dir.path().join(FORMAT), "tracker store, layout 2, engine redb\n").unwrap();
+        let error = check_refused(dir.path(), "layout `1` or lower, got `2`; use the newer build");
+        assert!(matches!(error, Error::Newer { found: 2, supported: 1, .. }));
     }
 
     #[test]
     fn a_bad_format_file_is_named() {
         for (text, expected) in [
             ("", "it is empty"),
-            (
-                "tracker store, layout x",
-                "expected a layout number, got `x`",
-            ),
-            (
-                "tracker store, layout 0, engine redb",
-                "there never was a layout `0`",
-            ),
+            ("tracker store, layout x", "expected a layout number, got `x`"),
+            ("tracker store, layout 0, engine redb", "there never was a layout `0`"),
             ("tracker store, layout 1, engine rocksdb", "got `rocksdb`"),
-            (
-                "MZ\u{0}\u{1}",
-                "does not begin with `tracker store, layout`",
-            ),
+            ("MZ\u{0}\u{1}", "does not begin with `tracker store, layout`"),
         ] {
             let dir = folder();
             fs::write(dir.path().join(FORMAT), text).unwrap();
@@ -307,9 +237,7 @@ mod tests {
         let dir = folder();
         let file = dir.path().join("x");
         fs::write(&file, "").unwrap();
-        let error = crate::open(&file, &crate::Options::default())
-            .err()
-            .unwrap();
+        let error = crate::open(&file, &crate::Options::default()).err().unwrap();
         assert!(matches!(error, Error::Foreign { .. }), "{error}");
     }
 
@@ -319,20 +247,13 @@ mod tests {
         drop(crate::open(dir.path(), &crate::Options::default()).unwrap());
         let data = dir.path().join(DATA);
         fs::remove_file(&data).unwrap();
-        let error = crate::open(dir.path(), &crate::Options::default())
-            .err()
-            .unwrap();
+        let error = crate::open(dir.path(), &crate::Options::default()).err().unwrap();
         assert!(matches!(error, Error::Corrupt { .. }), "{error}");
         assert!(!data.exists());
         for garbage in [b"".to_vec(), vec![7; 5], vec![7; 100_000]] {
             fs::write(&data, &garbage).unwrap();
-            let error = crate::open(dir.path(), &crate::Options::default())
-                .err()
-                .unwrap();
-            assert!(
-                matches!(&error, Error::Corrupt { path, .. } if path == &data),
-                "{error}"
-            );
+            let error = crate::open(dir.path(), &crate::Options::default()).err().unwrap();
+            assert!(matches!(&error, Error::Corrupt { path, .. } if path == &data), "{error}");
             assert_eq!(fs::read(&data).unwrap(), garbage);
         }
     }
@@ -342,11 +263,7 @@ mod tests {
         let whole = folder();
         drop(crate::open(whole.path(), &crate::Options::default()).unwrap());
         let format = fs::read(whole.path().join(FORMAT)).unwrap();
-        for data in [
-            None,
-            Some(Vec::new()),
-            Some(fs::read(whole.path().join(DATA)).unwrap()),
-        ] {
+        for data in [None, Some(Vec::new()), Some(fs::read(whole.path().join(DATA)).unwrap())] {
             let dir = folder();
             fs::write(dir.path().join(LOCK), "").unwrap();
             fs::write(dir.path().join(FORMAT_NEW), &format).unwrap();

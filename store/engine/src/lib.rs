@@ -52,34 +52,20 @@ pub trait Read: Send + Sync {
     /// # Errors
     /// As [`Read::get`]; `SnapshotLost` also on a live engine, when the process that served it went away after `visit`
     /// had been called: ask again from the start.
-    fn range(
-        &self,
-        range: KeyRange<'_>,
-        direction: Direction,
-        visit: &mut Visitor<'_>,
-    ) -> Result<()>;
+    fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()>;
 
     /// Up to `limit` entries of `range`, in `direction`; for ranges known to be small.
     ///
     /// # Errors
     /// As [`Read::range`].
-    fn collect(
-        &self,
-        range: KeyRange<'_>,
-        direction: Direction,
-        limit: usize,
-    ) -> Result<Vec<Entry>> {
+    fn collect(&self, range: KeyRange<'_>, direction: Direction, limit: usize) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         if limit == 0 {
             return Ok(entries);
         }
         self.range(range, direction, &mut |key, value| {
             entries.push((key.to_vec(), value.to_vec()));
-            if entries.len() < limit {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
+            if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         Ok(entries)
     }
@@ -133,9 +119,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            cache_bytes: 64 << 20,
-            patience: Duration::from_secs(30),
-        }
+        Self { cache_bytes: 64 << 20, patience: Duration::from_secs(30) }
     }
 }
+
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

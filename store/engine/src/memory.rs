@@ -33,12 +33,7 @@ impl Read for Memory {
         Frozen(self.current()).get(key)
     }
 
-    fn range(
-        &self,
-        range: KeyRange<'_>,
-        direction: Direction,
-        visit: &mut Visitor<'_>,
-    ) -> Result<()> {
+    fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
         Frozen(self.current()).range(range, direction, visit)
     }
 }
@@ -47,9 +42,8 @@ impl Engine for Memory {
     fn commit(&self, batch: &Batch, _durability: Durability) -> Result<()> {
         batch.check_size()?;
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        let unmet = batch.first_unmet(|key, expected| {
-            Ok::<_, Error>(map.get(key).map(|value| &**value) == expected)
-        })?;
+        let unmet =
+            batch.first_unmet(|key, expected| Ok::<_, Error>(map.get(key).map(|value| &**value) == expected))?;
         if let Some(key) = unmet {
             return Err(Error::Conflict { key });
         }
@@ -83,12 +77,7 @@ impl Read for Frozen {
         Ok(self.0.get(key).map(|value| value.to_vec()))
     }
 
-    fn range(
-        &self,
-        range: KeyRange<'_>,
-        direction: Direction,
-        visit: &mut Visitor<'_>,
-    ) -> Result<()> {
+    fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
         if range.is_empty() {
             return Ok(());
         }

@@ -23,19 +23,13 @@ impl<'a> KeyRange<'a> {
     /// From `start`, itself in, to `end`, itself out. Empty when `end` is not greater than `start`.
     #[must_use]
     pub fn new(start: &'a [u8], end: &'a [u8]) -> Self {
-        Self {
-            start: Cow::Borrowed(start),
-            end: Some(Cow::Borrowed(end)),
-        }
+        Self { start: Cow::Borrowed(start), end: Some(Cow::Borrowed(end)) }
     }
 
     /// From `start`, itself in, to the last key.
     #[must_use]
     pub fn from(start: &'a [u8]) -> Self {
-        Self {
-            start: Cow::Borrowed(start),
-            end: None,
-        }
+        Self { start: Cow::Borrowed(start), end: None }
     }
 
     /// Every key.
@@ -47,10 +41,7 @@ impl<'a> KeyRange<'a> {
     /// Every key that starts with `prefix`.
     #[must_use]
     pub fn prefix(prefix: &'a [u8]) -> Self {
-        Self {
-            start: Cow::Borrowed(prefix),
-            end: successor(prefix).map(Cow::Owned),
-        }
+        Self { start: Cow::Borrowed(prefix), end: successor(prefix).map(Cow::Owned) }
     }
 
     /// These keys without those below `start`: where to go on after an earlier ascending visit.
@@ -59,14 +50,7 @@ impl<'a> KeyRange<'a> {
     where
         'a: 'b,
     {
-        if start > &*self.start {
-            KeyRange {
-                start: Cow::Borrowed(start),
-                end: self.end,
-            }
-        } else {
-            self
-        }
+        if start > &*self.start { KeyRange { start: Cow::Borrowed(start), end: self.end } } else { self }
     }
 
     /// These keys without those from `end` on: where to go on after an earlier descending visit.
@@ -77,10 +61,7 @@ impl<'a> KeyRange<'a> {
     {
         match &self.end {
             Some(own) if **own <= *end => self,
-            _ => KeyRange {
-                start: self.start,
-                end: Some(Cow::Borrowed(end)),
-            },
+            _ => KeyRange { start: self.start, end: Some(Cow::Borrowed(end)) },
         }
     }
 
@@ -109,10 +90,7 @@ impl<'a> KeyRange<'a> {
     }
 
     pub(crate) fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
-        (
-            Bound::Included(self.start()),
-            self.end().map_or(Bound::Unbounded, Bound::Excluded),
-        )
+        (Bound::Included(self.start()), self.end().map_or(Bound::Unbounded, Bound::Excluded))
     }
 }
 
@@ -142,33 +120,16 @@ mod tests {
     #[test]
     fn the_end_is_out_and_the_start_is_in() {
         let range = KeyRange::new(b"b", b"d");
-        assert!(
-            range.contains(b"b")
-                && range.contains(b"c\xff")
-                && !range.contains(b"d")
-                && !range.contains(b"a")
-        );
+        assert!(range.contains(b"b") && range.contains(b"c\xff") && !range.contains(b"d") && !range.contains(b"a"));
         assert!(KeyRange::new(b"b", b"b").is_empty() && KeyRange::new(b"c", b"b").is_empty());
         assert!(KeyRange::all().contains(b"") && !KeyRange::all().is_empty());
     }
 
     #[test]
     fn narrowing_never_widens() {
-        assert_eq!(
-            KeyRange::new(b"b", b"d").starting_at(b"a"),
-            KeyRange::new(b"b", b"d")
-        );
-        assert_eq!(
-            KeyRange::new(b"b", b"d").starting_at(b"c"),
-            KeyRange::new(b"c", b"d")
-        );
-        assert_eq!(
-            KeyRange::new(b"b", b"d").ending_at(b"e"),
-            KeyRange::new(b"b", b"d")
-        );
-        assert_eq!(
-            KeyRange::from(b"b").ending_at(b"c"),
-            KeyRange::new(b"b", b"c")
-        );
+        assert_eq!(KeyRange::new(b"b", b"d").starting_at(b"a"), KeyRange::new(b"b", b"d"));
+        assert_eq!(KeyRange::new(b"b", b"d").starting_at(b"c"), KeyRange::new(b"c", b"d"));
+        assert_eq!(KeyRange::new(b"b", b"d").ending_at(b"e"), KeyRange::new(b"b", b"d"));
+        assert_eq!(KeyRange::from(b"b").ending_at(b"c"), KeyRange::new(b"b", b"c"));
     }
 }

@@ -29,9 +29,7 @@ use self::client::{Client, RemoteSnapshot, Trouble};
 use self::holder::Holder;
 use crate::group::lock;
 use crate::layout::{self, LOCK};
-use crate::{
-    Batch, Direction, Durability, Engine, Error, KeyRange, Options, Read, Result, Visitor,
-};
+use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Options, Read, Result, Visitor};
 
 /// The pauses between attempts to reach the holder or to become it.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -45,16 +43,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 pub fn open(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>> {
     layout::check(dir)?;
     fs::create_dir_all(dir).map_err(|error| Error::io("make the folder", dir, error))?;
-    let desk = Desk {
-        dir: dir.to_path_buf(),
-        options: options.clone(),
-    };
+    let desk = Desk { dir: dir.to_path_buf(), options: options.clone() };
     let role = desk.take_role(Instant::now())?;
-    Ok(Arc::new(Shared {
-        desk,
-        role: RwLock::new(role),
-        renewing: Mutex::new(()),
-    }))
+    Ok(Arc::new(Shared { desk, role: RwLock::new(role), renewing: Mutex::new(()) }))
 }
 
 /// The default engine, as one of the processes that share it.
@@ -83,10 +74,7 @@ impl Role {
 
 impl Shared {
     fn role(&self) -> Role {
-        self.role
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.role.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks until there is an answer. `ask` is told whether it may have been heard before.
@@ -128,12 +116,7 @@ impl Read for Shared {
         })
     }
 
-    fn range(
-        &self,
-        range: KeyRange<'_>,
-        direction: Direction,
-        visit: &mut Visitor<'_>,
-    ) -> Result<()> {
+    fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
         self.call(|role, _| match role {
             Role::Holder(holder) => Ok(holder.engine().range(range.clone(), direction, visit)?),
             Role::Client(client) => client.range(None, &range, direction, visit),
@@ -154,10 +137,7 @@ impl Engine for Shared {
         self.call(|role, _| match role {
             Role::Holder(holder) => {
                 let snapshot = holder.engine().snapshot()?;
-                Ok(Arc::new(LocalSnapshot {
-                    snapshot,
-                    _holder: Arc::clone(holder),
-                }) as Arc<dyn Read>)
+                Ok(Arc::new(LocalSnapshot { snapshot, _holder: Arc::clone(holder) }) as Arc<dyn Read>)
             }
             Role::Client(client) => Ok(Arc::new(RemoteSnapshot::take(client)?) as Arc<dyn Read>),
         })
@@ -179,12 +159,7 @@ impl Read for LocalSnapshot {
         self.snapshot.get(key)
     }
 
-    fn range(
-        &self,
-        range: KeyRange<'_>,
-        direction: Direction,
-        visit: &mut Visitor<'_>,
-    ) -> Result<()> {
+    fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
         self.snapshot.range(range, direction, visit)
     }
 }
@@ -229,11 +204,7 @@ impl Desk {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(source)) => {
-                return Err(Error::Unsupported {
-                    path,
-                    what: "file locks",
-                    source: Arc::new(source),
-                });
+                return Err(Error::Unsupported { path, what: "file locks", source: Arc::new(source) });
             }
         }
         let engine = match layout::open_engine(&self.dir, self.options.cache_bytes) {
@@ -254,21 +225,13 @@ fn write_pid(file: &mut File) -> io::Result<()> {
 
 /// Says who holds `dir` and did not answer.
 fn unavailable(dir: &Path, waited: Duration) -> Error {
-    let pid = fs::read_to_string(dir.join(LOCK))
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
-    Error::Unavailable {
-        dir: dir.to_path_buf(),
-        pid,
-        stopped: pid.is_some_and(is_stopped),
-        waited,
-    }
+    let pid = fs::read_to_string(dir.join(LOCK)).ok().and_then(|text| text.trim().parse().ok());
+    Error::Unavailable { dir: dir.to_path_buf(), pid, stopped: pid.is_some_and(is_stopped), waited }
 }
 
 /// Whether process `pid` is stopped, as far as Linux tells.
 fn is_stopped(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name before the last bracket may hold anything.
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }

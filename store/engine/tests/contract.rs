@@ -14,16 +14,11 @@ struct Folders {
 
 impl Folders {
     fn new() -> Self {
-        Self {
-            root: tempfile::tempdir().unwrap(),
-            n_made: AtomicUsize::new(0),
-        }
+        Self { root: tempfile::tempdir().unwrap(), n_made: AtomicUsize::new(0) }
     }
 
     fn next(&self) -> std::path::PathBuf {
-        self.root
-            .path()
-            .join(self.n_made.fetch_add(1, Ordering::Relaxed).to_string())
+        self.root.path().join(self.n_made.fetch_add(1, Ordering::Relaxed).to_string())
     }
 }
 
@@ -50,10 +45,7 @@ fn a_client_of_a_shared_store_keeps_the_contract() {
     let holders: Mutex<Vec<Arc<dyn Engine>>> = Mutex::default();
     contract::check(|| {
         let dir = folders.next();
-        holders
-            .lock()
-            .unwrap()
-            .push(open(&dir, &Options::default()).unwrap());
+        holders.lock().unwrap().push(open(&dir, &Options::default()).unwrap());
         open(&dir, &Options::default()).unwrap()
     });
 }

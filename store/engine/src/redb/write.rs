@@ -19,10 +19,7 @@ const MIN_RUN: usize = 8;
 const MAX_PLAIN: usize = 1024;
 
 /// Whether every write of `batch` shows in `table`. A batch without writes shows nothing, so it does not count as applied.
-pub(super) fn is_applied(
-    table: &impl ReadableTable<Bytes, Bytes>,
-    batch: &Batch,
-) -> Result<bool, StorageError> {
+pub(super) fn is_applied(table: &impl ReadableTable<Bytes, Bytes>, batch: &Batch) -> Result<bool, StorageError> {
     if batch.n_writes() == 0 {
         return Ok(false);
     }
@@ -94,11 +91,7 @@ fn write_run(
     Ok(n_run)
 }
 
-fn write_one(
-    table: &mut Table<'_, Bytes, Bytes>,
-    key: &[u8],
-    value: Option<&[u8]>,
-) -> Result<(), CursorError> {
+fn write_one(table: &mut Table<'_, Bytes, Bytes>, key: &[u8], value: Option<&[u8]>) -> Result<(), CursorError> {
     match value {
         Some(value) => drop(table.insert(key, value)?),
         None => drop(table.remove(key)?),
@@ -106,11 +99,7 @@ fn write_one(
     Ok(())
 }
 
-fn holds(
-    table: &impl ReadableTable<Bytes, Bytes>,
-    key: &[u8],
-    expected: Option<&[u8]>,
-) -> Result<bool, StorageError> {
+fn holds(table: &impl ReadableTable<Bytes, Bytes>, key: &[u8], expected: Option<&[u8]>) -> Result<bool, StorageError> {
     let found = table.get(key)?;
     Ok(found.as_ref().map(AccessGuard::value) == expected)
 }

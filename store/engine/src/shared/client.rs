@@ -50,11 +50,7 @@ struct Connection {
 impl Client {
     /// Connects to the holder of `dir`; `None` if there is none, or no place with it, at present.
     pub(super) fn connect(dir: &Path, patience: Duration) -> Result<Option<Self>> {
-        let client = Self {
-            dir: dir.to_path_buf(),
-            patience,
-            idle: Mutex::default(),
-        };
+        let client = Self { dir: dir.to_path_buf(), patience, idle: Mutex::default() };
         match client.new_connection() {
             Ok(connection) => {
                 client.give_back(connection);
@@ -65,28 +61,18 @@ impl Client {
         }
     }
 
-    pub(super) fn get(
-        &self,
-        snapshot: Option<u64>,
-        key: &[u8],
-    ) -> Result<Option<Vec<u8>>, Trouble> {
-        self.ask(
-            &Request::Get { snapshot },
-            &[key],
-            |answer, body| match answer {
-                Answer::Value => Some(Some(body.to_vec())),
-                Answer::Missing => Some(None),
-                _ => None,
-            },
-        )
+    pub(super) fn get(&self, snapshot: Option<u64>, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+        self.ask(&Request::Get { snapshot }, &[key], |answer, body| match answer {
+            Answer::Value => Some(Some(body.to_vec())),
+            Answer::Missing => Some(None),
+            _ => None,
+        })
     }
 
     pub(super) fn commit(&self, batch: &Batch, is_resent: bool) -> Result<(), Trouble> {
-        self.ask(
-            &Request::Commit { is_resent },
-            &[batch.as_bytes()],
-            |answer, _| matches!(answer, Answer::Done).then_some(()),
-        )
+        self.ask(&Request::Commit { is_resent }, &[batch.as_bytes()], |answer, _| {
+            matches!(answer, Answer::Done).then_some(())
+        })
     }
 
     /// Visits a range. Once `visit` was called, a broken connection is `SnapshotLost`: the rest of that state is gone.
@@ -117,8 +103,7 @@ impl Client {
             let mut entries = &connection.frame[n_head..];
             let mut is_stopped = false;
             while !entries.is_empty() && !is_stopped {
-                let (key, value, rest) =
-                    protocol::split_entry(entries).map_err(|_| self.nonsense())?;
+                let (key, value, rest) = protocol::split_entry(entries).map_err(|_| self.nonsense())?;
                 entries = rest;
                 is_visited = true;
                 is_stopped = visit(key, value).is_break();
@@ -126,11 +111,7 @@ impl Client {
             if is_last {
                 break Ok(());
             }
-            let next = if is_stopped {
-                Request::Stop
-            } else {
-                Request::More
-            };
+            let next = if is_stopped { Request::Stop } else { Request::More };
             match self.send(&mut connection, &next, &[]) {
                 // Nothing more was wanted, so nothing is lost.
                 Err(_) if is_stopped => return Ok(()),
@@ -153,36 +134,29 @@ impl Client {
         read: impl FnOnce(&Answer, &[u8]) -> Option<T>,
     ) -> Result<T, Trouble> {
         let mut connection = self.connection()?;
-        let answer = self.ask_over(&mut connection, request, body, read);
-        if !matches!(answer, Err(Trouble::Lost { .. })) {
-            self.give_back(connection);
-        }
-        answer
+        let answer = self.ask_over(&mut connection, request, body, read)?;
+        self.give_back(connection);
+        Ok(answer?)
     }
 
+    /// As [`Client::ask`]; `Ok` when the answer is complete, so that the connection can take the next request.
     fn ask_over<T>(
         &self,
         connection: &mut Connection,
         request: &Request,
         body: &[&[u8]],
         read: impl FnOnce(&Answer, &[u8]) -> Option<T>,
-    ) -> Result<T, Trouble> {
+    ) -> Result<Result<T>, Trouble> {
         self.send(connection, request, body)?;
         let (answer, n_head) = self.receive(connection)?;
         if let Answer::Failed(failure) = answer {
-            return Err(Error::from(failure).into());
+            return Ok(Err(failure.into()));
         }
-        read(&answer, &connection.frame[n_head..]).ok_or_else(|| self.nonsense())
+        read(&answer, &connection.frame[n_head..]).map(Ok).ok_or_else(|| self.nonsense())
     }
 
-    fn send(
-        &self,
-        connection: &mut Connection,
-        request: &Request,
-        body: &[&[u8]],
-    ) -> Result<(), Trouble> {
-        protocol::send(connection.stream.get_mut(), request, body)
-            .map_err(|error| self.trouble(error))
+    fn send(&self, connection: &mut Connection, request: &Request, body: &[&[u8]]) -> Result<(), Trouble> {
+        protocol::send(connection.stream.get_mut(), request, body).map_err(|error| self.trouble(error))
     }
 
     fn receive(&self, connection: &mut Connection) -> Result<(Answer, usize), Trouble> {
@@ -216,24 +190,14 @@ impl Client {
         let patience = Some(self.patience.max(Duration::from_millis(1)));
         stream.set_read_timeout(patience).map_err(not_sent)?;
         stream.set_write_timeout(patience).map_err(not_sent)?;
-        Greeting::new(Word::Hello)
-            .write(&mut stream)
-            .map_err(not_sent)?;
+        Greeting::new(Word::Hello).write(&mut stream).map_err(not_sent)?;
         let greeting = Greeting::read(&mut stream).map_err(not_sent)?;
         if greeting.protocol != PROTOCOL {
             let Greeting { pid, protocol, .. } = greeting;
-            return Err(Error::Mismatch {
-                pid,
-                expected: PROTOCOL,
-                got: protocol,
-            }
-            .into());
+            return Err(Error::Mismatch { pid, expected: PROTOCOL, got: protocol }.into());
         }
         match greeting.word {
-            Word::Hello => Ok(Connection {
-                stream: BufReader::new(stream),
-                frame: Vec::new(),
-            }),
+            Word::Hello => Ok(Connection { stream: BufReader::new(stream), frame: Vec::new() }),
             Word::Full => Err(Trouble::Lost { is_sent: false }),
         }
     }
@@ -256,9 +220,7 @@ impl Client {
     }
 
     fn nonsense(&self) -> Trouble {
-        self.trouble(protocol::malformed(
-            "the holder of the store answered something else than was asked",
-        ))
+        self.trouble(protocol::malformed("the holder of the store answered something else than was asked"))
     }
 }
 
@@ -273,20 +235,11 @@ pub(super) struct RemoteSnapshot {
 impl RemoteSnapshot {
     pub(super) fn take(client: &Arc<Client>) -> Result<Self, Trouble> {
         let mut owner = client.connection()?;
-        let id = client.ask_over(
-            &mut owner,
-            &Request::Snapshot,
-            &[],
-            |answer, _| match answer {
-                Answer::Snapshot { id } => Some(*id),
-                _ => None,
-            },
-        )?;
-        Ok(Self {
-            client: Arc::clone(client),
-            id,
-            owner: Mutex::new(Some(owner)),
-        })
+        let id = client.ask_over(&mut owner, &Request::Snapshot, &[], |answer, _| match answer {
+            Answer::Snapshot { id } => Some(*id),
+            _ => None,
+        })??;
+        Ok(Self { client: Arc::clone(client), id, owner: Mutex::new(Some(owner)) })
     }
 }
 
@@ -303,12 +256,7 @@ impl Read for RemoteSnapshot {
         lost_with_holder(self.client.get(Some(self.id), key))
     }
 
-    fn range(
-        &self,
-        range: KeyRange<'_>,
-        direction: Direction,
-        visit: &mut Visitor<'_>,
-    ) -> Result<()> {
+    fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
         lost_with_holder(self.client.range(Some(self.id), &range, direction, visit))
     }
 }
@@ -319,11 +267,8 @@ impl Drop for RemoteSnapshot {
             return;
         };
         let request = Request::Release { snapshot: self.id };
-        let released = self
-            .client
-            .ask_over(&mut owner, &request, &[], |answer, _| {
-                matches!(answer, Answer::Done).then_some(())
-            });
+        let released =
+            self.client.ask_over(&mut owner, &request, &[], |answer, _| matches!(answer, Answer::Done).then_some(()));
         if released.is_ok() {
             self.client.give_back(owner);
         }

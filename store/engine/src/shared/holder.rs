@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, BufReader};
 use std::net::Shutdown;
 use std::ops::ControlFlow;
@@ -19,16 +20,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::protocol::{
-    self, Answer, FIRST_CHUNK_BYTES, Greeting, MAX_CHUNK_BYTES, PROTOCOL, Request, Word, malformed,
-};
+use super::protocol::{self, Answer, FIRST_CHUNK_BYTES, Greeting, MAX_CHUNK_BYTES, PROTOCOL, Request, Word, malformed};
 use super::socket;
 use crate::group::lock;
 use crate::layout::SOCKET;
 use crate::{Batch, Direction, Engine as _, Error, KeyRange, Read, Redb, Result};
 
 /// Connections served at once; who comes later is asked to wait.
-const MAX_CONNECTIONS: usize = 512;
+const MAX_CONNECTIONS: usize = if cfg!(test) { 4 } else { 512 };
 /// How long a new connection may take to greet.
 const GREETING_TIME: Duration = Duration::from_secs(5);
 /// How long a client may take to accept an answer.
@@ -40,11 +39,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Answers are read through a buffer of this size.
 const BUFFER_BYTES: usize = 8 << 10;
 
-/// This process as the one that has the engine open. Fields are dropped in order.
+/// This process as the one that has the engine open. The engine is closed before the lock is let go: fields are dropped
+/// in order.
 pub(super) struct Holder {
-    _server: Server,
     engine: Arc<Redb>,
     _lock: File,
+    server: Server,
 }
 
 impl Holder {
@@ -53,25 +53,23 @@ impl Holder {
         let path = dir.join(SOCKET);
         let listener = socket::bind(dir).map_err(|source| match source.raw_os_error() {
             // EPERM and EOPNOTSUPP: what file systems without sockets answer.
-            Some(1 | 95) => Error::Unsupported {
-                path: path.clone(),
-                what: "sockets",
-                source: Arc::new(source),
-            },
+            Some(1 | 95) => Error::Unsupported { path: path.clone(), what: "sockets", source: Arc::new(source) },
             _ => Error::io("listen on", &path, source),
         })?;
         let engine = Arc::new(engine);
         let server = Server::start(dir, listener, Arc::clone(&engine));
         let server = server.map_err(|error| Error::io("serve on", &path, error))?;
-        Ok(Self {
-            _server: server,
-            engine,
-            _lock: lock,
-        })
+        Ok(Self { server, engine, _lock: lock })
     }
 
     pub(super) fn engine(&self) -> &Redb {
         &self.engine
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.server.close();
     }
 }
 
@@ -97,29 +95,19 @@ impl Server {
     fn start(dir: &Path, listener: UnixListener, engine: Arc<Redb>) -> io::Result<Self> {
         let room = Arc::new(Room::default());
         // Snapshot ids of one holder must mean nothing to the next.
-        let epoch = std::time::UNIX_EPOCH
-            .elapsed()
-            .unwrap_or_default()
-            .as_nanos() as u64;
-        room.last_id.store(epoch, Ordering::Relaxed);
+        room.last_id.store(RandomState::new().build_hasher().finish(), Ordering::Relaxed);
         let listening = UnixStream::from(OwnedFd::from(listener.try_clone()?));
-        let acceptor = thread::Builder::new()
-            .name("store-accept".to_owned())
-            .spawn({
-                let room = Arc::clone(&room);
-                move || accept(&listener, &room, &engine)
-            })?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            room,
-            listening,
-            acceptor: Some(acceptor),
-        })
+        let acceptor = thread::Builder::new().name("store-accept".to_owned()).spawn({
+            let room = Arc::clone(&room);
+            move || accept(&listener, &room, &engine)
+        })?;
+        Ok(Self { dir: dir.to_path_buf(), room, listening, acceptor: Some(acceptor) })
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
+impl Server {
+    /// Answers what is running, and then nobody any more.
+    fn close(&mut self) {
         self.room.is_closing.store(true, Ordering::SeqCst);
         // Each of these fails only if what it ends has ended already.
         drop(socket::remove(&self.dir));
@@ -138,7 +126,7 @@ impl Drop for Server {
 
 impl Room {
     fn new_id(&self) -> u64 {
-        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+        self.last_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A place for `stream`; `None` if all are taken.
@@ -191,28 +179,15 @@ fn admit(stream: UnixStream, room: &Arc<Room>, engine: &Arc<Redb>) -> io::Result
     let Some(id) = room.enter(&stream)? else {
         return Greeting::new(Word::Full).write(&mut &stream);
     };
-    let serving = thread::Builder::new()
-        .name("store-serve".to_owned())
-        .spawn({
-            let (room, engine) = (Arc::clone(room), Arc::clone(engine));
-            move || {
-                // However the thread ends, the engine is let go before the place is.
-                let _place = Place {
-                    room: Arc::clone(&room),
-                    id,
-                };
-                // How a connection ended is its client's matter.
-                drop(
-                    Connection {
-                        stream,
-                        room,
-                        engine,
-                        snapshots: Vec::new(),
-                    }
-                    .serve(),
-                );
-            }
-        });
+    let serving = thread::Builder::new().name("store-serve".to_owned()).spawn({
+        let (room, engine) = (Arc::clone(room), Arc::clone(engine));
+        move || {
+            // However the thread ends, the engine is let go before the place is.
+            let _place = Place { room: Arc::clone(&room), id };
+            // How a connection ended is its client's matter.
+            drop(Connection { stream, room, engine, snapshots: Vec::new() }.serve());
+        }
+    });
     match serving {
         Ok(_) => Ok(()),
         Err(error) => {
@@ -256,8 +231,7 @@ impl Connection {
         stream.set_read_timeout(None)?;
         let mut requests = BufReader::with_capacity(BUFFER_BYTES, &stream);
         let mut frame = Vec::new();
-        while let Some((request, n_head)) = protocol::receive::<Request>(&mut requests, &mut frame)?
-        {
+        while let Some((request, n_head)) = protocol::receive::<Request>(&mut requests, &mut frame)? {
             self.answer(&mut requests, &request, &frame[n_head..])?;
             if frame.capacity() > MAX_CHUNK_BYTES {
                 frame = Vec::new();
@@ -266,47 +240,25 @@ impl Connection {
         Ok(())
     }
 
-    fn answer(
-        &mut self,
-        requests: &mut Requests<'_>,
-        request: &Request,
-        body: &[u8],
-    ) -> io::Result<()> {
+    fn answer(&mut self, requests: &mut Requests<'_>, request: &Request, body: &[u8]) -> io::Result<()> {
         match *request {
-            Request::Get { snapshot } => {
-                match self.read_from(snapshot, |reader| reader.get(body)) {
-                    Ok(Some(value)) => self.send(&Answer::Value, &value),
-                    Ok(None) => self.send(&Answer::Missing, &[]),
-                    Err(error) => self.fail(error),
-                }
-            }
+            Request::Get { snapshot } => match self.read_from(snapshot, |reader| reader.get(body)) {
+                Ok(Some(value)) => self.send(&Answer::Value, &value),
+                Ok(None) => self.send(&Answer::Missing, &[]),
+                Err(error) => self.fail(error),
+            },
             Request::Commit { is_resent } => {
-                let batch = Batch::from_bytes(body.to_vec())
-                    .ok_or_else(|| malformed("this is not a batch"))?;
+                let batch = Batch::from_bytes(body.to_vec()).ok_or_else(|| malformed("this is not a batch"))?;
                 match self.engine.commit_once(&batch, is_resent) {
                     Ok(()) => self.send(&Answer::Done, &[]),
                     Err(error) => self.fail(error),
                 }
             }
-            Request::Range {
-                snapshot,
-                is_descending,
-                n_start,
-                has_end,
-            } => {
-                let (start, end) = body
-                    .split_at_checked(n_start as usize)
-                    .ok_or_else(|| malformed("the range is cut short"))?;
-                let range = if has_end {
-                    KeyRange::new(start, end)
-                } else {
-                    KeyRange::from(start)
-                };
-                let direction = if is_descending {
-                    Direction::Descending
-                } else {
-                    Direction::Ascending
-                };
+            Request::Range { snapshot, is_descending, n_start, has_end } => {
+                let (start, end) =
+                    body.split_at_checked(n_start as usize).ok_or_else(|| malformed("the range is cut short"))?;
+                let range = if has_end { KeyRange::new(start, end) } else { KeyRange::from(start) };
+                let direction = if is_descending { Direction::Descending } else { Direction::Ascending };
                 self.stream_range(requests, snapshot, &range, direction)
             }
             Request::Snapshot => match self.engine.snapshot() {
@@ -377,11 +329,7 @@ impl Connection {
         }
     }
 
-    fn read_from<T>(
-        &self,
-        snapshot: Option<u64>,
-        read: impl FnOnce(&dyn Read) -> Result<T>,
-    ) -> Result<T> {
+    fn read_from<T>(&self, snapshot: Option<u64>, read: impl FnOnce(&dyn Read) -> Result<T>) -> Result<T> {
         let Some(id) = snapshot else {
             return read(&*self.engine);
         };
@@ -404,5 +352,102 @@ impl Drop for Connection {
         for id in &self.snapshots {
             snapshots.remove(id);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::{Durability, Options, open};
+    use std::io::{Read as _, Write as _};
+
+    fn options() -> Options {
+        Options { patience: Duration::from_millis(200), ..Options::default() }
+    }
+
+    /// A connection that says what it likes.
+    fn raw(dir: &Path) -> UnixStream {
+        let mut stream = socket::connect(dir).unwrap();
+        Greeting::new(Word::Hello).write(&mut stream).unwrap();
+        assert_eq!(Greeting::read(&mut stream).unwrap().word, Word::Hello);
+        stream
+    }
+
+    /// Whether the other side hangs up, rather than answers.
+    fn hangs_up(mut stream: UnixStream) -> bool {
+        matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_))
+    }
+
+    #[test]
+    fn nonsense_ends_its_own_connection_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let holder = open(dir.path(), &options()).unwrap();
+        let client = open(dir.path(), &options()).unwrap();
+        let mut request = Vec::new();
+        protocol::send(&mut request, &Request::Commit { is_resent: false }, &[b"not a batch"]).unwrap();
+        let mut more = Vec::new();
+        protocol::send(&mut more, &Request::More, &[]).unwrap();
+        let mut cut = Vec::new();
+        let range = Request::Range { snapshot: None, is_descending: false, n_start: 99, has_end: false };
+        protocol::send(&mut cut, &range, &[b"short"]).unwrap();
+        for bytes in [vec![0xff; 64], vec![3, 0, 0, 0, 99, 99, 99], request, more, cut] {
+            let mut stream = raw(dir.path());
+            stream.write_all(&bytes).unwrap();
+            assert!(hangs_up(stream), "{bytes:?} was answered");
+            let mut batch = Batch::new();
+            batch.put(b"k", &bytes);
+            client.commit(&batch, Durability::Os).unwrap();
+            assert_eq!(holder.get(b"k").unwrap(), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn a_wrong_greeting_is_not_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let _holder = open(dir.path(), &options()).unwrap();
+        let mut stream = socket::connect(dir.path()).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert!(hangs_up(stream));
+    }
+
+    #[test]
+    fn who_finds_no_place_waits_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let _holder = open(dir.path(), &options()).unwrap();
+        let mut guests: Vec<_> = (0..MAX_CONNECTIONS).map(|_| raw(dir.path())).collect();
+        let error = open(dir.path(), &options()).err().unwrap();
+        assert!(matches!(error, Error::Unavailable { pid: Some(pid), .. } if pid == std::process::id()), "{error}");
+        guests.pop();
+        let patient = Options { patience: Duration::from_secs(30), ..options() };
+        assert_eq!(open(dir.path(), &patient).unwrap().get(b"x").unwrap(), None);
+    }
+
+    #[test]
+    fn a_snapshot_of_another_holder_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let holder = open(dir.path(), &options()).unwrap();
+        let client = open(dir.path(), &options()).unwrap();
+        let snapshot = client.snapshot().unwrap();
+        assert_eq!(snapshot.get(b"x").unwrap(), None);
+        drop(holder);
+        // The next holder gives out ids of its own, which mean nothing to the old handle.
+        assert_eq!(client.get(b"x").unwrap(), None);
+        assert!(matches!(snapshot.get(b"x"), Err(Error::SnapshotLost)));
+        assert_eq!(client.snapshot().unwrap().get(b"x").unwrap(), None);
+    }
+
+    #[test]
+    fn snapshots_end_with_their_handles() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Redb::create(&dir.path().join("data"), 0).unwrap();
+        let holder = Holder::start(dir.path(), engine, File::create(dir.path().join("LOCK")).unwrap()).unwrap();
+        let client = super::super::client::Client::connect(dir.path(), Duration::from_secs(30)).unwrap();
+        let client = Arc::new(client.unwrap());
+        let taken: Vec<_> = (0..3).map(|_| super::super::client::RemoteSnapshot::take(&client).ok().unwrap()).collect();
+        let room = &holder.server.room;
+        assert_eq!(lock(&room.snapshots).len(), 3);
+        drop(taken);
+        assert_eq!(lock(&room.snapshots).len(), 0);
     }
 }

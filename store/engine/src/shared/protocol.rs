@@ -3,8 +3,10 @@
 //! A connection begins with a greeting of fixed bytes that no later protocol may change; then frames go back and forth,
 //! one answer to each request:
 //!
-//!     frame    [bytes u32 LE][head: bincode 2][body: raw]
-//!     range    Range → Chunk … (More → Chunk)* until a chunk says it is the last, or Stop, which has no answer
+//! ```text
+//! frame    [bytes u32 LE][head: bincode 2][body: raw]
+//! range    Range → Chunk … (More → Chunk)* until a chunk says it is the last, or Stop, which has no answer
+//! ```
 //!
 //! Keys, values, batches and chunks travel in the body as they lie in memory. The head says what the body is.
 //!
@@ -53,12 +55,7 @@ pub(super) enum Request {
     /// The value of the key in the body.
     Get { snapshot: Option<u64> },
     /// The entries from the first `n_start` bytes of the body up to the rest of it, if it `has_end`.
-    Range {
-        snapshot: Option<u64>,
-        is_descending: bool,
-        n_start: u32,
-        has_end: bool,
-    },
+    Range { snapshot: Option<u64>, is_descending: bool, n_start: u32, has_end: bool },
     /// The next chunk of the running range.
     More,
     /// No more of the running range. Not answered.
@@ -90,42 +87,19 @@ pub(super) enum Answer {
 /// An [`Error`] as it travels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Failure {
-    Conflict {
-        key: Vec<u8>,
-    },
+    Conflict { key: Vec<u8> },
     SnapshotLost,
-    Busy {
-        path: PathBuf,
-    },
-    Corrupt {
-        path: PathBuf,
-        reason: String,
-    },
-    Foreign {
-        path: PathBuf,
-        reason: String,
-    },
-    Full {
-        path: PathBuf,
-    },
-    ReadOnly {
-        path: PathBuf,
-        source: String,
-    },
-    Io {
-        action: String,
-        path: PathBuf,
-        source: String,
-    },
+    Busy { path: PathBuf },
+    Corrupt { path: PathBuf, reason: String },
+    Foreign { path: PathBuf, reason: String },
+    Full { path: PathBuf },
+    ReadOnly { path: PathBuf, source: String },
+    Io { action: String, path: PathBuf, source: String },
 }
 
 impl Greeting {
     pub(super) fn new(word: Word) -> Self {
-        Self {
-            protocol: PROTOCOL,
-            pid: std::process::id(),
-            word,
-        }
+        Self { protocol: PROTOCOL, pid: std::process::id(), word }
     }
 
     pub(super) fn write(self, stream: &mut impl Write) -> io::Result<()> {
@@ -153,20 +127,12 @@ impl Greeting {
             return Err(malformed("the other side is not a tracker store"));
         }
         let word = if word == [1] { Word::Full } else { Word::Hello };
-        Ok(Self {
-            protocol: u32::from_le_bytes(protocol),
-            pid: u32::from_le_bytes(pid),
-            word,
-        })
+        Ok(Self { protocol: u32::from_le_bytes(protocol), pid: u32::from_le_bytes(pid), word })
     }
 }
 
 /// Sends one frame. `body` is sent in pieces, as they lie.
-pub(super) fn send(
-    stream: &mut impl Write,
-    head: &impl Serialize,
-    body: &[&[u8]],
-) -> io::Result<()> {
+pub(super) fn send(stream: &mut impl Write, head: &impl Serialize, body: &[&[u8]]) -> io::Result<()> {
     let n_body: usize = body.iter().map(|piece| piece.len()).sum();
     let mut frame = vec![0; 4];
     frame.reserve(64 + n_body);
@@ -254,31 +220,14 @@ impl From<Error> for Failure {
             Error::Corrupt { path, reason } => Self::Corrupt { path, reason },
             Error::Foreign { path, reason } => Self::Foreign { path, reason },
             Error::Full { path } => Self::Full { path },
-            Error::ReadOnly { path, source } => Self::ReadOnly {
-                path,
-                source: source.to_string(),
-            },
-            Error::Io {
-                action,
-                path,
-                source,
-            } => Self::Io {
-                action,
-                path,
-                source: source.to_string(),
-            },
-            Error::Unavailable { dir: path, .. }
-            | Error::Newer { path, .. }
-            | Error::Unsupported { path, .. } => Self::Io {
-                action: "use".to_owned(),
-                path,
-                source: message,
-            },
-            Error::Mismatch { .. } | Error::TooLarge { .. } => Self::Io {
-                action: "use".to_owned(),
-                path: PathBuf::new(),
-                source: message,
-            },
+            Error::ReadOnly { path, source } => Self::ReadOnly { path, source: source.to_string() },
+            Error::Io { action, path, source } => Self::Io { action, path, source: source.to_string() },
+            Error::Unavailable { dir: path, .. } | Error::Newer { path, .. } | Error::Unsupported { path, .. } => {
+                Self::Io { action: "use".to_owned(), path, source: message }
+            }
+            Error::Mismatch { .. } | Error::TooLarge { .. } => {
+                Self::Io { action: "use".to_owned(), path: PathBuf::new(), source: message }
+            }
         }
     }
 }
@@ -293,19 +242,8 @@ impl From<Failure> for Error {
             Failure::Corrupt { path, reason } => Self::Corrupt { path, reason },
             Failure::Foreign { path, reason } => Self::Foreign { path, reason },
             Failure::Full { path } => Self::Full { path },
-            Failure::ReadOnly { path, source: text } => Self::ReadOnly {
-                path,
-                source: source(text),
-            },
-            Failure::Io {
-                action,
-                path,
-                source: text,
-            } => Self::Io {
-                action,
-                path,
-                source: source(text),
-            },
+            Failure::ReadOnly { path, source: text } => Self::ReadOnly { path, source: source(text) },
+            Failure::Io { action, path, source: text } => Self::Io { action, path, source: source(text) },
         }
     }
 }
@@ -342,12 +280,7 @@ mod tests {
     #[test]
     fn a_frame_comes_back_whole() {
         let mut wire = Vec::new();
-        let request = Request::Range {
-            snapshot: Some(9),
-            is_descending: true,
-            n_start: 2,
-            has_end: true,
-        };
+        let request = Request::Range { snapshot: Some(9), is_descending: true, n_start: 2, has_end: true };
         send(&mut wire, &request, &[b"ab", b"c"]).unwrap();
         send(&mut wire, &Request::More, &[]).unwrap();
         let mut wire = wire.as_slice();
@@ -370,11 +303,7 @@ mod tests {
 
     #[test]
     fn a_greeting_is_understood_by_every_protocol() {
-        let greeting = Greeting {
-            protocol: 7,
-            pid: 0x0102_0304,
-            word: Word::Full,
-        };
+        let greeting = Greeting { protocol: 7, pid: 0x0102_0304, word: Word::Full };
         let mut wire = Vec::new();
         greeting.write(&mut wire).unwrap();
         assert_eq!(wire, b"trkrengn\x07\0\0\0\x04\x03\x02\x01\x01");
@@ -390,23 +319,13 @@ mod tests {
             Error::Conflict { key: b"k".to_vec() },
             Error::SnapshotLost,
             Error::Full { path: path.clone() },
-            Error::ReadOnly {
-                path: path.clone(),
-                source: Arc::clone(&source),
-            },
+            Error::ReadOnly { path: path.clone(), source: Arc::clone(&source) },
             Error::corrupt(&path, "bad"),
-            Error::Io {
-                action: "write".to_owned(),
-                path,
-                source,
-            },
+            Error::Io { action: "write".to_owned(), path, source },
         ] {
             let there = Error::from(Failure::from(error.clone()));
             assert_eq!(there.to_string(), error.to_string());
-            assert_eq!(
-                std::mem::discriminant(&there),
-                std::mem::discriminant(&error)
-            );
+            assert_eq!(std::mem::discriminant(&there), std::mem::discriminant(&error));
         }
     }
 

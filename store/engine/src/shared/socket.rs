@@ -54,8 +54,5 @@ fn at_short_path<T>(dir: &Path, work: impl FnOnce(PathBuf) -> io::Result<T>) -> 
         return work(path);
     }
     let folder = File::open(dir)?;
-    work(PathBuf::from(format!(
-        "/proc/self/fd/{}/{SOCKET}",
-        folder.as_raw_fd()
-    )))
+    work(PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd())))
 }
