@@ -67,10 +67,50 @@ pub enum Error {
     /// A language model failed.
     #[error("the language model failed")]
     Lm(#[from] tracker_lm::Error),
+    /// A statement, a formula or a corpus failed.
+    #[error(transparent)]
+    Proof(#[from] tracker_proof::Error),
     /// A device failed.
     #[error("the device failed")]
     Gpu(#[from] tracker_gpu::Error),
+    /// The actors could not be brought up.
+    #[error(transparent)]
+    Actors(#[from] tracker_actors::Error),
+    /// A worker did not answer.
+    #[error(transparent)]
+    Ask(#[from] tracker_actors::AskError),
     /// Our own trouble.
     #[error("{0}")]
     Internal(String),
+}
+
+impl Error {
+    /// Whether the user's input is at fault, rather than this machine or this program.
+    #[must_use]
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::UnknownStudy { .. }
+            | Self::UnknownKey { .. }
+            | Self::Value { .. }
+            | Self::Plan { .. }
+            | Self::Input { .. } => true,
+            Self::Gpu(error) => error.is_input(),
+            Self::Lm(error) => error.is_input(),
+            _ => false,
+        }
+    }
+
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownStudy { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::UnknownStudy { .. } => Some("`tracker studies` lists them".into()),
+            Self::UnknownKey { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::UnknownKey { study, .. } => Some(format!("`tracker studies {study}` lists its keys")),
+            Self::Endpoint { .. } => Some("is the server running, and are `endpoint.url` and `endpoint.model` right?".into()),
+            Self::Input { hint, .. } => hint.clone(),
+            _ => None,
+        }
+    }
 }

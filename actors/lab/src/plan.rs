@@ -61,6 +61,26 @@ impl Plan {
     pub fn digest(&self) -> [u8; 32] {
         *blake3::hash(self.text.as_bytes()).as_bytes()
     }
+
+    /// Every key with its value as text, dotted, in order.
+    ///
+    /// # Errors
+    /// `Plan` if the text is no TOML, which a stored plan of another version might be.
+    pub fn settings(&self) -> Result<Vec<(String, String)>> {
+        fn flatten(prefix: &str, table: &Table, out: &mut Vec<(String, String)>) {
+            for (key, value) in table {
+                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                match value {
+                    Value::Table(inner) => flatten(&path, inner, out),
+                    Value::String(text) => out.push((path, text.clone())),
+                    other => out.push((path, other.to_string())),
+                }
+            }
+        }
+        let mut out = Vec::new();
+        flatten("", &parse(Path::new("stored plan"), &self.text)?, &mut out);
+        Ok(out)
+    }
 }
 
 /// One key of a plan, for help texts.

@@ -1,31 +1,12 @@
 //! The studies there are, and what each returns.
 
 use futures::future::LocalBoxFuture;
-use serde::Serialize;
+use tracker_store::Claim;
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::plan::{self, Key, Overlay, Plan, Settings, nearest};
 use crate::studies::goedel::Goedel;
-
-/// A statement a study tested, with the numbers it rests on.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Claim {
-    /// Short name, unique in the study.
-    pub id: String,
-    /// What is claimed.
-    pub statement: String,
-    /// Whether the numbers bear it out.
-    pub holds: bool,
-    /// The number it turns on.
-    pub value: f64,
-    /// Lower end of its 95 % interval; equal to `value` for a count.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-    /// What was asked of the number, such as `low > 0`.
-    pub bound: String,
-}
 
 /// A study: settings and one straight function with its loops visible.
 pub trait Study: Settings {

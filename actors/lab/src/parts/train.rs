@@ -1,13 +1,23 @@
 //! Training as a recorded step: a dataset in, a checkpoint out, with its loss as a series.
+//!
+//! A checkpoint that this run recorded already under the same label is read back instead of trained again.
+
+use std::ops::ControlFlow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
+use tracker_lm::{Example, Lm, Objective, Training};
+use tracker_store::{Checkpoint, Content, Dataset, Digest, Edge, NodeId, Point, Recording, Relation};
+
+use crate::error::Result;
+use crate::lab::Lab;
 
 /// How a model is trained on examples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SftSettings {
-    /// Passes over the examples.
+    /// Passes over the examples; fractions are allowed.
     pub epochs: f64,
     /// Examples a step.
     pub batch: usize,
@@ -17,4 +27,202 @@ pub struct SftSettings {
     pub warmup: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
+}
+
+impl Default for SftSettings {
+    fn default() -> Self {
+        Self { epochs: 2.0, batch: 32, lr: 3e-3, warmup: 0.05, weight_decay: 0.01 }
+    }
+}
+
+/// A model with its record.
+#[derive(Clone)]
+pub struct Trained {
+    /// Its checkpoint.
+    pub node: NodeId,
+    /// Its weights.
+    pub model: Lm,
+}
+
+/// A row to train on.
+#[derive(Clone, Debug)]
+pub struct TrainRow {
+    /// What is given.
+    pub prompt: String,
+    /// What is to be written.
+    pub completion: String,
+    /// What it was taken from, if it is recorded: a sample's verdict, say.
+    pub source: Option<NodeId>,
+}
+
+/// Rows with a name, to train on.
+#[derive(Clone, Debug, Default)]
+pub struct TrainSet {
+    /// Name of the dataset.
+    pub name: String,
+    /// Rows, in order.
+    pub rows: Vec<TrainRow>,
+    /// Whole datasets some of the rows were drawn from.
+    pub drawn_from: Vec<NodeId>,
+}
+
+impl TrainSet {
+    /// Its node, once it was trained on.
+    ///
+    /// # Errors
+    /// Those of storing its rows.
+    pub fn node(&self, lab: &Lab) -> Result<NodeId> {
+        self.record(lab, &mut Recording::new())
+    }
+
+    fn record(&self, lab: &Lab, recording: &mut Recording) -> Result<NodeId> {
+        let rows: Vec<_> = self.rows.iter().map(|r| (&r.prompt, &r.completion)).collect();
+        let lines: String = rows.iter().map(|(p, c)| format!("{}\n", serde_json::json!({"prompt": p, "completion": c}))).collect();
+        let file = lab.store().put_files(&[("rows.jsonl".to_owned(), lines.clone().into_bytes())])?;
+        let dataset = Dataset {
+            name: self.name.clone(),
+            purpose: "train".into(),
+            n_rows: rows.len() as u64,
+            content: Digest::of(lines.as_bytes()),
+            rows: Some(file),
+        };
+        let node = recording.put(lab.run(), &dataset)?;
+        for (order, row) in self.rows.iter().enumerate() {
+            if let Some(source) = row.source {
+                recording.put_edge(lab.run(), &Edge::new(node, Relation::Includes, source).at(order as u32))?;
+            }
+        }
+        for whole in &self.drawn_from {
+            recording.put_edge(lab.run(), &Edge::new(node, Relation::DerivedFrom, *whole))?;
+        }
+        Ok(node)
+    }
+}
+
+/// A model to train, how, and on what.
+pub struct Lesson {
+    model: Lm,
+    objective: Objective,
+    training: Training,
+}
+
+/// Trains models, one at a time.
+pub struct Trainer;
+
+impl Trainer {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// Those of starting a pool.
+    pub fn start(actors: &Handle) -> Result<Pool<Self>> {
+        Ok(Pool::start(actors, PoolOptions::cpu("trainer", 1), |_| Ok(Self))?)
+    }
+}
+
+impl Worker for Trainer {
+    type Message = Lesson;
+    type Reply = (Lm, Vec<f64>);
+    type State = usize;
+
+    async fn handle(&mut self, lesson: Lesson, turn: &mut Turn<'_, usize>) -> std::result::Result<Self::Reply, Fault> {
+        let mut losses = Vec::new();
+        let trained = tracker_lm::train(&lesson.model, &lesson.objective, &lesson.training, &mut |step| {
+            losses.push(f64::from(step.loss));
+            turn.update(|n_steps| *n_steps += 1);
+            ControlFlow::Continue(())
+        });
+        Ok((trained.map_err(|error| Fault::input("could not train").because(error))?, losses))
+    }
+}
+
+/// Trains `model` on a set and records dataset, loss and checkpoint under `label`, which is unique in the run.
+///
+/// # Errors
+/// Of the model (a loss that is not finite, a row longer than its context) and of the store.
+pub async fn train(
+    lab: &Lab,
+    trainer: &Pool<Trainer>,
+    label: &str,
+    from: Option<&Trained>,
+    model: &Lm,
+    set: &TrainSet,
+    settings: &SftSettings,
+) -> Result<Trained> {
+    let stage = lab.stage(&format!("{label}/train"), 1).await?;
+    if let Some(trained) = recorded(lab, label)? {
+        stage.done(1);
+        return Ok(trained);
+    }
+    let examples: Vec<Example> = set.rows.iter().map(|row| example(model, row)).collect::<Result<_>>()?;
+    let training = Training {
+        batch_rows: settings.batch,
+        n_steps: ((examples.len() as f64 * settings.epochs / settings.batch as f64).ceil() as usize).max(1),
+        lr: settings.lr,
+        warmup: settings.warmup,
+        weight_decay: settings.weight_decay,
+        seed: stage.seed(0, 0),
+        ..Training::default()
+    };
+    let lesson = Lesson { model: model.clone(), objective: Objective::Sft(examples), training };
+    let (model, losses) = trainer.ask(lesson).await?;
+    let mut recording = Recording::new();
+    let dataset = set.record(lab, &mut recording)?;
+    let mut ups = vec![(Relation::TrainedOn, dataset)];
+    ups.extend(from.map(|from| (Relation::DerivedFrom, from.node)));
+    let trained = record(lab, recording, label, model, losses.len(), &ups).await?;
+    let now = tracker_store::Timestamp::now().millis();
+    let points: Vec<Point> = losses.iter().enumerate().map(|(step, loss)| Point::new(step as i64, now, *loss)).collect();
+    lab.store().append(lab.run(), &format!("{label}/loss"), &points)?;
+    stage.done(1);
+    Ok(trained)
+}
+
+/// Records a model that was not trained here as a checkpoint of this run.
+///
+/// # Errors
+/// Those of the store.
+pub async fn adopt(lab: &Lab, label: &str, model: Lm) -> Result<Trained> {
+    match recorded(lab, label)? {
+        Some(trained) => Ok(trained),
+        None => record(lab, Recording::new(), label, model, 0, &[]).await,
+    }
+}
+
+/// The checkpoint this run recorded under `label`, if it did.
+fn recorded(lab: &Lab, label: &str) -> Result<Option<Trained>> {
+    let all = lab.store().contents_of::<Checkpoint>(lab.run())?;
+    let Some((node, checkpoint)) = all.into_iter().find(|(_, c)| c.label == label) else { return Ok(None) };
+    let files = lab.store().get_files(&checkpoint.manifest)?;
+    Ok(Some(Trained { node, model: Lm::from_files(&files, lab.device())? }))
+}
+
+async fn record(
+    lab: &Lab,
+    mut recording: Recording,
+    label: &str,
+    model: Lm,
+    n_steps: usize,
+    ups: &[(Relation, NodeId)],
+) -> Result<Trained> {
+    let checkpoint = Checkpoint {
+        label: label.to_owned(),
+        config: Digest::of(&model.config().to_json()),
+        manifest: lab.store().put_files(&model.to_files()?)?,
+        n_params: model.n_params() as u64,
+        step: n_steps as u64,
+    };
+    let node = recording.put(lab.run(), &checkpoint)?;
+    for (relation, to) in ups {
+        recording.put_edge(lab.run(), &Edge::new(node, *relation, *to))?;
+    }
+    lab.record(recording).await?;
+    Ok(Trained { node, model })
+}
+
+fn example(model: &Lm, row: &TrainRow) -> Result<Example> {
+    let mut ids = model.tokenizer().encode(&row.prompt)?;
+    let prompt_len = ids.len();
+    ids.extend(model.tokenizer().encode(&row.completion)?);
+    ids.extend(model.config().eos.first());
+    Ok(Example { ids, prompt_len })
 }

@@ -1,0 +1,176 @@
+//! The lab: what a study works with. Stages, seeds, the recorder, the device, and whether to go on.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tracker_actors::{Cancel, Handle, Pool};
+use tracker_gpu::Device;
+use tracker_store::{Edge, Figure, NodeId, Recording, Relation, RowKey, RunId, Stage as StageRecord, Store};
+
+use crate::error::{Error, Result};
+use crate::event::{Event, Events};
+use crate::parts::evaluate::Estimate;
+use crate::parts::record::Recorder;
+use crate::plan::Plan;
+use crate::seed::Seeds;
+
+/// What one run works with. Everything a study computes goes through it into the store.
+pub struct Lab {
+    pub(crate) plan: Plan,
+    pub(crate) seeds: Seeds,
+    pub(crate) run: RunId,
+    pub(crate) store: Store,
+    pub(crate) recorder: Pool<Recorder>,
+    pub(crate) actors: Handle,
+    pub(crate) device: Device,
+    pub(crate) workers: usize,
+    pub(crate) cancel: Cancel,
+    pub(crate) events: Events,
+    pub(crate) n_stages: AtomicU32,
+}
+
+impl Lab {
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// The run as a node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        NodeId::run(self.run)
+    }
+
+    /// The store, for reading; writing goes through [`Lab::record`].
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Seeds of work items.
+    #[must_use]
+    pub fn seeds(&self) -> Seeds {
+        self.seeds
+    }
+
+    /// Where pools are started.
+    #[must_use]
+    pub fn actors(&self) -> &Handle {
+        &self.actors
+    }
+
+    /// Where arrays are computed.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Threads to use. Never changes results on the CPU device.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Says something once.
+    pub fn note(&self, text: impl Into<String>) {
+        self.events.note(text);
+    }
+
+    /// Fails if the user asked to stop; called between pieces of work.
+    ///
+    /// # Errors
+    /// `Interrupted`.
+    pub fn check(&self) -> Result<()> {
+        if self.cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// Begins a stage of `total` work items. Stages are numbered in the order a study begins them.
+    ///
+    /// # Errors
+    /// `Interrupted`; those of recording.
+    pub async fn stage(&self, name: &str, total: usize) -> Result<Stage<'_>> {
+        self.check()?;
+        let ordinal = self.n_stages.fetch_add(1, Ordering::Relaxed);
+        let mut recording = Recording::new();
+        recording.put_stage(self.run, &StageRecord { name: name.to_owned(), ordinal })?;
+        self.record(recording).await?;
+        self.events.tell(Event::Stage { stage: name.to_owned(), total });
+        Ok(Stage { lab: self, name: name.to_owned() })
+    }
+
+    /// Records, durably: when this returns, a power cut loses nothing of it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn record(&self, recording: Recording) -> Result<()> {
+        if recording.is_empty() {
+            return Ok(());
+        }
+        self.recorder.ask(recording).await.map_err(Error::from)
+    }
+}
+
+/// A named part of the run. Its rows stand at (item, k).
+pub struct Stage<'a> {
+    lab: &'a Lab,
+    name: String,
+}
+
+impl Stage<'_> {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The row of a work item.
+    #[must_use]
+    pub fn row(&self, item: u32, k: u32) -> RowKey {
+        RowKey::new(self.lab.run, &self.name, item, k)
+    }
+
+    /// The seed of a work item.
+    #[must_use]
+    pub fn seed(&self, item: u32, k: u32) -> u64 {
+        self.lab.seeds.seed(&self.name, item, k)
+    }
+
+    /// Tells how many work items are done.
+    pub fn done(&self, done: usize) {
+        self.lab.events.tell(Event::Progress { stage: self.name.clone(), done });
+    }
+
+    /// Records a number with its interval, and what it was computed from. Returns its node.
+    ///
+    /// `item` tells the figures of a stage apart; `n` counts the things it is a mean over.
+    ///
+    /// # Errors
+    /// Those of recording.
+    pub async fn figure(&self, item: u32, name: &str, estimate: Estimate, n: usize, used: &[NodeId]) -> Result<NodeId> {
+        let Estimate { value, low, high } = estimate;
+        let figure = Figure {
+            name: name.to_owned(),
+            value,
+            low: Some(low),
+            high: Some(high),
+            n: n as u64,
+            unit: String::new(),
+            split: self.name.clone(),
+        };
+        let mut recording = Recording::new();
+        let node = recording.put_figure(self.row(item, 0), &figure)?;
+        for (order, used) in used.iter().enumerate() {
+            recording.put_edge(self.lab.run, &Edge::new(node, Relation::Used, *used).at(order as u32))?;
+        }
+        self.lab.record(recording).await?;
+        let name = format!("{}: {name}", self.name);
+        self.lab.events.tell(Event::Figure { name, value, low: Some(low), high: Some(high) });
+        Ok(node)
+    }
+}

@@ -1,0 +1,53 @@
+//! The recorder: the one writer of a run.
+//!
+//! It is a pool of a few workers, each committing one recording at a time, durably; the engine joins commits that arrive
+//! together into one sync, so that many small recordings cost as few as one.
+
+use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
+use tracker_store::{Durability, Recording, Store};
+
+use crate::error::Result;
+
+/// Commits recordings to the store.
+pub struct Recorder {
+    store: Store,
+}
+
+/// What a recorder has written so far.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Written {
+    /// Recordings committed.
+    pub n_recordings: u64,
+    /// Their bytes, about.
+    pub n_bytes: u64,
+}
+
+impl Recorder {
+    /// Starts the recorder of a store.
+    ///
+    /// # Errors
+    /// Those of starting a pool.
+    pub fn start(actors: &Handle, store: &Store) -> Result<Pool<Self>> {
+        let store = store.clone();
+        let options = PoolOptions { capacity: 16, ..PoolOptions::cpu("recorder", 4) };
+        Ok(Pool::start(actors, options, move |_| Ok(Self { store: store.clone() }))?)
+    }
+}
+
+impl Worker for Recorder {
+    type Message = Recording;
+    type Reply = ();
+    type State = Written;
+
+    async fn handle(&mut self, recording: Recording, turn: &mut Turn<'_, Written>) -> std::result::Result<(), Fault> {
+        let n_bytes = recording.n_bytes() as u64;
+        self.store
+            .commit(&recording, Durability::Sync)
+            .map_err(|error| Fault::input("could not record").because(error))?;
+        turn.update(|written| {
+            written.n_recordings += 1;
+            written.n_bytes += n_bytes;
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! One run from start to end: makes or finds its record, brings up the actors, runs the study, says how it ended.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use serde::Serialize;
+use tracker_actors::Runtime;
+use tracker_gpu::{Choice, Device};
+use tracker_store::{
+    Claim, Digest, Edge, Ending, NewRun, NodeId, Plan as PlanRecord, Recording, Relation, RowKey, Run, RunId, Stage, Status,
+    Store,
+};
+
+use crate::error::{Error, Result};
+use crate::event::{Event, Events};
+use crate::lab::Lab;
+use crate::parts::record::Recorder;
+use crate::plan::Plan;
+use crate::seed::Seeds;
+use crate::study::study;
+
+/// The stage claims are recorded in.
+const CLAIMS: &str = "claims";
+
+/// How a session uses the machine and whom it tells.
+pub struct Session {
+    /// Where to compute.
+    pub device: Choice,
+    /// Threads to use, at least 1.
+    pub workers: usize,
+    /// Where events go.
+    pub events: Events,
+    /// Called on the second interrupt; ends the process.
+    pub exit: Box<dyn FnOnce() + Send>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finished {
+    /// The run.
+    pub run: RunId,
+    /// `finished`, unless it was interrupted.
+    pub status: Status,
+    /// What was tested; empty if interrupted.
+    pub claims: Vec<Claim>,
+    /// Digest over everything it recorded, without ids and clock times; none if interrupted.
+    pub record_digest: Option<Digest>,
+    /// Seconds this session took.
+    pub elapsed_secs: f64,
+}
+
+impl Session {
+    /// Runs a plan as a new run.
+    ///
+    /// # Errors
+    /// Of the study; the run is then marked failed and keeps what it recorded.
+    pub fn run(self, store: &Store, plan: Plan, name: Option<String>) -> Result<Finished> {
+        let device = Device::open(&self.device)?;
+        let new = NewRun {
+            name: name.unwrap_or_else(|| plan.study.clone()),
+            experiment: plan.study.clone(),
+            study: plan.study.clone(),
+            plan: PlanRecord::new(plan.text.clone()),
+            seed: plan.seed,
+            device: device.id().to_owned(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            versions: BTreeMap::from([("tracker".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+        };
+        let run = store.create_run(&new)?;
+        self.execute(store, &run, plan, device, false)
+    }
+
+    /// Continues a run that was killed, interrupted or failed, from what it recorded.
+    ///
+    /// # Errors
+    /// `Input` if it finished already; else as [`Session::run`].
+    pub fn resume(self, store: &Store, id: RunId) -> Result<Finished> {
+        let run = store.run(id)?;
+        if run.status == Status::Finished {
+            return Err(Error::Input {
+                what: format!("run {id} is finished; there is nothing to resume"),
+                hint: Some(format!("to run its plan again: tracker replay {id}")),
+            });
+        }
+        let plan = stored_plan(&run)?;
+        let device = Device::open(&self.device)?;
+        if device.id() != run.device {
+            self.events.note(format!("run {id} began on {}; it goes on on {}, and its digest may differ", run.device, device.id()));
+        }
+        let run = store.resume_run(id)?;
+        self.execute(store, &run, plan, device, true)
+    }
+
+    /// Runs the stored plan of a run again, as a new run.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn replay(self, store: &Store, id: RunId) -> Result<Finished> {
+        let run = store.run(id)?;
+        let plan = stored_plan(&run)?;
+        self.run(store, plan, Some(format!("replay of {}", run.name)))
+    }
+
+    fn execute(self, store: &Store, run: &Run, plan: Plan, device: Device, resumed: bool) -> Result<Finished> {
+        let begun = Instant::now();
+        let runtime = Runtime::new()?;
+        let ended = runtime.block_on(async {
+            let cancel = runtime.interrupts(self.exit).await?;
+            self.events.tell(Event::Started {
+                run: run.id.to_string(),
+                study: plan.study.clone(),
+                device: device.id().to_owned(),
+                resumed,
+            });
+            let lab = Lab {
+                seeds: Seeds::new(plan.digest()),
+                run: run.id,
+                store: store.clone(),
+                recorder: Recorder::start(&runtime, store)?,
+                actors: (*runtime).clone(),
+                device,
+                workers: self.workers.max(1),
+                cancel,
+                events: self.events.clone(),
+                n_stages: AtomicU32::new(0),
+                plan,
+            };
+            let ended = attend(&lab).await;
+            runtime.shutdown().await;
+            ended
+        });
+        let elapsed_secs = begun.elapsed().as_secs_f64();
+        let end = |status, message: String, record_digest| store.end_run(run.id, &Ending { status, message, record_digest });
+        match ended {
+            Ok(claims) => {
+                let record_digest = store.record_digest(run.id)?;
+                end(Status::Finished, String::new(), Some(record_digest))?;
+                Ok(Finished { run: run.id, status: Status::Finished, claims, record_digest: Some(record_digest), elapsed_secs })
+            }
+            Err(Error::Interrupted) => {
+                end(Status::Interrupted, "interrupted by the user".into(), None)?;
+                Ok(Finished { run: run.id, status: Status::Interrupted, claims: vec![], record_digest: None, elapsed_secs })
+            }
+            Err(error) => {
+                // The study's error is the one to report, even if the store cannot take the ending any more.
+                drop(end(Status::Failed, error.to_string(), None));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Records the plan's keys as params, runs the study, records its claims.
+async fn attend(lab: &Lab) -> Result<Vec<Claim>> {
+    let mut params = Recording::new();
+    for (key, value) in lab.plan.settings()? {
+        params.put_param(lab.run, &key, &value)?;
+    }
+    lab.record(params).await?;
+    let claims = study(&lab.plan.study)?.run(lab).await?;
+    Ok(claims)
+}
+
+impl Lab {
+    /// Records what was tested, each claim with the figures it rests on, and returns the claims.
+    ///
+    /// # Errors
+    /// Those of recording.
+    pub async fn claims(&self, claims: Vec<(Claim, Vec<NodeId>)>) -> Result<Vec<Claim>> {
+        let mut recording = Recording::new();
+        let ordinal = self.n_stages.fetch_add(1, Ordering::Relaxed);
+        recording.put_stage(self.run, &Stage { name: CLAIMS.to_owned(), ordinal })?;
+        for (item, (claim, figures)) in claims.iter().enumerate() {
+            let node = recording.put_claim(RowKey::new(self.run, CLAIMS, item as u32, 0), claim)?;
+            for (order, figure) in figures.iter().enumerate() {
+                let edge = Edge::new(node, Relation::Used, *figure).at(order as u32);
+                recording.put_edge(self.run, &edge)?;
+            }
+        }
+        self.record(recording).await?;
+        Ok(claims.into_iter().map(|(claim, _)| claim).collect())
+    }
+}
+
+fn stored_plan(run: &Run) -> Result<Plan> {
+    if run.study.is_empty() || run.plan.text.is_empty() {
+        return Err(Error::Input { what: format!("run {} was logged from outside and has no plan", run.id), hint: None });
+    }
+    study(&run.study)?;
+    Ok(Plan { study: run.study.clone(), seed: run.seed, text: run.plan.text.clone() })
+}

@@ -1,0 +1,213 @@
+//! Who takes part: verifier, judge, generator, trainer; the base model; and the statements to prove.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use tracker_actors::Pool;
+use tracker_lm::{Config, Lm};
+use tracker_proof::formula::Style;
+use tracker_proof::search;
+use tracker_store::{Content, Digest, Endpoint as EndpointRecord, NodeId, Recording, Sampling};
+
+use super::bench::Benchmark;
+use super::settings::{Goedel, PolicyKind};
+use crate::error::{Error, Result};
+use crate::lab::Lab;
+use crate::parts::attempt::Policy;
+use crate::parts::endpoint::{Api, Endpoint, Tape};
+use crate::parts::formalise::Formaliser;
+use crate::parts::generate::{EndpointGenerator, LocalGenerator};
+use crate::parts::judge::Judge;
+use crate::parts::problems::{Posed, generate, read_jsonl};
+use crate::parts::prompt::{bare, words};
+use crate::parts::statements::{Formal, formalise, given};
+use crate::parts::train::{SftSettings, TrainRow, TrainSet, Trained, Trainer, adopt, train};
+use crate::parts::verify::Verifiers;
+
+/// The actors of a run.
+pub(super) struct Provers {
+    pub(super) verifiers: Verifiers,
+    pub(super) trainer: Pool<Trainer>,
+    judge: Pool<Judge>,
+    generator: Pool<LocalGenerator>,
+}
+
+/// What every round starts from.
+pub(super) struct Base {
+    /// It as a policy.
+    pub(super) policy: Policy,
+    /// Its weights, if it is ours to train.
+    pub(super) trained: Option<Trained>,
+    /// Its training rows, to be mixed into every round's.
+    rows: Vec<TrainRow>,
+    /// Their dataset.
+    dataset: Option<NodeId>,
+}
+
+impl Goedel {
+    /// How rounds sample.
+    pub(super) fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.rounds.temperature,
+            top_p: self.rounds.top_p,
+            max_tokens: self.rounds.max_tokens,
+            stop: match self.policy.kind {
+                PolicyKind::Endpoint if self.endpoint.api == Api::Completions => vec!["```".into()],
+                _ => vec![],
+            },
+            template: serde_json::to_value(self.policy.template).map_or_else(|_| String::new(), |t| t.as_str().unwrap_or("").into()),
+        }
+    }
+}
+
+impl Provers {
+    /// Brings the actors up.
+    pub(super) async fn open(lab: &Lab, plan: &Goedel) -> Result<Self> {
+        // Verification in Lean is processes beside us; the kernel is far faster than sampling and needs one thread.
+        let verifiers = Verifiers::start(lab.actors(), plan.verifier, &plan.lean, lab.workers().min(2))?;
+        verifiers.probe(tracker_proof::prelude::TEXT).await?;
+        Ok(Self {
+            verifiers,
+            trainer: Trainer::start(lab.actors())?,
+            judge: Judge::start(lab.actors(), lab.device())?,
+            generator: LocalGenerator::start(lab.actors(), lab.workers())?,
+        })
+    }
+
+    /// Fails, before any sampling, if the verifier cannot use a header of these problems.
+    pub(super) async fn probe_headers(&self, posed: &[Posed]) -> Result<()> {
+        let headers: BTreeSet<&str> = posed.iter().filter_map(|p| Some(p.formal.as_ref()?.0.as_str())).collect();
+        for header in headers {
+            self.verifiers.probe(header).await?;
+        }
+        Ok(())
+    }
+
+    /// The statements to prove: formalised from generated problems, or as they stand in a file.
+    pub(super) async fn statements(&self, lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<Vec<Formal>> {
+        let settings = &plan.problems;
+        let mut all = if settings.file.is_empty() {
+            let seed = lab.seeds().seed("problems", 0, 0);
+            let posed = generate(seed, settings.n as usize, &settings.levels, benchmark.canonical())?;
+            formalise(lab, &plan.formalise, &self.verifiers, &self.judge, &posed).await?
+        } else {
+            let posed = read_jsonl(Path::new(&settings.file), &settings.split, settings.n as usize)?;
+            self.probe_headers(&posed).await?;
+            given(lab, "problems", &posed).await?
+        };
+        let n_all = all.len();
+        all.retain(|formal| !benchmark.canonical().contains(&formal.record.canonical));
+        if all.len() < n_all {
+            lab.note(format!("{} statements equal a benchmark statement and are left out of training", n_all - all.len()));
+        }
+        Ok(all)
+    }
+
+    /// The policy of a checkpoint.
+    pub(super) fn policy(&self, trained: &Trained) -> Policy {
+        Policy::Local { node: trained.node, model: Arc::new(trained.model.clone()), generator: self.generator.clone() }
+    }
+
+    /// Trains `from` on rows and records the checkpoint under `label`.
+    pub(super) async fn train(
+        &self,
+        lab: &Lab,
+        label: &str,
+        from: &Trained,
+        set: TrainSet,
+        settings: &SftSettings,
+    ) -> Result<Trained> {
+        train(lab, &self.trainer, label, Some(from), &from.model, &set, settings).await
+    }
+
+    /// The model every round starts from.
+    pub(super) async fn base(&self, lab: &Lab, plan: &Goedel) -> Result<Base> {
+        match (plan.policy.kind, plan.policy.checkpoint.as_str()) {
+            (PolicyKind::Endpoint, _) => {
+                let policy = self.endpoint(lab, plan).await?;
+                Ok(Base { policy, trained: None, rows: vec![], dataset: None })
+            }
+            (PolicyKind::Local, "") => self.from_nothing(lab, plan).await,
+            (PolicyKind::Local, folder) => {
+                let model = Lm::load(folder, lab.device())?;
+                let trained = adopt(lab, "base", model).await?;
+                Ok(Base { policy: self.policy(&trained), trained: Some(trained), rows: vec![], dataset: None })
+            }
+        }
+    }
+
+    async fn endpoint(&self, lab: &Lab, plan: &Goedel) -> Result<Policy> {
+        let tape = lab.tape()?;
+        let endpoint = Endpoint::new(plan.endpoint.clone(), Tape::Record(tape))?;
+        endpoint.probe().await?;
+        let record = EndpointRecord {
+            url: plan.endpoint.url.clone(),
+            model: plan.endpoint.model.clone(),
+            api: match plan.endpoint.api {
+                Api::Completions => "completions".into(),
+                Api::Chat => "chat".into(),
+            },
+        };
+        let mut recording = Recording::new();
+        let node = recording.put(lab.run(), &record)?;
+        lab.record(recording).await?;
+        let generator = EndpointGenerator::start(lab.actors(), Arc::new(endpoint), plan.endpoint.concurrency)?;
+        Ok(Policy::Endpoint { node, generator })
+    }
+
+    async fn from_nothing(&self, lab: &Lab, plan: &Goedel) -> Result<Base> {
+        let rows = pairs(lab, plan)?;
+        let tokenizer = words()?;
+        let settings = &plan.policy;
+        let config = Config {
+            hidden_size: settings.hidden,
+            n_layers: settings.layers,
+            n_heads: settings.heads,
+            n_kv_heads: settings.heads,
+            head_dim: settings.hidden / settings.heads.max(1),
+            intermediate_size: settings.ffn,
+            ..Config::tiny(tokenizer.vocab_size(), settings.context)
+        };
+        let model = Lm::init(config, tokenizer, lab.seeds().seed("init", 0, 0), lab.device())?;
+        let set = TrainSet { name: "base pairs".into(), rows, drawn_from: vec![] };
+        let trained = train(lab, &self.trainer, "base", None, &model, &set, &plan.base.sft).await?;
+        let dataset = Some(set.node(lab)?);
+        Ok(Base { policy: self.policy(&trained), trained: Some(trained), rows: set.rows, dataset })
+    }
+}
+
+impl Base {
+    /// `rows` of this round with as many base rows that they are the share `mixture` of all.
+    pub(super) fn mix(&self, lab: &Lab, round: u32, rows: Vec<TrainRow>, mixture: f64) -> TrainSet {
+        let wanted = (rows.len() as f64 * mixture / (1.0 - mixture).max(1e-6)).round() as usize;
+        let mut stream = lab.seeds().stream("mixture", round, 0);
+        let old = self.rows.sample(&mut stream, wanted.min(self.rows.len())).cloned();
+        let all = rows.into_iter().chain(old).collect();
+        TrainSet { name: format!("round {round}"), rows: all, drawn_from: self.dataset.into_iter().collect() }
+    }
+}
+
+/// Short, easy statements with proofs found by search, in both styles by turns; some with a no-op.
+fn pairs(lab: &Lab, plan: &Goedel) -> Result<Vec<TrainRow>> {
+    let settings = &plan.base;
+    let seed = lab.seeds().seed("base pairs", 0, 0);
+    let posed = generate(seed, settings.n_pairs as usize, &settings.levels, &BTreeSet::new())?;
+    let mut rows = Vec::with_capacity(posed.len());
+    for (i, posed) in posed.iter().enumerate() {
+        let Some(meaning) = &posed.meaning else { continue };
+        let style = if i % 2 == 0 { Formaliser::A } else { Formaliser::B };
+        let statement = style.statement("t", meaning);
+        let Some(proof) = search::prove(&statement, search::Limits::default()).proof() else {
+            return Err(Error::Internal(format!("no proof found for `{}`", meaning.print(Style::Constructor, &statement.atoms))));
+        };
+        let names: Vec<&str> = statement.hypotheses.iter().map(|(name, _)| name.as_str()).collect();
+        let proof = proof.render(&names);
+        let mut stream = lab.seeds().stream("no-op", i as u32, 0);
+        let completion = if stream.random_bool(settings.noop_rate) { format!("id ( {proof} )") } else { proof };
+        rows.push(TrainRow { prompt: bare(&statement.print(Style::Constructor)), completion, source: None });
+    }
+    Ok(rows)
+}

@@ -1,0 +1,2 @@
+//! The studies: one a paper.
+pub mod goedel;

@@ -1,0 +1,139 @@
+//! `tracker run` and `tracker replay`.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use serde_json::json;
+use tracker_lab::{Events, Finished, Overlay, Plan, Preset, Session};
+use tracker_store::{Claim, Digest, RunId, Status, Store};
+
+use crate::args::{MachineArgs, RunArgs};
+use crate::failure::{Answer, InputError};
+use crate::printer::Printer;
+use crate::progress;
+
+/// Runs a study or a plan file, or goes on with a run.
+pub fn run(dir: &Path, args: &RunArgs, printer: &Printer) -> anyhow::Result<Answer> {
+    if let Some(run) = &args.resume {
+        let store = Store::open(dir)?;
+        let run = super::runs::find(&store, run)?;
+        let finished = attend(&args.machine, printer, |session| session.resume(&store, run))?;
+        return conclude(&finished, None, printer);
+    }
+    let plan = plan(args)?;
+    let store = Store::create(dir)?;
+    let finished = attend(&args.machine, printer, |session| session.run(&store, plan, args.name.clone()))?;
+    conclude(&finished, None, printer)
+}
+
+/// Runs a stored plan again and compares.
+pub fn replay(dir: &Path, run: &str, machine: &MachineArgs, printer: &Printer) -> anyhow::Result<Answer> {
+    let store = Store::open(dir)?;
+    let run = super::runs::find(&store, run)?;
+    let before = store.run(run)?.record_digest.ok_or_else(|| InputError {
+        what: format!("run {run} never finished, so there is no digest to compare with"),
+        hint: Some(format!("to finish it: tracker run --resume {run}")),
+    })?;
+    let finished = attend(machine, printer, |session| session.replay(&store, run))?;
+    conclude(&finished, Some(before), printer)
+}
+
+fn plan(args: &RunArgs) -> anyhow::Result<Plan> {
+    let named = args.study.clone().unwrap_or_default();
+    let is_file = Path::new(&named).extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
+    let (study, file) = if is_file {
+        let path = PathBuf::from(&named);
+        let text = std::fs::read_to_string(&path).map_err(|e| InputError {
+            what: format!("plan file `{named}` cannot be read: {e}"),
+            hint: None,
+        })?;
+        (tracker_lab::plan::study_of(&path, &text)?, Some((path, text)))
+    } else {
+        (named, None)
+    };
+    let preset = if args.smoke { Preset::Smoke } else { Preset::Standard };
+    let overlay = Overlay { preset, file, sets: args.sets.clone(), seed: args.seed };
+    Ok(tracker_lab::study(&study)?.resolve(&overlay)?)
+}
+
+/// Runs `work` with a session whose events are printed from another thread.
+fn attend(
+    machine: &MachineArgs,
+    printer: &Printer,
+    work: impl FnOnce(Session) -> tracker_lab::Result<Finished>,
+) -> anyhow::Result<Finished> {
+    let device = machine.device.parse().map_err(|e: tracker_gpu::Error| InputError {
+        what: e.to_string(),
+        hint: Some("`tracker devices` lists what is there".into()),
+    })?;
+    let workers = match machine.workers {
+        Some(0) => return Err(InputError { what: "expected at least 1 worker, got 0".into(), hint: None }.into()),
+        Some(n) => n,
+        None => thread::available_parallelism().map_or(1, usize::from),
+    };
+    let (events, received) = Events::channel();
+    let session = Session { device, workers, events, exit: Box::new(exit_at_once) };
+    let finished = thread::scope(|scope| {
+        scope.spawn(|| progress::follow(&received, printer));
+        work(session)
+    });
+    Ok(finished?)
+}
+
+#[allow(clippy::exit, reason = "a second Ctrl-C ends the process at once; what was acknowledged is on disk")]
+fn exit_at_once() {
+    std::process::exit(130)
+}
+
+/// Says how it ended. The answer is no if a claim does not hold, or a replay differs.
+fn conclude(finished: &Finished, before: Option<Digest>, printer: &Printer) -> anyhow::Result<Answer> {
+    let is_same = before.map(|before| finished.record_digest == Some(before));
+    if printer.is_json() {
+        let mut last = json!({
+            "run": finished.run,
+            "status": finished.status,
+            "claims": finished.claims,
+            "record_digest": finished.record_digest,
+            "elapsed_secs": finished.elapsed_secs,
+        });
+        if let Some(same) = is_same {
+            last["same_as_before"] = json!(same);
+        }
+        printer.json(&last)?;
+    } else {
+        claims(&finished.claims, printer)?;
+        let digest = finished.record_digest.map_or_else(|| "none".to_owned(), |d| d.to_string());
+        printer.line(&format!("run           {}  {}", finished.run, finished.status))?;
+        printer.line(&format!("record digest {digest}"))?;
+        printer.line(&format!("elapsed       {:.1} s", finished.elapsed_secs))?;
+        match is_same {
+            Some(true) => printer.line("replay        the same records")?,
+            Some(false) => printer.line("replay        other records than before")?,
+            None => {}
+        }
+    }
+    if finished.status == Status::Interrupted {
+        resume_hint(finished.run, printer);
+        return Ok(Answer::No);
+    }
+    let all_hold = finished.claims.iter().all(|claim| claim.holds);
+    Ok(if all_hold && is_same != Some(false) { Answer::Yes } else { Answer::No })
+}
+
+/// Prints claims with their numbers.
+pub fn claims(claims: &[Claim], printer: &Printer) -> anyhow::Result<()> {
+    for claim in claims {
+        let verdict = if claim.holds { "holds" } else { "DOES NOT HOLD" };
+        let interval = match (claim.low, claim.high) {
+            (Some(low), Some(high)) if low < high => format!(" [{low:.3}, {high:.3}]"),
+            _ => String::new(),
+        };
+        let bound = claim.bound.map_or_else(String::new, |bound| format!(", asked against {bound}"));
+        printer.line(&format!("{verdict}: {}\n    {:.3}{interval}{bound}", claim.statement, claim.value))?;
+    }
+    Ok(())
+}
+
+fn resume_hint(run: RunId, printer: &Printer) {
+    printer.say(&format!("interrupted; what is recorded stays\nhint: to go on: tracker run --resume {run}"));
+}
