@@ -40,11 +40,25 @@ fn measure(kernel: &str, device: &str, n_elements: usize, mut work: impl FnMut()
     walls.sort_by(f64::total_cmp);
     let wall = walls[N_RUNS / 2];
     println!(
-        "{kernel:<28} {device:<44} {:>9.1} M/s {:>9.2} ms wall {:>9.2} ms cpu",
-        n_elements as f64 / wall / 1e6,
+        "{kernel:<30} {device:<38} {:>9}/s {:>9.2} ms wall {:>9.2} ms cpu",
+        scaled(n_elements as f64 / wall),
         wall * 1e3,
         cpu * 1e3
     );
+}
+
+fn scaled(rate: f64) -> String {
+    match rate {
+        1e9.. => format!("{:.2} G", rate / 1e9),
+        1e6.. => format!("{:.1} M", rate / 1e6),
+        1e3.. => format!("{:.1} k", rate / 1e3),
+        _ => format!("{rate:.1}"),
+    }
+}
+
+/// A device's name for a column.
+fn label(device: &Device) -> String {
+    device.adapter().map_or_else(|| "cpu".to_owned(), |adapter| format!("wgpu:{} {}", adapter.idx, adapter.name))
 }
 
 fn uniform(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
@@ -63,7 +77,7 @@ fn log_softmax_gather(opened: &[Device], rng: &mut ChaCha8Rng) {
             black_box(logits.chunks(n_cols).map(row).collect::<Vec<f32>>());
         });
         for device in opened {
-            measure(&kernel, device.id(), logits.len(), || {
+            measure(&kernel, &label(device), logits.len(), || {
                 black_box(device.kernels().log_softmax_gather(&logits, n_cols, &labels).unwrap());
             });
         }
@@ -83,7 +97,7 @@ fn log_mean_exp(opened: &[Device], rng: &mut ChaCha8Rng) {
         black_box(x.chunks(n_cols).map(row).collect::<Vec<f32>>());
     });
     for device in opened {
-        measure(&kernel, device.id(), x.len(), || {
+        measure(&kernel, &label(device), x.len(), || {
             black_box(device.kernels().log_mean_exp(&x, n_cols, eta).unwrap());
         });
     }
@@ -103,7 +117,7 @@ fn interpolate(opened: &[Device], rng: &mut ChaCha8Rng) {
         black_box(&out);
     });
     for device in opened {
-        measure("interpolate_f32", device.id(), n, || {
+        measure("interpolate_f32", &label(device), n, || {
             device.kernels().interpolate_f32([0.3, 0.7], [&x0, &x1], &mut out).unwrap();
         });
     }
@@ -116,7 +130,7 @@ fn interpolate(opened: &[Device], rng: &mut ChaCha8Rng) {
         black_box(&out);
     });
     for device in opened {
-        measure("interpolate_bf16", device.id(), n, || {
+        measure("interpolate_bf16", &label(device), n, || {
             device.kernels().interpolate_bf16([0.3, 0.7], [&b0, &b1], &mut out).unwrap();
         });
     }
@@ -154,21 +168,23 @@ fn plain_table(program: &Program) -> Vec<bool> {
 fn truth_tables(opened: &[Device], rng: &mut ChaCha8Rng) {
     let programs: Vec<Program> = (0..50_000).map(|_| statement(rng)).collect();
     let kernel = "truth_tables 23 ops, 10 atoms";
-    measure(kernel, "plain (1 in 100, programs)", programs.len() / 100, || {
+    measure(kernel, "plain (one program in 100)", programs.len() / 100, || {
         let plain: Vec<Vec<bool>> = programs.iter().step_by(100).map(plain_table).collect();
         black_box(plain);
     });
     for device in opened {
-        measure(kernel, &format!("{} (programs)", device.id()), programs.len(), || {
+        measure(kernel, &label(device), programs.len(), || {
             black_box(device.kernels().truth_tables(&programs, MAX_ATOMS).unwrap());
         });
     }
 }
 
 fn start_up(opened: &[Device]) {
-    for adapter in opened.iter().filter_map(Device::adapter) {
-        measure("open with self-test", &adapter.id(), 1, || {
-            black_box(Device::open(&Choice::Wgpu(Some(adapter.idx))).unwrap());
+    for device in opened {
+        let choice = device.adapter().map_or(Choice::Auto, |adapter| Choice::Wgpu(Some(adapter.idx)));
+        let what = if choice == Choice::Auto { "open auto" } else { "open with self-test" };
+        measure(what, &label(device), 1, || {
+            black_box(Device::open(&choice).unwrap());
         });
     }
 }

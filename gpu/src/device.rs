@@ -199,24 +199,20 @@ impl Device {
     pub fn open(choice: &Choice) -> Result<Self> {
         match choice {
             Choice::Cpu => Ok(Self::cpu()),
-            Choice::Auto => Ok(Self::best_hardware()),
+            Choice::Auto if !may_have_hardware() => Ok(Self::cpu()),
+            Choice::Auto => Ok(Self::best_hardware(gpu::adapters(), Self::on_adapter)),
             Choice::Wgpu(idx) => Self::open_adapter(choice, *idx),
         }
     }
 
-    fn best_hardware() -> Self {
-        if !may_have_hardware() {
-            return Self::cpu();
-        }
-        let mut found = gpu::adapters();
+    /// The first of `found`, best first, that is hardware and opens; the CPU with the reasons if none does.
+    fn best_hardware<H>(mut found: Vec<(Adapter, H)>, open: impl Fn(Adapter, &H) -> Result<Self>) -> Self {
         found.retain(|(adapter, _)| adapter.kind.is_hardware());
         found.sort_by_key(|(adapter, _)| adapter.preference());
         let mut notes = Vec::new();
         for (adapter, handle) in found {
-            match Self::on_adapter(adapter, &handle) {
-                Ok(device) => {
-                    return Self { notes: notes.into(), ..device };
-                }
+            match open(adapter, &handle) {
+                Ok(device) => return Self { notes: notes.into(), ..device },
                 Err(error) => notes.push(error.to_string()),
             }
         }
@@ -275,5 +271,65 @@ impl Device {
     #[must_use]
     pub fn kernels(&self) -> &dyn Kernels {
         &*self.kernels
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(idx: usize, kind: Kind, backend: &str) -> (Adapter, ()) {
+        let adapter = Adapter {
+            idx,
+            name: format!("number {idx}"),
+            backend: backend.to_owned(),
+            driver: "driver".to_owned(),
+            kind,
+            kind_idx: 0,
+            max_buffer_bytes: 1 << 30,
+            max_binding_bytes: 1 << 27,
+            max_workgroup_bytes: 1 << 15,
+        };
+        (adapter, ())
+    }
+
+    /// Opens anything but the adapters named, which it refuses.
+    fn refusing(refused: &[usize]) -> impl Fn(Adapter, &()) -> Result<Device> {
+        move |adapter, ()| {
+            if refused.contains(&adapter.idx) {
+                return Err(Error::Refused { device: adapter.id(), reason: "it differs".to_owned() });
+            }
+            Ok(Device { adapter: Some(Arc::new(adapter)), ..Device::cpu() })
+        }
+    }
+
+    fn machine() -> Vec<(Adapter, ())> {
+        vec![
+            adapter(0, Kind::Cpu, "vulkan"),
+            adapter(1, Kind::Integrated, "vulkan"),
+            adapter(2, Kind::Discrete, "gl"),
+            adapter(3, Kind::Discrete, "vulkan"),
+            adapter(4, Kind::Other, "vulkan"),
+        ]
+    }
+
+    #[test]
+    fn auto_takes_the_best_hardware_that_opens_and_notes_what_it_passed_over() {
+        let order = [3, 2, 1];
+        for n_refused in 0..order.len() {
+            let device = Device::best_hardware(machine(), refusing(&order[..n_refused]));
+            assert_eq!(device.adapter().map(|adapter| adapter.idx), Some(order[n_refused]));
+            assert_eq!(device.notes().len(), n_refused);
+        }
+    }
+
+    #[test]
+    fn auto_takes_the_cpu_rather_than_software_and_says_why() {
+        let device = Device::best_hardware(machine(), refusing(&[1, 2, 3]));
+        assert!(device.adapter().is_none());
+        assert_eq!(device.notes()[0], "device `wgpu number 3 / vulkan / driver` is refused: it differs");
+        let without_hardware = vec![adapter(0, Kind::Cpu, "vulkan"), adapter(1, Kind::Other, "gl")];
+        let device = Device::best_hardware(without_hardware, refusing(&[]));
+        assert!(device.adapter().is_none() && device.notes().is_empty());
     }
 }

@@ -23,3 +23,8 @@ pub use device::{Adapter, Choice, Device, Kind, devices};
 pub use error::{Error, Result};
 pub use kernels::Kernels;
 pub use kernels::truth_table::{MAX_ATOMS, MAX_DEPTH, MAX_OPS, Op, Program, Tables};
+
+/// Compiles and runs the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

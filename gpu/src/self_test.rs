@@ -77,7 +77,7 @@ pub(crate) fn bit_equal(kernels: &dyn Kernels) -> Result<()> {
     Ok(())
 }
 
-fn compare<T: Copy + std::fmt::Display>(
+fn compare<T: Copy + std::fmt::Debug>(
     dtype: &str,
     [w0, w1]: [f32; 2],
     x0: &[T],
@@ -93,22 +93,83 @@ fn compare<T: Copy + std::fmt::Display>(
     let n_differing = (first..want.len()).filter(differs).count();
     Err(Error::Range {
         what: format!(
-            "{dtype} interpolation {w0}·{} + {w1}·{} (first of {n_differing} differences in {})",
+            "{dtype} interpolation {w0}·{:?} + {w1}·{:?} (first of {n_differing} differences in {})",
             x0[first],
             x1[first],
             want.len()
         ),
-        expected: format!("{} ({:#x})", want[first], bits(want[first])),
-        got: format!("{} ({:#x})", got[first], bits(got[first])),
+        expected: format!("{:?} ({:#x})", want[first], bits(want[first])),
+        got: format!("{:?} ({:#x})", got[first], bits(got[first])),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Program, Tables};
+
+    /// A device that computes weighted sums in its own way, and nothing else.
+    struct Deviant(fn([f32; 2], f32, f32) -> f32);
+
+    impl Kernels for Deviant {
+        fn interpolate_f32(&self, weights: [f32; 2], [x0, x1]: [&[f32]; 2], out: &mut [f32]) -> Result<()> {
+            Cpu.interpolate_f32(weights, [x0, x1], out)?;
+            for (i, out) in out.iter_mut().enumerate().filter(|(_, out)| !out.is_nan()) {
+                *out = self.0(weights, x0[i], x1[i]);
+            }
+            Ok(())
+        }
+
+        fn interpolate_bf16(&self, weights: [f32; 2], x: [&[bf16]; 2], out: &mut [bf16]) -> Result<()> {
+            Cpu.interpolate_bf16(weights, x, out)
+        }
+
+        fn log_softmax_gather(&self, _: &[f32], _: usize, _: &[u32]) -> Result<Vec<f32>> {
+            unreachable!("not bit-equal")
+        }
+
+        fn log_mean_exp(&self, _: &[f32], _: usize, _: f32) -> Result<Vec<f32>> {
+            unreachable!("not bit-equal")
+        }
+
+        fn truth_tables(&self, _: &[Program], _: usize) -> Result<Tables> {
+            unreachable!("not tested at start-up")
+        }
+    }
+
+    fn verdict(compute: fn([f32; 2], f32, f32) -> f32) -> String {
+        bit_equal(&Deviant(compute)).map_or_else(|error| error.to_string(), |()| "passed".to_owned())
+    }
 
     #[test]
-    fn the_cpu_passes_its_own_test() {
+    fn the_cpu_passes_and_so_does_what_computes_alike() {
         assert_eq!(bit_equal(&Cpu), Ok(()));
+        assert_eq!(verdict(|[w0, w1], x0, x1| w1 * x1 + w0 * x0), "passed");
+    }
+
+    #[test]
+    fn a_device_that_fuses_a_product_into_the_sum_fails() {
+        let text = verdict(|[w0, w1], x0, x1| w0.mul_add(x0, w1 * x1));
+        assert!(text.starts_with("`f32 interpolation 0.3·"), "{text}");
+    }
+
+    #[test]
+    fn a_device_that_flushes_denormals_fails() {
+        let text = verdict(|[w0, w1], x0, x1| {
+            let y = w0 * x0 + w1 * x1;
+            if y.is_subnormal() { 0.0 } else { y }
+        });
+        assert!(text.contains("differences in 65536"), "{text}");
+    }
+
+    #[test]
+    fn a_device_that_assumes_there_are_no_infinities_fails() {
+        let text = verdict(|[w0, w1], x0, x1| (w0 * x0 + w1 * x1).clamp(f32::MIN, f32::MAX));
+        assert!(text.contains("expected inf (0x7f800000), got `3.4028235e38 (0x7f7fffff)`"), "{text}");
+    }
+
+    #[test]
+    fn a_device_that_answers_zeros_fails() {
+        assert!(verdict(|_, _, _| 0.0).contains("got `0.0 (0x0)`"));
     }
 }

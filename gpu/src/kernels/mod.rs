@@ -35,7 +35,7 @@ pub trait Kernels: Send + Sync {
     /// `x`: f32 `[n, n_cols]` row-major, finite. `eta`: 0, or its magnitude within `1e-30 ..= 1e30`; negative values
     /// lean towards the minimum, positive ones towards the maximum. Returns f32 `[n]`, within each row's range up to
     /// rounding. Devices agree within `1e-5 · max |x[i, ·]|`.
-    /// Source: Zhang et al. 2024 (ER-PRM), eq. 6.
+    /// Source: the process reward of Zhang et al. 2024, "Entropy-Regularized Process Reward Model".
     ///
     /// # Errors
     /// `Shape` or `Range` for lengths or η; `Undefined` for a row that is not finite.

@@ -68,6 +68,23 @@ fn the_longest_row_of_an_adapter_agrees_with_f64_and_a_longer_one_is_refused() {
 }
 
 #[test]
+fn binary_rewards_have_the_closed_form_of_the_paper() {
+    // (1/η) ln(1 − p + p e^η), p the share of ones
+    for n_ones in 0..=16 {
+        let row: Vec<f32> = (0..16).map(|i| if i < n_ones { 1.0 } else { 0.0 }).collect();
+        let p = f64::from(n_ones) / 16.0;
+        for eta in [0.5_f32, 2.0, 10.0, -2.0] {
+            let e = f64::from(eta);
+            let want = (1.0 - p + p * e.exp()).ln() / e;
+            on_every_device(|kernels, device| {
+                let got = kernels.log_mean_exp(&row, 16, eta).unwrap()[0];
+                assert!((f64::from(got) - want).abs() <= 1e-5, "p = {p}, η = {eta} on {device}: {got}, not {want}");
+            });
+        }
+    }
+}
+
+#[test]
 fn one_outlier_among_many_counts_its_share() {
     let mut row = vec![0.0; 4096];
     row[100] = 1.0;
