@@ -36,6 +36,9 @@ impl Store {
             }
             plan_contents(recording, batch);
             plan_edges(recording, batch)?;
+            for ((run, key), points) in &recording.points {
+                self.plan_points(*run, key, points, batch)?;
+            }
             self.plan_rows(recording, batch)
         })?;
         self.known().stages.extend(recording.stages.keys().copied());
@@ -44,7 +47,7 @@ impl Store {
 
     fn check_runs(&self, recording: &Recording) -> Result<()> {
         let stages = recording.stages.keys().map(|(run, _)| *run);
-        let texts = recording.params.keys().chain(recording.tags.keys()).map(|(run, _)| *run);
+        let texts = recording.params.keys().chain(recording.tags.keys()).chain(recording.points.keys()).map(|(run, _)| *run);
         let contents = recording.contents.values().flat_map(|content| content.runs.iter().copied());
         let edges = recording.edges.iter().map(|(run, _)| *run);
         let mut runs: BTreeSet<RunId> = stages.chain(texts).chain(contents).chain(edges).collect();

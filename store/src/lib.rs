@@ -14,6 +14,7 @@
 //! Not here: what studies compute, how engines keep bytes, the command line.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod artifact;
 mod clock;
 mod commit;
 mod error;
@@ -25,10 +26,13 @@ mod reader;
 mod record_digest;
 mod recording;
 mod records;
+mod resolve;
 mod rows;
 mod runs;
+mod series;
 mod store;
 
+pub use artifact::{Draft, FileEntry, FileReader, Manifest, Version};
 pub use clock::Timestamp;
 pub use error::{Error, Result};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};
@@ -39,5 +43,6 @@ pub use model::{
 };
 pub use recording::Recording;
 pub use rows::Rows;
+pub use series::{Bucket, History, Point, Series};
 pub use store::Store;
 pub use tracker_engine::Durability;

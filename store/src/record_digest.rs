@@ -14,6 +14,8 @@ use crate::model::{Claim, Figure, Reward, Sample, Verdict};
 use crate::records::Stored;
 use crate::store::Store;
 
+/// What series that measure the machine start with.
+const SYSTEM: &str = "system/";
 /// Enters first, and changes when what enters does.
 const VERSION: &[u8] = b"tracker record digest 1";
 
@@ -49,6 +51,7 @@ impl Store {
             sum.node(&node);
             self.sum_edges(&keys::edges_up_in(&node, run), &mut sum)?;
         }
+        self.sum_series(run, &mut sum)?;
         sum.section("run");
         self.sum_edges(&keys::edges_up(&NodeId::run(run)), &mut sum)?;
         Ok(sum.0.finalize().into())
@@ -62,6 +65,29 @@ impl Store {
             sum.part(&value.identity()?);
         }
         self.sum_edges(&keys::row_edges_up(kind, run), sum)
+    }
+
+    fn sum_series(&self, run: RunId, sum: &mut Sum) -> Result<()> {
+        for (key, _) in self.all_series(run)? {
+            if key.starts_with(SYSTEM) {
+                continue;
+            }
+            sum.section("series");
+            sum.part(key.as_bytes());
+            // By step, then value: points that differ in time alone are one, and their times order nothing.
+            let mut step = None;
+            let mut values: Vec<[u8; 8]> = Vec::new();
+            for point in self.history(run, &key, None)? {
+                let point = point?;
+                if step != Some(point.step) {
+                    sum.step(step, &mut values);
+                    step = Some(point.step);
+                }
+                values.push(keys::sortable_f64(point.value));
+            }
+            sum.step(step, &mut values);
+        }
+        Ok(())
     }
 
     fn sum_edges(&self, prefix: &[u8], sum: &mut Sum) -> Result<()> {
@@ -91,6 +117,17 @@ impl Sum {
     fn section(&mut self, name: &str) {
         self.part(b"");
         self.part(name.as_bytes());
+    }
+
+    /// The values of one step, each once, in order.
+    fn step(&mut self, step: Option<i64>, values: &mut Vec<[u8; 8]>) {
+        if let Some(step) = step {
+            values.sort_unstable();
+            values.dedup();
+            self.part(&step.to_be_bytes());
+            self.part(values.as_flattened());
+        }
+        values.clear();
     }
 
     fn node(&mut self, node: &NodeId) {

@@ -10,6 +10,7 @@ use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
 use crate::keys;
 use crate::model::{Claim, Content, Edge, Figure, Relation, Reward, Sample, Stage, Verdict};
 use crate::records::Stored;
+use crate::series::Point;
 
 /// An edge up that a record says by itself, with what it sorts by among its relation's.
 pub(crate) type Up = (Relation, u8, NodeId);
@@ -40,6 +41,7 @@ pub struct Recording {
     pub(crate) stages: BTreeMap<(RunId, StageId), Stage>,
     pub(crate) params: BTreeMap<(RunId, String), String>,
     pub(crate) tags: BTreeMap<(RunId, String), String>,
+    pub(crate) points: BTreeMap<(RunId, String), Vec<Point>>,
     n_bytes: usize,
 }
 
@@ -176,6 +178,20 @@ impl Recording {
         self.put_row(NodeId::claim(row), claim, [None, None])
     }
 
+    /// Adds points to a series of a run. Points that are there already change nothing.
+    ///
+    /// # Errors
+    /// `Invalid` if the key cannot be one.
+    pub fn put_points(&mut self, run: RunId, key: &str, points: &[Point]) -> Result<()> {
+        keys::check_text("metric key", key)?;
+        if points.is_empty() {
+            return Ok(());
+        }
+        self.points.entry((run, key.to_owned())).or_default().extend_from_slice(points);
+        self.n_bytes += 128 + 24 * points.len();
+        Ok(())
+    }
+
     /// Records an edge that the fields of its nodes do not say, and that `run` recorded it.
     ///
     /// # Errors
@@ -204,6 +220,9 @@ impl Recording {
             self.put_param(*run, key, value)?;
         }
         self.tags.extend(other.tags);
+        for (series, points) in other.points {
+            self.points.entry(series).or_default().extend(points);
+        }
         self.rows.extend(other.rows);
         self.edges.extend(other.edges);
         for (node, content) in other.contents {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracker_engine::{Batch, Durability, Engine, Error as EngineError, Memory, Options, Read};
 
+use crate::artifact::Packs;
 use crate::error::{Error, Result};
 use crate::id::{RunId, StageId};
 use crate::keys;
@@ -15,6 +16,8 @@ use crate::records::Stored;
 /// The format of records and keys that this build writes and reads.
 pub(crate) const FORMAT: u32 = 1;
 const FORMAT_KEY: &str = "format";
+/// The folder of packs within the store's.
+const BLOBS: &str = "blobs";
 /// How often a write is planned again when another writer changed what it read.
 const N_ATTEMPTS: usize = 64;
 
@@ -28,6 +31,7 @@ struct Inner {
     engine: Arc<dyn Engine>,
     /// The folder; none for a store in memory.
     dir: Option<PathBuf>,
+    packs: Packs,
     known: Mutex<Known>,
 }
 
@@ -89,7 +93,8 @@ impl Store {
                 engine.commit(&batch, Durability::Sync)?;
             }
         }
-        Ok(Self { inner: Arc::new(Inner { engine, dir, known: Mutex::default() }) })
+        let packs = dir.as_ref().map_or_else(Packs::memory, |dir| Packs::Dir(dir.join(BLOBS)));
+        Ok(Self { inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default() }) })
     }
 
     /// The folder it lies in; none for a store in memory.
@@ -106,6 +111,10 @@ impl Store {
 
     pub(crate) fn read(&self) -> Arc<dyn Read> {
         self.inner.engine.clone()
+    }
+
+    pub(crate) fn packs(&self) -> &Packs {
+        &self.inner.packs
     }
 
     pub(crate) fn known(&self) -> MutexGuard<'_, Known> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::artifact::Manifest;
 use crate::error::{Result, shortened};
 use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
 use crate::keys;
@@ -48,6 +49,7 @@ impl<'a> Labels<'a> {
             Kind::Endpoint => Endpoint::decode(&key, record)?.model,
             Kind::Sampling => Sampling::decode(&key, record)
                 .map(|drawn| format!("temperature {}, top-p {}", drawn.temperature, drawn.top_p))?,
+            Kind::Artifact => manifest_label(&Manifest::decode(&key, record)?),
             _ => node.to_string(),
         })
     }
@@ -89,4 +91,11 @@ fn figure_label(stage: &str, figure: &Figure) -> String {
 
 fn claim_label(claim: &Claim) -> String {
     format!("{} {}", claim.id, if claim.holds { "holds" } else { "does not hold" })
+}
+
+fn manifest_label(manifest: &Manifest) -> String {
+    match manifest.files.as_slice() {
+        [file] => format!("{} {}", manifest.kind, file.path),
+        files => format!("{} ({} files)", manifest.kind, files.len()),
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Stored, open, seal, unknown_version, unseal};
+use crate::artifact::{FileEntry, FilePieces, Manifest, Piece, PieceRef, Place, Version};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::{Digest, ExperimentId, NodeId, RunId};
@@ -12,6 +13,7 @@ use crate::model::{
     Checkpoint, Claim, Cost, Dataset, Endpoint, Experiment, Figure, Finish, Outcome, Plan, Problem, Reward, Run, Sample,
     Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
 };
+use crate::series::{Block, Chunk, Head, Point, Summary};
 
 const VERSION: u8 = 1;
 
@@ -170,3 +172,40 @@ pub(crate) struct EdgeRecord {
 }
 
 stored!(EdgeV1 for EdgeRecord { weight: Option<f64>, block: String });
+
+stored!(HeadV1 for Head {
+    latest: Point,
+    min: Option<f64>,
+    max: Option<f64>,
+    n_tail: u32,
+    next_chunk: u64,
+    n_sealed: u64,
+});
+
+stored!(ChunkV1 for Chunk { points: Vec<Point> });
+
+stored!(BlockV1 for Block { n_points: u32, steps: Vec<u8>, times: Vec<u8>, values: Vec<u8> });
+
+stored!(SummaryV1 for Summary {
+    first: Point,
+    last: Point,
+    n_points: u64,
+    n_nan: u64,
+    min: Option<f64>,
+    max: Option<f64>,
+    sum: f64,
+});
+
+stored!(ManifestV1 for Manifest { kind: String, files: Vec<FileEntry> });
+
+stored!(VersionV1 for Version {
+    name: String,
+    number: u32,
+    manifest: Digest,
+    created: Timestamp,
+    run: Option<RunId>,
+});
+
+stored!(FilePiecesV1 for FilePieces { pieces: Vec<PieceRef> });
+
+stored!(PieceV1 for Piece { place: Place });

@@ -1,0 +1,147 @@
+//! Artifacts: named, versioned sets of files, stored once however often they are put.
+//!
+//! `name:alias` → version → manifest → files → pieces. A *piece* is a run of bytes named by its digest; small ones lie in
+//! the record, others in a pack beside the engine. Pieces of a safetensors file are its header and its tensors, so equal
+//! tensors of two checkpoints are one; other large files are cut where their content says, so equal stretches are one.
+//!
+//! Invariants: a pack is whole and synced before a record names it; every byte handed out was checked against its
+//! piece's digest first; a version never changes, and a name never has two versions of the same content; no path in a
+//! manifest leads out of the folder it is written to.
+
+mod draft;
+mod packs;
+mod read;
+mod split;
+mod versions;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::id::{Digest, Kind, RunId};
+use crate::model::Content;
+
+pub use draft::Draft;
+pub(crate) use packs::{PackId, Packs};
+pub use read::FileReader;
+
+/// What a set of files is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// What the files are: `model`, `dataset`, `exchanges`.
+    pub kind: String,
+    /// The files, by path.
+    pub files: Vec<FileEntry>,
+}
+
+impl Content for Manifest {
+    const KIND: Kind = Kind::Artifact;
+}
+
+impl Manifest {
+    /// The file at `path`, if there is one.
+    #[must_use]
+    pub fn file(&self, path: &str) -> Option<&FileEntry> {
+        self.files.iter().find(|file| file.path == path)
+    }
+
+    /// The size of all files, in bytes.
+    #[must_use]
+    pub fn n_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.n_bytes).sum()
+    }
+}
+
+/// One file of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Where it is within the artifact, with `/` between parts.
+    pub path: String,
+    /// Its size, in bytes.
+    pub n_bytes: u64,
+    /// Its digest: that of its bytes if it is one piece, else that of its list of pieces.
+    pub digest: Digest,
+}
+
+/// One version of a named artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// The name.
+    pub name: String,
+    /// The number, from 0; `name:v0` in text.
+    pub number: u32,
+    /// The digest of its [`Manifest`].
+    pub manifest: Digest,
+    /// When it was put.
+    pub created: Timestamp,
+    /// The run that put it, if one did.
+    pub run: Option<RunId>,
+}
+
+/// The pieces of a file, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FilePieces {
+    pub(crate) pieces: Vec<PieceRef>,
+}
+
+/// One piece of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PieceRef {
+    pub(crate) digest: Digest,
+    pub(crate) n_bytes: u32,
+}
+
+/// Where the bytes of a piece are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) place: Place,
+}
+
+/// See [`Piece`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Place {
+    /// Here.
+    Inline(Vec<u8>),
+    /// In a pack, from an offset on.
+    Packed(PackId, u64),
+}
+
+impl FilePieces {
+    /// The digest of a file with these pieces.
+    fn digest(&self) -> Digest {
+        if let [piece] = self.pieces.as_slice() {
+            return piece.digest;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"tracker file");
+        for piece in &self.pieces {
+            hasher.update(&piece.n_bytes.to_be_bytes());
+            hasher.update(piece.digest.as_bytes());
+        }
+        hasher.finalize().into()
+    }
+}
+
+/// Refuses a path that is not plain: parts joined by single slashes, none of them `.` or `..`, no control character.
+pub(crate) fn check_path(path: &str) -> Result<()> {
+    const MAX_BYTES: usize = 1024;
+    let is_plain = path.len() <= MAX_BYTES
+        && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && !path.chars().any(|letter| letter.is_control() || letter == '\\');
+    if is_plain { Ok(()) } else { Err(Error::invalid("the path of a file", "relative and plain, such as `a/b.txt`", path)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_lead_out_are_refused() {
+        for path in ["", "/", "/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", "a\0b", "a\\..\\b", "a/.", &"x".repeat(2000)] {
+            assert!(check_path(path).is_err(), "{path:?}");
+        }
+        for path in ["a", "a/b.txt", "…/ünï code", ".hidden", "a..b"] {
+            check_path(path).unwrap();
+        }
+    }
+}

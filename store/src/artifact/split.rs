@@ -1,0 +1,183 @@
+//! Where a file is cut into pieces: at tensors, at content, or not at all.
+//!
+//! Invariant: the pieces of a file, one after the other, are its bytes. What a file claims to be never matters for that.
+
+use std::io::{self, Read};
+
+use fastcdc::v2020::StreamCDC;
+use safetensors::tensor::Metadata;
+
+/// Files up to this size are one piece.
+const WHOLE_BYTES: usize = 1 << 20;
+/// No piece is larger, so that reading one back holds little.
+const MAX_PIECE_BYTES: usize = 8 << 20;
+/// The largest header a safetensors file may have.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+const CHUNK_MIN_BYTES: usize = 64 << 10;
+const CHUNK_MEAN_BYTES: usize = 256 << 10;
+const CHUNK_MAX_BYTES: usize = 1 << 20;
+
+/// Cuts what `source` gives, and calls `emit` with each piece in order. `path` tells safetensors files from others.
+pub(super) fn split<E: From<io::Error>>(
+    path: &str,
+    source: &mut dyn Read,
+    emit: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut buffer = Vec::new();
+    let mut source = Cut { source, emit, buffer: &mut buffer };
+    let mut head = source.take(WHOLE_BYTES + 1)?;
+    if head.len() <= WHOLE_BYTES {
+        return (source.emit)(&head);
+    }
+    let is_safetensors = std::path::Path::new(path).extension().is_some_and(|extension| extension == "safetensors");
+    if is_safetensors && let Some(header_bytes) = header_bytes(&head) {
+        let missing = header_bytes.saturating_sub(head.len());
+        head.extend(source.take(missing)?);
+        if let Some(tensors) = head.get(8..header_bytes).and_then(tensors) {
+            return source.by_tensors(&head, header_bytes, &tensors);
+        }
+    }
+    source.by_content(&head)
+}
+
+/// The size of the header with its length, if the file starts like a safetensors file.
+fn header_bytes(head: &[u8]) -> Option<usize> {
+    let n_bytes = u64::from_le_bytes(*head.first_chunk()?);
+    (n_bytes <= MAX_HEADER_BYTES).then(|| n_bytes as usize + 8)
+}
+
+/// The sizes of the tensors in the order they lie in, if `header` is one.
+fn tensors(header: &[u8]) -> Option<Vec<usize>> {
+    let metadata: Metadata = serde_json::from_slice(header).ok()?;
+    let keys = metadata.offset_keys();
+    keys.iter().map(|key| metadata.info(key).map(|tensor| tensor.data_offsets.1 - tensor.data_offsets.0)).collect()
+}
+
+struct Cut<'a, E> {
+    source: &'a mut dyn Read,
+    emit: &'a mut dyn FnMut(&[u8]) -> Result<(), E>,
+    buffer: &'a mut Vec<u8>,
+}
+
+impl<E: From<io::Error>> Cut<'_, E> {
+    /// The next `n_bytes`, or fewer at the end.
+    fn take(&mut self, n_bytes: usize) -> Result<Vec<u8>, E> {
+        let mut bytes = Vec::with_capacity(n_bytes);
+        self.source.take(n_bytes as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// One piece for the header, one or more for each tensor, and what follows cut by content.
+    fn by_tensors(&mut self, head: &[u8], header_bytes: usize, tensors: &[usize]) -> Result<(), E> {
+        for part in head[..header_bytes].chunks(MAX_PIECE_BYTES) {
+            (self.emit)(part)?;
+        }
+        let mut rest = &head[header_bytes..];
+        for n_bytes in tensors {
+            let mut n_left = *n_bytes;
+            while n_left > 0 {
+                let n_wanted = n_left.min(MAX_PIECE_BYTES);
+                self.fill(&mut rest, n_wanted)?;
+                if self.buffer.is_empty() {
+                    return Ok(());
+                }
+                (self.emit)(self.buffer)?;
+                n_left -= self.buffer.len();
+            }
+        }
+        self.by_content(rest)
+    }
+
+    /// Fills the buffer with up to `n_wanted` bytes, from `rest` first.
+    fn fill(&mut self, rest: &mut &[u8], n_wanted: usize) -> io::Result<()> {
+        let n_here = n_wanted.min(rest.len());
+        let (here, later) = rest.split_at(n_here);
+        *rest = later;
+        self.buffer.clear();
+        self.buffer.extend_from_slice(here);
+        self.source.take((n_wanted - n_here) as u64).read_to_end(self.buffer)?;
+        Ok(())
+    }
+
+    fn by_content(&mut self, head: &[u8]) -> Result<(), E> {
+        let source = head.chain(&mut *self.source);
+        for chunk in StreamCDC::new(source, CHUNK_MIN_BYTES, CHUNK_MEAN_BYTES, CHUNK_MAX_BYTES) {
+            (self.emit)(&chunk.map_err(io::Error::from)?.data)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(path: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut pieces = Vec::new();
+        split::<io::Error>(path, &mut &*bytes, &mut |piece| {
+            pieces.push(piece.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(pieces.concat(), bytes, "{path}: pieces are the bytes");
+        assert!(pieces.iter().all(|piece| piece.len() <= MAX_PIECE_BYTES));
+        pieces
+    }
+
+    /// Bytes without pattern.
+    fn noise(n_bytes: usize, seed: u64) -> Vec<u8> {
+        let mut bytes = vec![0; n_bytes];
+        blake3::Hasher::new_derive_key("noise").update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn checkpoint(tensors: &[Vec<u8>]) -> Vec<u8> {
+        let views = tensors.iter().enumerate().map(|(nth, bytes)| {
+            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![bytes.len()], bytes).unwrap();
+            (format!("layer.{nth:02}"), view)
+        });
+        safetensors::serialize(views, None).unwrap()
+    }
+
+    #[test]
+    fn a_small_file_is_one_piece() {
+        assert_eq!(pieces("a.txt", b"hello").len(), 1);
+        assert_eq!(pieces("empty", b"").len(), 1);
+        assert_eq!(pieces("a.bin", &noise(WHOLE_BYTES, 1)).len(), 1);
+        assert!(pieces("a.bin", &noise(WHOLE_BYTES + 1, 1)).len() > 1);
+    }
+
+    #[test]
+    fn tensors_are_pieces_and_large_tensors_several() {
+        let tensors = [noise(9 << 20, 1), noise(700_000, 2), noise(10, 3)];
+        let pieces = pieces("model.safetensors", &checkpoint(&tensors));
+        assert_eq!(pieces.len(), 1 + 2 + 1 + 1);
+        assert_eq!([&pieces[1][..], &pieces[2][..]].concat(), tensors[0]);
+        assert_eq!(pieces[3..], tensors[1..]);
+    }
+
+    #[test]
+    fn a_file_that_only_looks_like_safetensors_is_cut_by_content() {
+        let good = checkpoint(&[noise(2 << 20, 1)]);
+        let mut longer = good.clone();
+        longer.extend(noise(2 << 20, 9));
+        assert!(pieces("model.safetensors", &longer).len() > 3, "what follows the tensors is kept");
+        pieces("model.safetensors", &good[..good.len() - 1_000_000]);
+        let mut huge = good.clone();
+        huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        pieces("model.safetensors", &huge);
+        huge[..8].copy_from_slice(&90_000_000_u64.to_le_bytes());
+        pieces("model.safetensors", &huge);
+        pieces("model.safetensors", &noise(3 << 20, 4));
+    }
+
+    #[test]
+    fn an_insertion_leaves_most_pieces_as_they_were() {
+        let before = noise(16 << 20, 5);
+        let mut after = before.clone();
+        after.splice(5_000_000..5_000_000, *b"inserted");
+        let (before, after) = (pieces("log", &before), pieces("log", &after));
+        let n_same = after.iter().filter(|piece| before.contains(piece)).count();
+        assert!(n_same + 4 >= after.len(), "{n_same} of {}", after.len());
+    }
+}

@@ -1,0 +1,224 @@
+//! From what people type to the node they mean.
+
+use tracker_engine::{Direction, KeyRange};
+
+use crate::artifact::Manifest;
+use crate::error::{Error, Result};
+use crate::id::{Digest, Kind, NodeId, RowKey, RunId, StageId};
+use crate::keys;
+use crate::model::{Checkpoint, Content, Dataset, Endpoint, Problem, Statement, Verifier};
+use crate::reader::Entries;
+use crate::store::Store;
+
+/// The most things an error about an ambiguous name lists.
+const MAX_CANDIDATES: usize = 5;
+/// The fewest digits a short form has.
+const MIN_DIGITS: usize = 4;
+
+impl Store {
+    /// The node that `text` names: a run by its id, a unique start or end of its id, or its unique name; a content by
+    /// a unique start of its digest; `kind:name` by any of these; an artifact by `name:alias`; a row by
+    /// `RUN/STAGE/ITEM/K`, as `verdict:RUN/STAGE/ITEM/K` for the one verdict on that sample.
+    ///
+    /// # Errors
+    /// `NotFound` with the nearest names, `Ambiguous` with some of the candidates, `Invalid`.
+    pub fn resolve(&self, text: &str) -> Result<NodeId> {
+        let text = text.trim();
+        if let Ok(node) = text.parse::<NodeId>() {
+            return if self.has(&node)? { Ok(node) } else { Err(Error::missing(node.kind().name(), text)) };
+        }
+        if let Some((kind, name)) = text.split_once(':')
+            && let Ok(kind) = kind.parse::<Kind>()
+        {
+            return self.resolve_kind(kind, name);
+        }
+        if text.contains('/')
+            && let Some(node) = self.find_row(Kind::Sample, text)?
+        {
+            return Ok(node);
+        }
+        let mut found = self.find_runs(text)?;
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_content()) {
+            found.extend(self.find_digests(kind, text)?);
+        }
+        if found.is_empty()
+            && let Some(node) = self.find_artifact(text)?
+        {
+            return Ok(node);
+        }
+        self.only(text, "node", found)
+    }
+
+    /// The run that `text` names: by its id, a unique start or end of it, or its unique name.
+    ///
+    /// # Errors
+    /// As [`Store::resolve`].
+    pub fn resolve_run(&self, text: &str) -> Result<RunId> {
+        let text = text.trim();
+        let text = text.strip_prefix("run:").unwrap_or(text);
+        let node = self.only(text, "run", self.find_runs(text)?)?;
+        node.owner().ok_or_else(|| Error::missing("run", text))
+    }
+
+    fn resolve_kind(&self, kind: Kind, name: &str) -> Result<NodeId> {
+        if kind == Kind::Run {
+            return self.resolve_run(name).map(NodeId::run);
+        }
+        if kind.is_row() {
+            let found = self.find_row(kind, name)?;
+            return found.ok_or_else(|| Error::NotFound {
+                what: kind.name(),
+                name: name.to_owned(),
+                hint: "rows are named `RUN/STAGE/ITEM/K`".to_owned(),
+            });
+        }
+        if kind == Kind::Artifact
+            && let Some(node) = self.find_artifact(name)?
+        {
+            return Ok(node);
+        }
+        let mut found = self.find_digests(kind, name)?;
+        if found.is_empty() {
+            found = self.find_names(kind, name)?;
+        }
+        self.only(name, kind.name(), found)
+    }
+
+    /// The one node in `found`, or the error that says why there is not one.
+    fn only(&self, text: &str, what: &'static str, mut found: Vec<NodeId>) -> Result<NodeId> {
+        found.sort_unstable();
+        found.dedup();
+        match found.as_slice() {
+            [node] => Ok(*node),
+            [] => {
+                let names: Vec<String> = self.names(what)?;
+                let hint = nearest(text, names.iter().map(String::as_str));
+                Err(Error::NotFound { what, name: text.to_owned(), hint })
+            }
+            several => {
+                let candidates = several.iter().take(MAX_CANDIDATES).map(ToString::to_string).collect();
+                Err(Error::Ambiguous { name: text.to_owned(), candidates })
+            }
+        }
+    }
+
+    fn find_runs(&self, text: &str) -> Result<Vec<NodeId>> {
+        if let Ok(id) = text.parse::<RunId>() {
+            return Ok(if self.has(&NodeId::run(id))? { vec![NodeId::run(id)] } else { Vec::new() });
+        }
+        let digits = text.replace('-', "").to_ascii_lowercase();
+        let is_short = digits.len() >= MIN_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let mut by_id = Vec::new();
+        let mut by_name = Vec::new();
+        for run in self.runs() {
+            let run = run?;
+            let id = crate::error::hex(run.id.as_bytes());
+            if is_short && (id.starts_with(&digits) || id.ends_with(&digits)) {
+                by_id.push(NodeId::run(run.id));
+            }
+            if run.name == text {
+                by_name.push(NodeId::run(run.id));
+            }
+        }
+        Ok(if by_id.is_empty() { by_name } else { by_id })
+    }
+
+    fn find_digests(&self, kind: Kind, text: &str) -> Result<Vec<NodeId>> {
+        let digits = text.to_ascii_lowercase();
+        if digits.len() < MIN_DIGITS || digits.len() > 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Ok(Vec::new());
+        }
+        let bound = |fill: &str| -> Option<Digest> { format!("{digits}{}", fill.repeat(64 - digits.len())).parse().ok() };
+        let (Some(low), Some(high)) = (bound("0"), bound("f")) else {
+            return Ok(Vec::new());
+        };
+        let (start, mut end) = (keys::nodes_from(kind, low.as_bytes()), keys::nodes_from(kind, high.as_bytes()));
+        end.push(0);
+        Entries::new(self.read(), &KeyRange::new(&start, &end), Direction::Ascending)
+            .take(MAX_CANDIDATES + 1)
+            .map(|entry| keys::node_at(&entry?.0))
+            .collect()
+    }
+
+    fn find_names(&self, kind: Kind, name: &str) -> Result<Vec<NodeId>> {
+        fn named<C: Content>(store: &Store, is_it: impl Fn(&C) -> bool) -> Result<Vec<NodeId>> {
+            let mut found = Vec::new();
+            for row in store.contents::<C>() {
+                let (node, content) = row?;
+                if is_it(&content) {
+                    found.push(node);
+                }
+            }
+            Ok(found)
+        }
+        match kind {
+            Kind::Problem => named(self, |problem: &Problem| problem.name == name),
+            Kind::Statement => named(self, |statement: &Statement| statement.name == name),
+            Kind::Dataset => named(self, |dataset: &Dataset| dataset.name == name),
+            Kind::Checkpoint => named(self, |checkpoint: &Checkpoint| checkpoint.label == name),
+            Kind::Verifier => named(self, |build: &Verifier| build.name == name || format!("{} {}", build.name, build.version) == name),
+            Kind::Endpoint => named(self, |endpoint: &Endpoint| endpoint.model == name),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn find_artifact(&self, text: &str) -> Result<Option<NodeId>> {
+        match self.artifact(text) {
+            Ok(version) => Ok(Some(NodeId::content_of(Manifest::KIND, version.manifest))),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The row of `kind` at `RUN/STAGE/ITEM/K`, where the run may be short; of verdicts and rewards the only one there.
+    fn find_row(&self, kind: Kind, text: &str) -> Result<Option<NodeId>> {
+        let Some((run, rest)) = text.split_once('/') else {
+            return Ok(None);
+        };
+        let parts: Vec<&str> = rest.rsplitn(3, '/').collect();
+        let [k, item, stage] = parts.as_slice() else {
+            return Ok(None);
+        };
+        let (Ok(k), Ok(item)) = (k.parse(), item.parse()) else {
+            return Ok(None);
+        };
+        let stage: StageId = stage.parse()?;
+        let row = RowKey { run: self.resolve_run(run)?, stage, item, k };
+        let mut found = self.entries(&keys::place_rows(kind, &row)).map(|entry| keys::node_at(&entry?.0));
+        let first = found.next().transpose()?;
+        match (first, found.next().transpose()?) {
+            (Some(first), Some(second)) => {
+                Err(Error::Ambiguous { name: text.to_owned(), candidates: vec![first.to_string(), second.to_string()] })
+            }
+            (Some(first), None) => Ok(Some(first)),
+            (None, _) => Err(Error::missing(kind.name(), text)),
+        }
+    }
+
+    /// Names that `text` may have been meant for.
+    fn names(&self, what: &str) -> Result<Vec<String>> {
+        fn each<C: Content>(store: &Store, name: impl Fn(C) -> String) -> Result<Vec<String>> {
+            store.contents::<C>().map(|row| row.map(|(_, content)| name(content))).collect()
+        }
+        match what {
+            "dataset" => each(self, |dataset: Dataset| dataset.name),
+            "checkpoint" => each(self, |checkpoint: Checkpoint| checkpoint.label),
+            "verifier" => each(self, |build: Verifier| build.name),
+            "artifact" => Ok(self.artifacts()?.into_iter().map(|version| version.name).collect()),
+            _ => self
+                .runs()
+                .take(1000)
+                .map(|run| run.map(|run| if run.name.is_empty() { run.id.short() } else { run.name }))
+                .collect(),
+        }
+    }
+}
+
+/// `did you mean …`, with the nearest of `names`; empty if none is near.
+pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let best = names
+        .map(|name| (strsim::jaro_winkler(text, name), name))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)));
+    best.map_or_else(String::new, |(_, name)| format!("did you mean `{name}`?"))
+}
