@@ -7,7 +7,8 @@
 //! Invariants:
 //! - A commit that returned `Ok` is whole, and stays: through kill -9 with any [`Durability`], through a power loss with
 //!   [`Durability::Sync`].
-//! - A commit that returned an error wrote nothing, save for [`Error::Unavailable`], whose outcome is not known.
+//! - A commit that returned an error wrote nothing. Two exceptions, whose outcome is not known: [`Error::Unavailable`], and
+//!   [`Error::Io`] or [`Error::Full`] from a disk that failed so that the file cannot even be opened again.
 //! - Reads never block commits and commits never block reads; a visitor may read the engine it is visiting.
 //! - A folder that is not a store of this layout is refused before anything in it is written.
 //!
@@ -84,8 +85,8 @@ pub trait Engine: Read {
     /// Preconditions are judged against the state before the batch. When it returns, every later read sees the batch.
     ///
     /// # Errors
-    /// `Conflict` if a precondition does not hold, `TooLarge`, `Full`, `ReadOnly`, `Corrupt`, `Io`: nothing was written.
-    /// `Unavailable`: it may or may not have been.
+    /// `Conflict` if a precondition does not hold, `TooLarge`, `Full`, `ReadOnly`, `Corrupt`, `Io`: nothing was written,
+    /// unless the disk failed so that the file cannot be opened again. `Unavailable`: it may or may not have been.
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<()>;
 
     /// The state as of now, unmoved by later commits. Short-lived: it holds back the reuse of space.

@@ -141,30 +141,19 @@ impl Redb {
 
     /// Writes the members of a group in one transaction.
     fn write_group(&self, members: &mut [Member<'_>]) {
-        let failure = match guarded(&self.path, || self.stage(members)) {
-            Err(error) => Some(error),
-            Ok(None) => None,
-            Ok(Some(transaction)) => {
-                match guarded(&self.path, || transaction.commit().map_err(|error| self.commit_error(error))) {
-                    Ok(()) => {
-                        let n_commits = members.iter().filter(|member| member.outcome.is_ok()).count();
-                        self.n_commits.fetch_add(n_commits as u64, Ordering::Relaxed);
-                        self.n_syncs.fetch_add(1, Ordering::Relaxed);
-                        None
-                    }
-                    Err(error) => {
-                        self.give_up_database();
-                        // The commit may have reached the disk all the same: answer with what is there.
-                        if self.is_written(members).unwrap_or(false) { None } else { Some(error) }
-                    }
-                }
+        let written = match guarded(&self.path, || self.stage(members)) {
+            Ok(Some(transaction)) => self.finish(transaction, members),
+            Ok(None) => Ok(()),
+            Err(error) => {
+                self.give_up_database();
+                Err(error)
             }
         };
-        let Some(error) = failure else { return };
-        self.give_up_database();
-        // A conflict, too, was judged against what is now undone.
-        for member in members {
-            member.outcome = Err(error.clone());
+        if let Err(error) = written {
+            // A conflict, too, was judged against what is now undone.
+            for member in members {
+                member.outcome = Err(error.clone());
+            }
         }
     }
 
@@ -194,6 +183,22 @@ impl Redb {
         }
         transaction.abort().map_err(|error| self.storage_error(error))?;
         Ok(None)
+    }
+
+    /// Commits what was staged.
+    fn finish(&self, transaction: WriteTransaction, members: &[Member<'_>]) -> Result<()> {
+        let committed = guarded(&self.path, || transaction.commit().map_err(|error| self.commit_error(error)));
+        if let Err(error) = committed {
+            self.give_up_database();
+            // It may have reached the disk all the same: answer with what is there.
+            if !self.is_written(members).unwrap_or(false) {
+                return Err(error);
+            }
+        }
+        let n_commits = members.iter().filter(|member| member.outcome.is_ok()).count();
+        self.n_commits.fetch_add(n_commits as u64, Ordering::Relaxed);
+        self.n_syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether what the members that were not refused write, taken together, is in the file.
