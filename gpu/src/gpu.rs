@@ -429,5 +429,4 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
 }
 
 #[cfg(test)]
-#[path = "gpu_faults.rs"]
 mod faults;

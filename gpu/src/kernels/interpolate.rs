@@ -139,9 +139,13 @@ pub(crate) fn on_cpu<T: Element>(weights: [f32; 2], [x0, x1]: [&[T]; 2], out: &m
     }
 }
 
-pub(crate) fn on_gpu<T: Element>(gpu: &Gpu, weights: [f32; 2], [x0, x1]: [&[T]; 2], out: &mut [T]) -> Result<()> {
-    let chunk = CHUNK_BYTES / size_of::<T>();
-    let passes = x0.chunks(chunk).zip(x1.chunks(chunk)).map(|(x0, x1)| {
+/// Elements in one dispatch.
+const fn chunk_len<T>() -> usize {
+    CHUNK_BYTES / size_of::<T>()
+}
+
+fn passes<T: Element>(weights: [f32; 2], [x0, x1]: [&[T]; 2]) -> impl Iterator<Item = Pass<'_>> {
+    x0.chunks(chunk_len::<T>()).zip(x1.chunks(chunk_len::<T>())).map(move |(x0, x1)| {
         let words = T::bytes(x0).len().div_ceil(4);
         Pass {
             params: [weights[0].to_bits(), weights[1].to_bits(), 0, words.div_ceil(4) as u32, 0, 0, 0, 0],
@@ -149,10 +153,13 @@ pub(crate) fn on_gpu<T: Element>(gpu: &Gpu, weights: [f32; 2], [x0, x1]: [&[T]; 
             output_bytes: words * 4,
             n_groups: words.div_ceil(4 * 64) as u32,
         }
-    });
-    gpu.run(&T::SOURCE, passes, |pass_idx, bytes| {
-        let start = pass_idx * chunk;
-        let end = (start + chunk).min(out.len());
+    })
+}
+
+pub(crate) fn on_gpu<T: Element>(gpu: &Gpu, weights: [f32; 2], [x0, x1]: [&[T]; 2], out: &mut [T]) -> Result<()> {
+    gpu.run(&T::SOURCE, passes(weights, [x0, x1]), |pass_idx, bytes| {
+        let start = pass_idx * chunk_len::<T>();
+        let end = (start + chunk_len::<T>()).min(out.len());
         let out = &mut out[start..end];
         T::fill(out, bytes);
         // one vectorised look first: nearly always nothing was deferred
@@ -180,6 +187,7 @@ fn whole_words(bytes: &[u8]) -> std::borrow::Cow<'_, [u8]> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
 
     use super::*;
 
@@ -187,8 +195,12 @@ mod tests {
         if x.is_subnormal() { 0.0_f32.copysign(x) } else { x }
     }
 
-    /// What the shader computes on a device that flushes every denormal it reads or writes; none where it defers.
-    fn flushing_device([w0, w1]: [f32; 2], x0: f32, x1: f32) -> Option<f32> {
+    fn keep(x: f32) -> f32 {
+        x
+    }
+
+    /// What the shader writes on a device that treats denormals by `flush` wherever it reads or writes one.
+    fn shader(flush: fn(f32) -> f32, [w0, w1]: [f32; 2], x0: f32, x1: f32) -> f32 {
         let tiny = |x: f32| x.to_bits() & 0x7fff_ffff < 0x0080_0000;
         let p0 = flush(flush(w0) * flush(x0));
         let p1 = flush(flush(w1) * flush(x1));
@@ -196,13 +208,13 @@ mod tests {
         let lost = |w: f32, x: f32, p: f32| w != 0.0 && x.to_bits() & 0x7fff_ffff != 0 && tiny(p);
         let cancelled =
             tiny(y) && p0.to_bits() != p1.to_bits() ^ 0x8000_0000 && (p0.to_bits() | p1.to_bits()) & 0x7fff_ffff != 0;
-        (!(lost(w0, x0, p0) || lost(w1, x1, p1) || cancelled)).then(|| f32::narrow(y))
+        if lost(w0, x0, p0) || lost(w1, x1, p1) || cancelled { f32::DEFERRED } else { f32::narrow(y) }
     }
 
     fn small() -> impl Strategy<Value = f32> {
         // exponents around the denormal border, any mantissa, and exact zeros
         prop_oneof![
-            4 => (any::<bool>(), 0_u32..60, 0_u32..1 << 23).prop_map(|(negative, exponent, mantissa)| {
+            4 => (any::<bool>(), 0_u32..40, 0_u32..1 << 23).prop_map(|(negative, exponent, mantissa)| {
                 f32::from_bits(u32::from(negative) << 31 | exponent << 23 | mantissa)
             }),
             1 => Just(0.0),
@@ -228,7 +240,8 @@ mod tests {
             w0 in weight(), w1 in weight(), x0 in small(), x1 in small(), equal in any::<bool>(),
         ) {
             let (w1, x1) = if equal { (-w0, x0) } else { (w1, x1) };
-            if let Some(got) = flushing_device([w0, w1], x0, x1) {
+            let got = shader(flush, [w0, w1], x0, x1);
+            if !got.is_deferred() {
                 let want = weigh([w0, w1], x0, x1);
                 prop_assert_eq!(got.to_bits(), want.to_bits(), "{}·{} + {}·{}", w0, x0, w1, x1);
             }
@@ -248,7 +261,41 @@ mod tests {
     fn ordinary_weights_are_not_deferred() {
         for (x0, x1) in [(0.02, -0.01), (0.0, 0.0), (-0.0, 0.0), (0.5, 0.0), (1e-20, -1e-20)] {
             for weights in [[0.3, 0.7], [0.5, 0.5], [1.0, 0.0], [0.0, 1.0]] {
-                assert!(flushing_device(weights, x0, x1).is_some(), "{weights:?} {x0} {x1}");
+                assert!(!shader(flush, weights, x0, x1).is_deferred(), "{weights:?} {x0} {x1}");
+            }
+        }
+    }
+
+    /// Ties the model above to the shader itself, on whatever adapters there are.
+    #[test]
+    #[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
+    fn the_shader_defers_exactly_where_the_model_does() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let mut small = || -> Vec<f32> {
+            let strategy = proptest::collection::vec(small(), 1 << 14);
+            strategy.new_tree(&mut runner).expect("values are drawn").current()
+        };
+        let (x0, mut x1) = (small(), small());
+        x1[..1000].copy_from_slice(&x0[..1000]);
+        let found = crate::gpu::adapters();
+        if found.is_empty() {
+            eprintln!("SKIP wgpu: no adapter on this machine");
+        }
+        for (adapter, handle) in found {
+            let gpu = Gpu::open(adapter.id(), &handle).expect("an adapter opens");
+            for weights in [[0.3, 0.7], [1.0, -1.0], [0.6, -0.6], [1.0, 0.0], [1e30, -1e-20]] {
+                let mut raw = vec![0.0_f32; x0.len()];
+                gpu.run(&f32::SOURCE, passes(weights, [&x0, &x1]), |_, bytes| {
+                    f32::fill(&mut raw, bytes);
+                    Ok(())
+                })
+                .expect("the shader runs");
+                let n_deferred = raw.iter().filter(|y| y.is_deferred()).count();
+                assert!(n_deferred > 100 && n_deferred < raw.len(), "{n_deferred} of {}", raw.len());
+                let writes = |flush: fn(f32) -> f32| {
+                    (0..raw.len()).all(|i| raw[i].to_bits() == shader(flush, weights, x0[i], x1[i]).to_bits())
+                };
+                assert!(writes(keep) || writes(flush), "{weights:?} on {adapter}");
             }
         }
     }
