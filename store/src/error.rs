@@ -114,6 +114,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was asked for is at fault, rather than the store, this machine or this program.
+    #[must_use]
+    pub fn is_input(&self) -> bool {
+        use tracker_engine::Error::{Foreign, Newer, ReadOnly};
+        match self {
+            Self::NotFound { .. }
+            | Self::Ambiguous { .. }
+            | Self::Conflict { .. }
+            | Self::Invalid { .. }
+            | Self::Syntax { .. }
+            | Self::Outdated { .. } => true,
+            Self::Engine(error) => matches!(error, Foreign { .. } | Newer { .. } | ReadOnly { .. }),
+            _ => false,
+        }
+    }
+
     pub(crate) fn invalid(what: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> Self {
         Self::Invalid { what: what.into(), expected: expected.into(), got: shortened(&got.to_string()) }
     }

@@ -22,6 +22,7 @@ mod id;
 mod keys;
 mod lineage;
 mod model;
+mod query;
 mod reader;
 mod record_digest;
 mod recording;
@@ -41,6 +42,7 @@ pub use model::{
     Checkpoint, Claim, Content, Cost, Dataset, Edge, Ending, Endpoint, Experiment, Figure, Finish, NewRun, Outcome, Plan,
     Problem, Relation, Reward, Run, Sample, Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
 };
+pub use query::{Filter, Page, Query, Row, Table, Value};
 pub use recording::Recording;
 pub use rows::Rows;
 pub use series::{Bucket, History, Point, Series};

@@ -14,32 +14,40 @@ const LAST_PAGE: usize = 1024;
 /// How often a page is asked for again when the process that served it went away.
 const N_RETRIES: usize = 8;
 
-/// The entries of a range, in order, a page at a time.
-pub(crate) struct Entries {
-    read: Arc<dyn Read>,
+/// Keys from `start`, itself in, to `end`, itself out; without an end, to the last.
+#[derive(Clone, Debug)]
+pub(crate) struct Span {
     start: Vec<u8>,
     end: Option<Vec<u8>>,
-    direction: Direction,
-    page: std::vec::IntoIter<Entry>,
-    n_next: usize,
-    is_done: bool,
 }
 
-impl Entries {
-    pub(crate) fn new(read: Arc<dyn Read>, range: &KeyRange<'_>, direction: Direction) -> Self {
-        Self {
-            read,
-            start: range.start().to_vec(),
-            end: range.end().map(<[u8]>::to_vec),
-            direction,
-            page: Vec::new().into_iter(),
-            n_next: FIRST_PAGE,
-            is_done: range.is_empty(),
-        }
+impl Span {
+    fn of(range: &KeyRange<'_>) -> Self {
+        Self { start: range.start().to_vec(), end: range.end().map(<[u8]>::to_vec) }
     }
 
-    pub(crate) fn prefix(read: Arc<dyn Read>, prefix: &[u8]) -> Self {
-        Self::new(read, &KeyRange::prefix(prefix), Direction::Ascending)
+    /// The keys that start with `prefix`.
+    pub(crate) fn prefix(prefix: &[u8]) -> Self {
+        Self::of(&KeyRange::prefix(prefix))
+    }
+
+    /// The keys from those that start with `low` to those that start with `high`, all in.
+    pub(crate) fn inclusive(low: Vec<u8>, high: Vec<u8>) -> Self {
+        Self { start: low, end: Self::prefix(&high).end }
+    }
+
+    /// The same without `key` and what comes before it in `direction`.
+    pub(crate) fn past(mut self, key: &[u8], direction: Direction) -> Self {
+        match direction {
+            Direction::Ascending => {
+                let next = [key, &[0]].concat();
+                self.start = self.start.max(next);
+            }
+            Direction::Descending => {
+                self.end = Some(self.end.map_or_else(|| key.to_vec(), |end| end.min(key.to_vec())));
+            }
+        }
+        self
     }
 
     fn range(&self) -> KeyRange<'_> {
@@ -48,19 +56,39 @@ impl Entries {
             None => KeyRange::from(&self.start),
         }
     }
+}
+
+/// The entries of a range, in order, a page at a time.
+pub(crate) struct Entries {
+    read: Arc<dyn Read>,
+    span: Span,
+    direction: Direction,
+    page: std::vec::IntoIter<Entry>,
+    n_next: usize,
+    is_done: bool,
+}
+
+impl Entries {
+    pub(crate) fn new(read: Arc<dyn Read>, range: &KeyRange<'_>, direction: Direction) -> Self {
+        Self::over(read, Span::of(range), direction)
+    }
+
+    pub(crate) fn over(read: Arc<dyn Read>, span: Span, direction: Direction) -> Self {
+        let is_done = span.range().is_empty();
+        Self { read, span, direction, page: Vec::new().into_iter(), n_next: FIRST_PAGE, is_done }
+    }
+
+    pub(crate) fn prefix(read: Arc<dyn Read>, prefix: &[u8]) -> Self {
+        Self::new(read, &KeyRange::prefix(prefix), Direction::Ascending)
+    }
 
     fn turn(&mut self) -> Result<()> {
-        let page = again(|| self.read.collect(self.range(), self.direction, self.n_next))?;
+        let page = again(|| self.read.collect(self.span.range(), self.direction, self.n_next))?;
         self.is_done = page.len() < self.n_next;
         self.n_next = (self.n_next * 4).min(LAST_PAGE);
         if let Some((key, _)) = page.last() {
-            match self.direction {
-                Direction::Ascending => {
-                    self.start.clone_from(key);
-                    self.start.push(0);
-                }
-                Direction::Descending => self.end = Some(key.clone()),
-            }
+            let last = key.clone();
+            self.span = std::mem::replace(&mut self.span, Span { start: Vec::new(), end: None }).past(&last, self.direction);
         }
         self.page = page.into_iter();
         Ok(())

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::id::{Kind, NodeId, RunId};
 use crate::store::Store;
 
+pub(crate) use label::Labels;
+
 pub use graph::{Graph, GraphEdge, GraphNode};
 
 /// Which way a walk goes.
@@ -60,7 +62,7 @@ impl Store {
         }
         let mut seen = Visit::new(start);
         let home = walk.within.or(start.owner());
-        let mut labels = label::Labels::new(self);
+        let mut labels = Labels::new(self);
         while let Some((at, depth)) = seen.queue.pop_front() {
             let record = self.record(&at)?;
             seen.graph.nodes.push(GraphNode { id: at, kind: at.kind(), label: labels.of(&at, record.as_deref())?, depth });

@@ -1,0 +1,234 @@
+//! Which entries to look at: the narrowest range or index for what the filter requires and the order asks.
+
+use tracker_engine::Direction;
+
+use super::Bound;
+use super::field::Source;
+use super::filter::{Comparison, Test};
+use super::rows::Candidate;
+use super::tables::Table;
+use super::value::Value;
+use crate::error::Result;
+use crate::id::{ExperimentId, Kind, NodeId, RunId};
+use crate::keys::{self, RunIndex};
+use crate::model::{Outcome, Relation, Status};
+use crate::reader::{Entries, Span};
+use crate::store::Store;
+
+/// Where the rows of an answer come from.
+pub(super) struct Plan<'a> {
+    /// Every row that may pass the filter, and maybe more.
+    pub(super) candidates: Box<dyn Iterator<Item = Result<Candidate>> + 'a>,
+    /// Whether they come in the order asked for, so that the first that pass are the answer.
+    pub(super) is_in_order: bool,
+}
+
+/// Keys that lead to nodes, by id: a prefix, then the node.
+struct Index {
+    prefix: Vec<u8>,
+    node: Box<dyn Fn(&[u8]) -> Result<NodeId>>,
+    rest: fn(&NodeId) -> Vec<u8>,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(store: &'a Store, bound: &Bound<'a>) -> Result<Self> {
+        let table = bound.query.table;
+        let direction = if bound.is_descending() { Direction::Descending } else { Direction::Ascending };
+        let is_by_id = bound.order.is_empty();
+        let needs = Needs::of(bound)?;
+        if let (Table::Runs, Some(run)) = (table, needs.run) {
+            let candidate = fetch(store, table, NodeId::run(run));
+            return Ok(Self { candidates: Box::new(candidate.transpose().into_iter()), is_in_order: true });
+        }
+        if let (Table::Runs, [(Source::Metric(key), _)]) = (table, bound.order.as_slice()) {
+            return Ok(Self { candidates: by_metric(store, bound, key.clone(), direction), is_in_order: true });
+        }
+        let mark = bound.mark.as_ref().filter(|_| is_by_id).map(|(_, node)| node);
+        if let Some(index) = needs.index(store, table)? {
+            let mut span = Span::prefix(&index.prefix);
+            if let Some(node) = mark {
+                span = span.past(&[index.prefix.as_slice(), &(index.rest)(node)].concat(), direction);
+            }
+            let nodes = Entries::over(store.read(), span, direction).map(move |entry| (index.node)(&entry?.0));
+            return Ok(Self { candidates: fetched(store, table, nodes), is_in_order: is_by_id });
+        }
+        if let (Table::Runs, Some((key, low, high))) = (table, needs.metric_range) {
+            let span = Span::inclusive(keys::latest_value(&key, low), keys::latest_value(&key, high));
+            let nodes = run_nodes(Entries::over(store.read(), span, direction));
+            return Ok(Self { candidates: fetched(store, table, nodes), is_in_order: false });
+        }
+        let prefix = match needs.run {
+            Some(run) if table.kind().is_row() => keys::rows(table.kind(), run),
+            _ => keys::nodes(table.kind()),
+        };
+        let mut span = Span::prefix(&prefix);
+        if let Some(node) = mark {
+            span = span.past(&keys::node(node), direction);
+        }
+        let candidates = Entries::over(store.read(), span, direction).map(move |entry| {
+            let (key, bytes) = entry?;
+            Ok(Candidate::new(table, keys::node_at(&key)?, bytes))
+        });
+        Ok(Self { candidates: Box::new(candidates), is_in_order: is_by_id })
+    }
+}
+
+/// What every row of the answer has.
+#[derive(Default)]
+struct Needs {
+    run: Option<RunId>,
+    param: Option<(String, String)>,
+    experiment: Option<String>,
+    experiment_id: Option<ExperimentId>,
+    study: Option<String>,
+    status: Option<Status>,
+    outcome: Option<Outcome>,
+    metric_range: Option<(String, f64, f64)>,
+}
+
+impl Needs {
+    fn of(bound: &Bound<'_>) -> Result<Self> {
+        let mut needs = Self { run: bound.query.run, ..Self::default() };
+        let Some(filter) = &bound.query.filter else {
+            return Ok(needs);
+        };
+        for (field, test) in filter.root.required() {
+            let source = bound.source(field)?;
+            match (&source, test) {
+                (Source::Metric(key), Test::Compare(comparison, literal)) => needs.add_range(key, *comparison, literal),
+                (_, Test::Compare(Comparison::Equal, Value::Text(text))) => needs.add_equal(bound.query.table, source, text),
+                _ => {}
+            }
+        }
+        Ok(needs)
+    }
+
+    fn add_equal(&mut self, table: Table, source: Source, text: &str) {
+        match (table, source) {
+            (_, Source::Param(key)) => self.param = Some((key, text.to_owned())),
+            (Table::Runs, Source::Column("experiment")) => self.experiment = Some(text.to_owned()),
+            (Table::Runs, Source::Column("experiment_id")) => self.experiment_id = text.parse().ok(),
+            (Table::Runs, Source::Column("study")) => self.study = Some(text.to_owned()),
+            (Table::Runs, Source::Column("status")) => self.status = text.parse().ok(),
+            (Table::Runs, Source::Column("id")) | (_, Source::Column("run") | Source::Run("id")) => {
+                self.run = self.run.or(text.parse().ok());
+            }
+            (Table::Proofs, Source::Column("outcome")) => self.outcome = text.parse().ok(),
+            _ => {}
+        }
+    }
+
+    fn add_range(&mut self, key: &str, comparison: Comparison, literal: &Value) {
+        let Some(number) = literal.number().filter(|number| !number.is_nan()) else {
+            return;
+        };
+        let (low, high) = match comparison {
+            Comparison::Equal => (number, number),
+            Comparison::Less | Comparison::LessOrEqual => (f64::NEG_INFINITY, number),
+            Comparison::Greater | Comparison::GreaterOrEqual => (number, f64::INFINITY),
+            Comparison::NotEqual => return,
+        };
+        self.metric_range = Some((key.to_owned(), low, high));
+    }
+
+    /// The index by id that holds every row with what is needed, if one does.
+    fn index(&self, store: &Store, table: Table) -> Result<Option<Index>> {
+        if table == Table::Runs {
+            return self.run_index(store);
+        }
+        let Some(run) = self.run else {
+            return Ok(None);
+        };
+        if table.kind().is_content() {
+            let prefix = keys::recorded_kind(run, table.kind());
+            return Ok(Some(Index { prefix, node: Box::new(keys::recorded_at), rest: |node| digest_bytes(node) }));
+        }
+        let Some(outcome) = self.outcome else {
+            return Ok(None);
+        };
+        let mut verifiers = store.entries(&keys::recorded_kind(run, Kind::Verifier));
+        let (Some(only), None) = (verifiers.next().transpose()?, verifiers.next()) else {
+            return Ok(None);
+        };
+        let verifier = keys::recorded_at(&only.0)?;
+        let prefix = keys::edges_down_by(&verifier, run, Relation::VerifiedBy, outcome.number());
+        let node = move |key: &[u8]| keys::edge_down_at(&verifier, key).map(|(_, _, from, _)| from);
+        let rest = |node: &NodeId| {
+            let mut bytes = Vec::new();
+            node.write_local(&mut bytes);
+            bytes
+        };
+        Ok(Some(Index { prefix, node: Box::new(node), rest }))
+    }
+
+    fn run_index(&self, store: &Store) -> Result<Option<Index>> {
+        let prefix = if let Some((key, value)) = &self.param {
+            keys::param_index(key, value)
+        } else if let Some(id) = self.experiment_id {
+            keys::run_index(RunIndex::Experiment(id))
+        } else if let Some(name) = &self.experiment {
+            match store.find_experiment(name)? {
+                Some(experiment) => keys::run_index(RunIndex::Experiment(experiment.id)),
+                // No run is in an experiment that is not there.
+                None => keys::run_index(RunIndex::Experiment(ExperimentId::from_bytes([0; 16]))),
+            }
+        } else if let Some(study) = &self.study {
+            keys::run_index(RunIndex::Study(study))
+        } else if let Some(status) = self.status {
+            keys::run_index(RunIndex::Status(status))
+        } else {
+            return Ok(None);
+        };
+        let rest = |node: &NodeId| node.owner().map_or_else(Vec::new, |run| run.as_bytes().to_vec());
+        Ok(Some(Index { prefix, node: Box::new(|key| keys::run_at_end(key).map(NodeId::run)), rest }))
+    }
+}
+
+fn digest_bytes(node: &NodeId) -> Vec<u8> {
+    node.digest().map_or_else(Vec::new, |digest| digest.as_bytes().to_vec())
+}
+
+/// Every run in the order of the latest value of a series: numbers, then NaN, then those without.
+fn by_metric<'a>(
+    store: &'a Store,
+    bound: &Bound<'_>,
+    key: String,
+    direction: Direction,
+) -> Box<dyn Iterator<Item = Result<Candidate>> + 'a> {
+    let mut numbers = Span::inclusive(keys::latest_value(&key, f64::NEG_INFINITY), keys::latest_value(&key, f64::INFINITY));
+    if let Some((values, node)) = &bound.mark
+        && let (Some(value), Some(run)) = (values.first().and_then(Value::number), node.owner())
+        && !value.is_nan()
+    {
+        numbers = numbers.past(&keys::latest_entry(&key, value, run), direction);
+    }
+    let nan = keys::latest_value(&key, f64::NAN);
+    let numbers = run_nodes(Entries::over(store.read(), numbers, direction));
+    let nans = run_nodes(Entries::over(store.read(), Span::prefix(&nan), direction));
+    let runs = Entries::over(store.read(), Span::prefix(&keys::nodes(Kind::Run)), direction);
+    let without = runs.filter_map(move |entry| {
+        let lacks = entry.and_then(|(node, bytes)| {
+            let node = keys::node_at(&node)?;
+            let run = node.owner().map(|run| store.head(run, &key)).transpose()?.flatten();
+            Ok(run.is_none().then(|| Candidate::new(Table::Runs, node, bytes)))
+        });
+        lacks.transpose()
+    });
+    Box::new(fetched(store, Table::Runs, numbers.chain(nans)).chain(without))
+}
+
+fn run_nodes(entries: Entries) -> impl Iterator<Item = Result<NodeId>> {
+    entries.map(|entry| keys::run_at_end(&entry?.0).map(NodeId::run))
+}
+
+fn fetched<'a>(
+    store: &'a Store,
+    table: Table,
+    nodes: impl Iterator<Item = Result<NodeId>> + 'a,
+) -> Box<dyn Iterator<Item = Result<Candidate>> + 'a> {
+    Box::new(nodes.filter_map(move |node| node.and_then(|node| fetch(store, table, node)).transpose()))
+}
+
+fn fetch(store: &Store, table: Table, node: NodeId) -> Result<Option<Candidate>> {
+    Ok(store.record(&node)?.map(|bytes| Candidate::new(table, node, bytes)))
+}
