@@ -1,2 +1,309 @@
-//! Lean.
+//! Real Lean 4 as a verifier: many candidates to one process, none of them trusted.
+//!
+//! A candidate is scanned for forbidden words, then *screened* in a batch with others of its header: one
+//! `lean --json` process, each candidate under an unguessable name and judged by its own line range. What passes is
+//! *confirmed*: alone in a fresh process, with its statement pinned as a definition that the theorem must inhabit. Only
+//! that is `proved`. A batch that dies or stalls is cut up until the culprit stands alone, so it costs its neighbours
+//! nothing. Every process runs with limits and, where the kernel has Landlock, in a sandbox.
+//!
+//! A header is tried once, by itself, before any candidate: what it cannot import is a fault of the installation, and
+//! every candidate under it is `infra`, never `failed`.
+
+mod forbidden;
+mod process;
+mod reply;
+mod sandbox;
 pub(crate) mod scan;
+mod source;
+mod toolchain;
+mod work;
+
+use std::{collections::HashMap, fs, io::Read as _, path::PathBuf, process::Command, time::Duration};
+
+use tempfile::TempDir;
+
+use self::{
+    process::{End, Finished},
+    reply::{Judgement, Reply},
+    sandbox::{Sandbox, Strength},
+    scan::Code,
+    source::{Form, Parts, Source},
+    toolchain::Toolchain,
+};
+use crate::{Build, Candidate, Compiled, Error, Outcome, Result, Verdict, Verifier, statement};
+
+/// How to run Lean.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The `lean` binary, or elan's proxy; `None`: what [`find`] finds.
+    pub binary: Option<PathBuf>,
+    /// A lake project whose libraries may be imported; its search path is what `lake env` gives there.
+    pub project: Option<PathBuf>,
+    /// Time one candidate may take beyond what its header takes.
+    pub timeout: Duration,
+    /// Time a header may take to be imported.
+    pub header_timeout: Duration,
+    /// Address space of a process, mapped `.olean` files included (Mathlib's: about 6 GiB).
+    pub memory_bytes: u64,
+    /// Most candidates to one process.
+    pub batch: usize,
+    /// Most processes at once.
+    pub jobs: usize,
+    /// More flags for Lean, such as `-DmaxHeartbeats=400000`; part of the build's name.
+    pub flags: Vec<String>,
+    /// Axioms a proof may rest on; part of the build's name.
+    pub axioms: Vec<String>,
+    /// Whether to refuse to run where the kernel has no Landlock.
+    pub require_sandbox: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            binary: None,
+            project: None,
+            timeout: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(300),
+            memory_bytes: 16 << 30,
+            batch: 512,
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+            flags: Vec::new(),
+            axioms: ["propext", "Quot.sound", "Classical.choice"].map(str::to_owned).to_vec(),
+            require_sandbox: false,
+        }
+    }
+}
+
+/// Where a Lean is installed: the environment's `TRACKER_LEAN`, else `lean` on the search path.
+#[must_use]
+pub fn find() -> Option<PathBuf> {
+    toolchain::find()
+}
+
+/// Lean 4 as a verifier.
+#[derive(Debug)]
+pub struct Lean {
+    options: Options,
+    toolchain: Toolchain,
+    sandbox: Option<Sandbox>,
+    scratch: TempDir,
+    /// What is known of each header: how long it takes, or why it cannot be used.
+    headers: HashMap<String, std::result::Result<Duration, String>>,
+}
+
+impl Lean {
+    /// Finds Lean and asks who it is.
+    ///
+    /// # Errors
+    /// `Program` where there is no Lean, where it does not run, or where a sandbox is required and there is none;
+    /// `Io` where no scratch folder can be made.
+    pub fn open(options: Options) -> Result<Self> {
+        let toolchain = Toolchain::open(&options)?;
+        let failed = |source| Error::Io { doing: "cannot make a scratch folder".to_owned(), source };
+        let scratch = tempfile::Builder::new().prefix("tracker-lean-").tempdir().map_err(failed)?;
+        let sandbox = Sandbox::new(toolchain.read.clone(), scratch.path());
+        let sandbox = (sandbox.strength() == Strength::Enforced).then_some(sandbox);
+        if sandbox.is_none() && options.require_sandbox {
+            let reason = "a sandbox is required, and this kernel has no Landlock (Linux 5.13 or later)".to_owned();
+            return Err(Error::Program { program: toolchain.binary, reason });
+        }
+        Ok(Self { options, toolchain, sandbox, scratch, headers: HashMap::new() })
+    }
+
+    /// What the user should be told once: that foreign text runs without a sandbox here.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        self.sandbox.is_none().then_some(
+            "this kernel has no Landlock: proofs are checked without a sandbox, and their verdicts say so \
+             (Linux 5.13 or later has it)",
+        )
+    }
+
+    /// Checks like [`Verifier::check`] but without confirming: its positives must not enter a dataset.
+    pub fn screen(&mut self, candidates: &[Candidate]) -> Vec<Verdict> {
+        self.verdicts(candidates, false)
+    }
+
+    fn verdicts(&mut self, candidates: &[Candidate], confirm: bool) -> Vec<Verdict> {
+        let form = Form::Screen;
+        let read: Vec<_> = candidates.iter().map(|candidate| prepare(candidate, form)).collect();
+        let answers = self.answers(candidates, &read, form, confirm);
+        let sandboxed = self.sandbox.is_some();
+        let verdict = |(candidate, answer): (&Candidate, work::Answer)| Verdict {
+            outcome: answer.judgement.outcome,
+            message: answer.judgement.message,
+            axioms: answer.judgement.axioms,
+            wall_micros: answer.wall.as_micros() as u64,
+            cpu_micros: answer.cpu.as_micros() as u64,
+            peak_rss_bytes: answer.peak_rss_bytes,
+            // what never ran is as safe as what ran in a sandbox
+            sandboxed: sandboxed || answer.peak_rss_bytes.is_none(),
+            statement_digest: statement::digest(&candidate.header, &candidate.statement),
+        };
+        candidates.iter().zip(answers).map(verdict).collect()
+    }
+
+    /// Answers for all candidates: from reading them, from their header, or from Lean.
+    fn answers(
+        &mut self,
+        candidates: &[Candidate],
+        read: &[std::result::Result<Parts, Judgement>],
+        form: Form,
+        confirm: bool,
+    ) -> Vec<work::Answer> {
+        let mut answers = vec![work::Answer::default(); candidates.len()];
+        let mut by_header: Vec<(&str, Vec<usize>)> = Vec::new();
+        for (index, (candidate, parts)) in candidates.iter().zip(read).enumerate() {
+            match parts {
+                Err(judgement) => answers[index].judgement = judgement.clone(),
+                Ok(_) => match by_header.iter_mut().find(|(header, _)| *header == candidate.header) {
+                    Some((_, group)) => group.push(index),
+                    None => by_header.push((&candidate.header, vec![index])),
+                },
+            }
+        }
+        for (header, group) in by_header {
+            match self.header(header) {
+                Err(reason) => {
+                    for index in group {
+                        answers[index].judgement = Judgement::new(Outcome::Infra, format!("header: {reason}"));
+                    }
+                }
+                Ok(import) => {
+                    let item = |index: &usize| {
+                        read[*index].as_ref().ok().map(|parts| work::Item {
+                            index: *index,
+                            parts: *parts,
+                            proof: &candidates[*index].proof,
+                        })
+                    };
+                    let items = group.iter().filter_map(item).collect();
+                    for (index, answer) in work::run(self, header, import, items, form, confirm) {
+                        answers[index] = answer;
+                    }
+                }
+            }
+        }
+        answers
+    }
+
+    /// How long a header takes, tried once; or why it cannot be used.
+    fn header(&mut self, header: &str) -> std::result::Result<Duration, String> {
+        if let Some(known) = self.headers.get(header) {
+            return known.clone();
+        }
+        let known = self.try_header(header);
+        // trouble of the moment is not remembered
+        if !matches!(known, Err((true, _))) {
+            self.headers.insert(header.to_owned(), known.clone().map_err(|(_, reason)| reason));
+        }
+        known.map_err(|(_, reason)| reason)
+    }
+
+    /// Runs the header alone; an error says whether it may pass.
+    fn try_header(&self, header: &str) -> std::result::Result<Duration, (bool, String)> {
+        if let Err(reason) = Code::read(header) {
+            return Err((false, reason.to_owned()));
+        }
+        let source = Source::new(header);
+        let limits = process::Limits {
+            quiet: self.options.header_timeout,
+            total: self.options.header_timeout,
+            memory_bytes: self.options.memory_bytes,
+            output_bytes: 16 << 20,
+        };
+        let finished = self.lean(&source.text, &limits).map_err(|error| (true, error))?;
+        let reply = Reply::read(&finished.stdout);
+        match finished.end {
+            End::TimedOut => Err((true, "importing the header took too long; allow it more time".to_owned())),
+            End::Exited(0) if reply.garbage.is_none() => Ok(finished.wall),
+            End::Exited(_) => {
+                let error = reply.header_error(u32::MAX).or(reply.garbage).unwrap_or_else(|| finished.stderr.clone());
+                Err((false, format!("{}{}", reply::short(&error), import_hint(&error))))
+            }
+            End::Signalled(_) | End::TooMuchOutput => Err((true, reply::short(&finished.stderr))),
+        }
+    }
+
+    /// Runs Lean on one file.
+    fn lean(&self, text: &str, limits: &process::Limits) -> std::result::Result<Finished, String> {
+        let failed = |error: std::io::Error| format!("cannot run `{}`: {error}", self.toolchain.binary.display());
+        let folder = tempfile::tempdir_in(self.scratch.path()).map_err(failed)?;
+        let file = folder.path().join("Candidates.lean");
+        fs::write(&file, text).map_err(failed)?;
+        let mut command = Command::new(&self.toolchain.binary);
+        command
+            .args(&self.toolchain.flags)
+            .args(&self.options.flags)
+            .arg(&file)
+            .current_dir(folder.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", folder.path())
+            .env("TMPDIR", folder.path())
+            .envs(self.toolchain.environment.iter().map(|(key, value)| (key, value)));
+        process::run(&mut command, limits, self.sandbox.as_ref()).map_err(failed)
+    }
+}
+
+/// What helps a user whose Lean cannot import a library.
+fn import_hint(error: &str) -> &'static str {
+    if error.contains("unknown module prefix") || error.contains("unknown package") || error.contains("object file") {
+        "; hint: this Lean has no such library: name a lake project that has it (for Mathlib, `lake exe cache get` there)"
+    } else {
+        ""
+    }
+}
+
+/// Reads a candidate before Lean does.
+fn prepare(candidate: &Candidate, form: Form) -> std::result::Result<Parts<'_>, Judgement> {
+    let refuse = |(outcome, message): (Outcome, String)| Judgement::new(outcome, message);
+    let unended = |reason: &'static str| Judgement::new(Outcome::Forbidden, reason);
+    let code = Code::read(&candidate.statement).map_err(unended)?;
+    forbidden::check(&code, &candidate.statement, true).map_err(refuse)?;
+    let parts = Parts::of(&code, &candidate.statement);
+    let parts = parts.map_err(|reason| Judgement::new(Outcome::Unparsed, format!("statement: {reason}")))?;
+    if form != Form::Compile {
+        if candidate.proof.trim().is_empty() {
+            return Err(Judgement::new(Outcome::Unparsed, "the proof is empty"));
+        }
+        let code = Code::read(&candidate.proof).map_err(unended)?;
+        forbidden::check(&code, &candidate.proof, false).map_err(refuse)?;
+    }
+    Ok(parts)
+}
+
+/// 128 bits that nobody who wrote a candidate could know, as hexadecimal.
+fn nonce() -> std::io::Result<String> {
+    let mut bytes = [0; 16];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+impl Verifier for Lean {
+    fn build(&self) -> &Build {
+        &self.toolchain.build
+    }
+
+    fn check(&mut self, candidates: &[Candidate]) -> Vec<Verdict> {
+        self.verdicts(candidates, true)
+    }
+
+    fn compile(&mut self, candidates: &[Candidate]) -> Vec<Compiled> {
+        let form = Form::Compile;
+        let read: Vec<_> = candidates.iter().map(|candidate| prepare(candidate, form)).collect();
+        let answers = self.answers(candidates, &read, form, false);
+        let compiled = |(candidate, answer): (&Candidate, work::Answer)| match answer.judgement.outcome {
+            Outcome::Proved | Outcome::BadAxiom => {
+                Compiled::Yes(statement::digest(&candidate.header, &candidate.statement))
+            }
+            Outcome::Infra => Compiled::Infra(answer.judgement.message),
+            _ => Compiled::No(answer.judgement.message),
+        };
+        candidates.iter().zip(answers).map(compiled).collect()
+    }
+
+    fn probe(&mut self, header: &str) -> std::result::Result<(), String> {
+        self.header(header).map(|_| ())
+    }
+}

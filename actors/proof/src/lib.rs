@@ -8,11 +8,14 @@
 //! answer is [`Outcome::Proved`]; everything random is drawn from a seed, but for the names Lean must not guess.
 //! Not here: storage, actors, language models; this crate imports nothing of ours.
 
+pub mod corpus;
+pub mod english;
 pub mod error;
 pub mod formula;
 pub mod kernel;
 pub mod lean;
 pub mod prelude;
+pub mod search;
 pub mod statement;
 mod syntax;
 pub mod verifier;

@@ -1,0 +1,148 @@
+//! Kernel, search and corpus rates, and what checking by Lean costs beside plain Lean.
+//!
+//! `cargo bench -p tracker-proof --bench verify`: medians of five (Lean: three); processor seconds of this process and its children.
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
+use std::{
+    fmt::Write as _,
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use tracker_proof::{
+    Candidate, Verifier as _,
+    corpus::{self, Level},
+    kernel::Kernel,
+    lean::{Lean, Options, find},
+    prelude, search,
+};
+
+fn main() {
+    let n = 5_000;
+    let mut problems = Vec::new();
+    let generate = median(5, || problems = corpus::statements(1, n, &Level::ALL).unwrap_or_default());
+    println!("corpus: {n} problems over five levels in {generate:.2?}, {:.0} a second", rate(n, generate));
+    let easy = median(5, || drop(corpus::statements(2, n, &Level::ALL[..3]).unwrap_or_default()));
+    println!("corpus: {n} problems of levels 1 to 3 in {easy:.2?}, {:.0} a second", rate(n, easy));
+    let prove = median(5, || {
+        for problem in &problems {
+            std::hint::black_box(search::prove(&problem.statement, search::Limits::default()));
+        }
+    });
+    println!("search: {n} shortest proofs in {prove:.2?}, {:.0} a second", rate(n, prove));
+    kernel(&problems);
+    match find() {
+        Some(_) => lean(&problems),
+        None => println!("SKIP lean bench: no lean"),
+    }
+}
+
+fn kernel(problems: &[corpus::Problem]) {
+    let candidate = |problem: &corpus::Problem| Candidate {
+        header: String::new(),
+        statement: problem.statement.to_string(),
+        proof: problem.proof.render(&[]),
+    };
+    // sixteen proofs of each statement, as a study samples them
+    let candidates: Vec<Candidate> =
+        problems.iter().flat_map(|problem| std::iter::repeat_n(candidate(problem), 16)).collect();
+    let bytes: usize = candidates.iter().map(|candidate| candidate.proof.len()).sum();
+    let mut kernel = Kernel::new();
+    let mut proved = 0;
+    let time = median(5, || proved = kernel.check(&candidates).iter().filter(|verdict| verdict.is_proved()).count());
+    println!(
+        "kernel: {proved} of {} proofs ({} bytes each on average) in {time:.2?}, {:.0} a second",
+        candidates.len(),
+        bytes / candidates.len(),
+        rate(candidates.len(), time)
+    );
+    let singles: Vec<Candidate> = problems.iter().map(candidate).collect();
+    let time = median(5, || drop(kernel.check(&singles)));
+    println!("kernel: a new statement with each proof: {:.0} a second", rate(singles.len(), time));
+}
+
+fn lean(problems: &[corpus::Problem]) {
+    let problems = &problems[..2_000];
+    let candidates: Vec<Candidate> = problems
+        .iter()
+        .map(|problem| Candidate {
+            header: prelude::TEXT.to_owned(),
+            statement: problem.statement.to_string(),
+            proof: problem.proof.render(&[]),
+        })
+        .collect();
+    let Ok(mut lean) = Lean::open(Options { jobs: 1, batch: 2_000, ..Options::default() }) else { return };
+    let Ok(folder) = tempfile::tempdir() else { return };
+    let file = folder.path().join("Plain.lean");
+    let mut text = prelude::TEXT.to_owned();
+    for (index, candidate) in candidates.iter().enumerate() {
+        let statement = candidate.statement.replacen("theorem t", &format!("theorem u{index}_"), 1);
+        writeln!(text, "{statement} :=\n{}", candidate.proof).unwrap_or_default();
+    }
+    if fs::write(&file, text).is_err() {
+        return;
+    }
+    let Some(binary) = find() else { return };
+    let (mut plain_cpu, mut plain_wall, mut ours_cpu, mut ours_wall) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let (cpu, wall) = cost(|| drop(Command::new(&binary).arg("--json").arg(&file).output()));
+        plain_cpu.push(cpu);
+        plain_wall.push(wall);
+        let mut proved = 0;
+        let (cpu, wall) =
+            cost(|| proved = lean.screen(&candidates).iter().filter(|verdict| verdict.is_proved()).count());
+        assert_eq!(proved, candidates.len(), "lean refused a proof");
+        ours_cpu.push(cpu);
+        ours_wall.push(wall);
+    }
+    let middle = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let (plain, ours) = (middle(&mut plain_cpu), middle(&mut ours_cpu));
+    println!(
+        "lean, 2,000 theorems: plain `lean --json` {plain:.2?} CPU, screened here {ours:.2?}: {:.2}x",
+        ratio(ours, plain)
+    );
+    let (plain, ours) = (middle(&mut plain_wall), middle(&mut ours_wall));
+    println!("lean, 2,000 theorems: plain {plain:.2?} wall, screened here {ours:.2?}: {:.2}x", ratio(ours, plain));
+    let (cpu, wall) = cost(|| drop(lean.check(&candidates[..100])));
+    println!("lean, 100 theorems screened and each confirmed alone: {cpu:.2?} CPU, {wall:.2?} wall");
+}
+
+fn rate(n: usize, time: Duration) -> f64 {
+    n as f64 / time.as_secs_f64()
+}
+
+fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64()
+}
+
+fn median(n: usize, mut work: impl FnMut()) -> Duration {
+    let mut times: Vec<Duration> = (0..n)
+        .map(|_| {
+            let start = Instant::now();
+            work();
+            start.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[n / 2]
+}
+
+/// Processor and elapsed time, children included.
+fn cost(work: impl FnOnce()) -> (Duration, Duration) {
+    let (before, start) = (cpu(), Instant::now());
+    work();
+    (cpu() - before, start.elapsed())
+}
+
+/// Processor time of this process and its finished children, in hundredths of a second.
+fn cpu() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<u64> =
+        stat.rsplit(')').next().unwrap_or("").split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+    // utime, stime, cutime, cstime: fields 14 to 17, of which two precede the closing bracket
+    Duration::from_millis(fields.iter().skip(11).take(4).sum::<u64>() * 10)
+}

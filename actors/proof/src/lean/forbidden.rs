@@ -1,0 +1,189 @@
+//! Words that may not stand in foreign Lean text: those that end a proof and begin a command, reach past their own
+//! text, run programs, or read the machine.
+//!
+//! This list keeps batches clean and answers cheap; it is not what `proved` rests on (see [`judge`](super::reply)).
+//! Words are whole: `end` is forbidden, `h_end` and `legend` are not. Comments are not looked at.
+
+use super::scan::Code;
+use crate::Outcome;
+
+/// Longest statement or proof handed to Lean, in bytes.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+
+/// Sorted, for binary search.
+const WORDS: &[&str] = &[
+    "abbrev",
+    "add_decl_doc",
+    "alias",
+    "attribute",
+    "axiom",
+    "axioms",
+    "binder_predicate",
+    "builtin_initialize",
+    "by_elab",
+    "class",
+    "coinductive",
+    "constant",
+    "csimp",
+    "declare_syntax_cat",
+    "def",
+    "deriving",
+    "dsimproc",
+    "elab",
+    "elab_rules",
+    "end",
+    "eval_expr",
+    "example",
+    "export",
+    "extern",
+    "implemented_by",
+    "import",
+    "include",
+    "include_str",
+    "inductive",
+    "infix",
+    "infixl",
+    "infixr",
+    "initialize",
+    "instance",
+    "irreducible_def",
+    "lemma",
+    "local",
+    "macro",
+    "macro_rules",
+    "meta",
+    "mutual",
+    "namespace",
+    "native_decide",
+    "noncomputable",
+    "nonrec",
+    "notation",
+    "notation3",
+    "ofReduceBool",
+    "ofReduceNat",
+    "omit",
+    "opaque",
+    "open",
+    "partial",
+    "postfix",
+    "prefix",
+    "prelude",
+    "private",
+    "protected",
+    "public",
+    "reduceBool",
+    "reduceNat",
+    "register_option",
+    "register_simp_attr",
+    "run_cmd",
+    "run_elab",
+    "run_meta",
+    "run_tac",
+    "scoped",
+    "section",
+    "set_option",
+    "simproc",
+    "structure",
+    "syntax",
+    "theorem",
+    "trustCompiler",
+    "universe",
+    "universes",
+    "unsafe",
+    "unseal",
+    "variable",
+    "variables",
+];
+
+/// Symbols that open metaprogramming: quotations, antiquotations of declarations, attributes.
+const SYMBOLS: &[&str] = &["`(", "`[", "@[", "eval%", "initFn✝"];
+
+/// Commands after `#`, where the word is one that Lean or Mathlib knows; any other only at the start of a line.
+const HASH: &[&str] = &[
+    "check",
+    "check_failure",
+    "eval",
+    "exit",
+    "find",
+    "guard",
+    "help",
+    "norm_num",
+    "print",
+    "reduce",
+    "simp",
+    "synth",
+    "where",
+    "with_exporting",
+];
+
+/// Why `text` may not be run, if it may not. `is_statement` allows the one `theorem` or `lemma` it starts with.
+pub(super) fn check(code: &Code, text: &str, is_statement: bool) -> Result<(), (Outcome, String)> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err((Outcome::Unparsed, "the text is longer than 1 MiB".to_owned()));
+    }
+    if text.contains('\0') {
+        return Err((Outcome::Unparsed, "the text holds a zero byte".to_owned()));
+    }
+    let forbidden = |word: &str| Err((Outcome::Forbidden, format!("the word `{word}` may not stand here")));
+    for (index, word) in code.words().enumerate() {
+        if matches!(word.text, "sorry" | "admit" | "sorryAx") {
+            return Err((Outcome::Sorry, format!("`{}` leaves a hole", word.text)));
+        }
+        if is_statement && index == 0 {
+            continue;
+        }
+        let before = &text[..word.start];
+        let is_hash = before.ends_with('#')
+            && (HASH.contains(&word.text.trim_end_matches(['!', '?', '\'']))
+                || before[..before.len() - 1].trim_end_matches([' ', '\t']).ends_with(['\n', '\r'])
+                || before.len() == 1);
+        if is_hash
+            || WORDS.binary_search(&word.text).is_ok()
+            || matches!(word.text, "apply?" | "exact?" | "include_str!")
+        {
+            return forbidden(if is_hash { &text[word.start - 1..word.start + word.text.len()] } else { word.text });
+        }
+    }
+    SYMBOLS.iter().find(|symbol| code.contains(symbol)).map_or(Ok(()), |symbol| forbidden(symbol))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(text: &str) -> Option<Outcome> {
+        check(&Code::read(text).unwrap(), text, false).err().map(|(outcome, _)| outcome)
+    }
+
+    #[test]
+    fn the_list_is_sorted() {
+        assert!(WORDS.is_sorted());
+    }
+
+    #[test]
+    fn whole_words_are_forbidden_and_parts_of_words_are_not() {
+        for text in [
+            "h\nend Foo",
+            "h\naxiom cheat : False",
+            "h\n#eval 1",
+            "by\n  open Foo in simp",
+            "h\n  #anything 3",
+            "by native_decide",
+            "`(tactic| simp)",
+            "by set_option maxHeartbeats 0 in simp",
+            "by exact?",
+            "s!\"{by_elab x}\"",
+            "h instance : Foo",
+        ] {
+            assert_eq!(outcome(text), Some(Outcome::Forbidden), "{text}");
+        }
+        for text in
+            ["h_end", "legend", "by simp -- end of proof", "h.axiom_of_choice", "#s", "x /- def -/", "sorry_free"]
+        {
+            assert_eq!(outcome(text), None, "{text}");
+        }
+        assert_eq!(outcome("by\n  sorry"), Some(Outcome::Sorry));
+        assert_eq!(outcome("Foo.sorryAx"), Some(Outcome::Sorry));
+        assert_eq!(outcome("x\0"), Some(Outcome::Unparsed));
+    }
+}

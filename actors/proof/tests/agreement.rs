@@ -1,0 +1,250 @@
+//! The kernel and Lean give the same answers to generated and mutated proofs.
+//!
+//! `TRACKER_AGREEMENT` sets how many candidates (default 2,500; 20,000 take about a minute on two cores).
+
+use std::io::Write as _;
+
+use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
+use rand_chacha::ChaCha8Rng;
+use tracker_proof::{
+    Candidate, Formula, Outcome, Style, Verifier as _,
+    corpus::{self, Level, Problem},
+    kernel::Kernel,
+    lean::{Lean, Options, find},
+    prelude,
+    search::Proof,
+};
+
+/// Writes a proof in the spellings that the search does not use.
+struct Rich<'r> {
+    rng: &'r mut ChaCha8Rng,
+}
+
+impl Rich<'_> {
+    fn flip(&mut self) -> bool {
+        self.rng.random_range(0..2) == 0
+    }
+
+    fn write(&mut self, proof: &Proof, depth: u32, ty: Option<&Formula>) -> String {
+        let below = |this: &mut Self, proof: &Proof| {
+            let text = this.write(proof, depth, None);
+            if matches!(proof, Proof::Var(_)) { text } else { format!("({text})") }
+        };
+        match proof {
+            Proof::Var(level) => format!("x{level}"),
+            Proof::Trivial => ["True.intro", "trivial", "⟨⟩"].choose(self.rng).unwrap().to_string(),
+            Proof::Fun(body) => {
+                let parts = match ty {
+                    Some(Formula::Implies(a, b)) => Some((a.print::<&str>(Style::Constructor, &[]), Some(&**b))),
+                    Some(Formula::Not(a)) => Some((a.print::<&str>(Style::Constructor, &[]), None)),
+                    _ => None,
+                };
+                let inner = self.write(body, depth + 1, parts.as_ref().and_then(|(_, b)| *b));
+                match (parts, self.rng.random_range(0..4)) {
+                    (Some((a, _)), 0) => format!("fun (x{depth} : {a}) => {inner}"),
+                    (Some((a, _)), 1) => format!("fun x{depth} : {a} ↦ {inner}"),
+                    (_, 2) => format!("λ x{depth} => {inner}"),
+                    _ => format!("fun x{depth} => {inner}"),
+                }
+            }
+            Proof::App(f, a) => {
+                let (f, a) = (self.write(f, depth, None), below(self, a));
+                if self.flip() { format!("{f} {a}") } else { format!("({f}) {a}") }
+            }
+            Proof::Both(a, b) | Proof::Equiv(a, b) if self.flip() => {
+                let (a, b) = (self.write(a, depth, None), self.write(b, depth, None));
+                format!("⟨{a}, {b}⟩")
+            }
+            Proof::Both(a, b) => format!("And.intro {} {}", below(self, a), below(self, b)),
+            Proof::Equiv(a, b) => format!("Iff.intro {} {}", below(self, a), below(self, b)),
+            Proof::Left(a) | Proof::Right(a) => {
+                let is_left = matches!(proof, Proof::Left(_));
+                let a = below(self, a);
+                let dots = if is_left { [".1", ".left"] } else { [".2", ".right"] };
+                let dot = dots.choose(self.rng).unwrap();
+                let word = if is_left { "And.left" } else { "And.right" };
+                if self.flip() { format!("{a}{dot}") } else { format!("{word} {a}") }
+            }
+            Proof::Mp(a) | Proof::Mpr(a) => {
+                let word = if matches!(proof, Proof::Mp(_)) { "mp" } else { "mpr" };
+                let a = below(self, a);
+                if self.flip() { format!("{a}.{word}") } else { format!("Iff.{word} {a}") }
+            }
+            Proof::Inl(a) => format!("Or.inl {}", below(self, a)),
+            Proof::Inr(a) => format!("Or.inr {}", below(self, a)),
+            Proof::Cases(a, l, r) => {
+                let (a, l, r) = (below(self, a), below(self, l), below(self, r));
+                if self.flip() { format!("{a}.elim {l} {r}") } else { format!("Or.elim {a} {l} {r}") }
+            }
+            Proof::Explode(a) => {
+                let a = below(self, a);
+                match self.rng.random_range(0..3) {
+                    0 => format!("{a}.elim"),
+                    1 => format!("have k := {a}; False.elim k"),
+                    _ => format!("False.elim (id {a})"),
+                }
+            }
+        }
+    }
+}
+
+const TOKENS: &[&str] = &[
+    "h1",
+    "h2",
+    "h3",
+    "x0",
+    "x1",
+    "p",
+    "q",
+    "(",
+    ")",
+    "And.intro",
+    "And.left",
+    "And.right",
+    "Or.inl",
+    "Or.inr",
+    "Or.elim",
+    "Iff.intro",
+    "Iff.mp",
+    "Iff.mpr",
+    "False.elim",
+    "absurd",
+    "id",
+    "trivial",
+    "fun",
+    "=>",
+    "⟨",
+    "⟩",
+    ",",
+    ".1",
+    ".2",
+    "have k := h1 ;",
+    "show p from",
+    "( h1 : p )",
+    "h1.1",
+    "h1.2",
+    "h1.left",
+    "h2.mp",
+    "h1.elim",
+    "→",
+    "¬",
+    "And",
+    "Not",
+    ":",
+    "fun h2 =>",
+    "fun ( h1 : And p q ) =>",
+    "\n",
+    "_",
+    "this",
+    "have : p := h1 ;",
+    "h1.1.2",
+    "have h2 : p := h1\n",
+];
+
+/// Spoils a proof in one to three places.
+fn mutate(text: &str, rng: &mut ChaCha8Rng) -> String {
+    let mut tokens: Vec<String> = text.split(' ').map(str::to_owned).collect();
+    for _ in 0..rng.random_range(1..=3) {
+        if tokens.is_empty() {
+            break;
+        }
+        let at = rng.random_range(0..tokens.len());
+        let other = rng.random_range(0..tokens.len());
+        match rng.random_range(0..7) {
+            0 => tokens.swap(at, other),
+            1 => drop(tokens.remove(at)),
+            2 => tokens.insert(at, tokens[other].clone()),
+            3 => tokens[at] = tokens[other].clone(),
+            4 => tokens[at] = TOKENS.choose(rng).unwrap().to_string(),
+            5 => tokens.insert(at, TOKENS.choose(rng).unwrap().to_string()),
+            _ if rng.random_range(0..6) == 0 => tokens.truncate(at),
+            _ => {
+                let swapped = match tokens[at].as_str() {
+                    "And.left" => "And.right",
+                    "Or.inl" => "Or.inr",
+                    "Or.inr" => "Or.inl",
+                    "h1" => "h2",
+                    "h2" => "h3",
+                    "h3" => "h1",
+                    _ => continue,
+                };
+                tokens[at] = swapped.to_owned();
+            }
+        }
+    }
+    tokens.join(" ")
+}
+
+fn candidate(problem: &Problem, proof: String) -> Candidate {
+    Candidate { header: prelude::TEXT.to_owned(), statement: problem.statement.to_string(), proof }
+}
+
+fn candidates(n: usize) -> Vec<Candidate> {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let problems = corpus::statements(11, (n / 5).max(5), &Level::ALL).unwrap();
+    let mut all = Vec::with_capacity(n);
+    for index in 0..n {
+        let problem = &problems[index % problems.len()];
+        let plain = problem.proof.render(&[]);
+        let rich = Rich { rng: &mut rng }.write(&problem.proof, 0, Some(&problem.statement.goal));
+        let other = problems.choose(&mut rng).unwrap();
+        all.push(match index / problems.len() % 5 {
+            0 => candidate(problem, plain),
+            1 => candidate(problem, rich),
+            2 => candidate(problem, mutate(&plain, &mut rng)),
+            3 => candidate(problem, mutate(&rich, &mut rng)),
+            _ if rng.random_range(0..2) == 0 => candidate(other, plain),
+            _ => candidate(problem, mutate(&plain, &mut rng)),
+        });
+    }
+    all
+}
+
+#[test]
+fn the_kernel_and_lean_agree_on_generated_and_mutated_proofs() {
+    let Some(binary) = find() else {
+        let skip = b"SKIP agreement: no lean (set TRACKER_LEAN or run tests/lean.sh)\n";
+        std::io::stderr().write_all(skip).unwrap();
+        return;
+    };
+    let n = std::env::var("TRACKER_AGREEMENT").map_or(2_500, |n| n.parse().unwrap());
+    let all = candidates(n);
+    let ours = Kernel::new().check(&all);
+    let mut lean = Lean::open(Options { binary: Some(binary), ..Options::default() }).unwrap();
+    let theirs = lean.screen(&all);
+    let mut disagreements = Vec::new();
+    let [mut proved, mut failed, mut unparsed] = [0; 3];
+    for ((candidate, ours), theirs) in all.iter().zip(&ours).zip(&theirs) {
+        assert!(
+            !matches!(theirs.outcome, Outcome::Infra | Outcome::Timeout | Outcome::Oom),
+            "{candidate:?}: {theirs:?}"
+        );
+        let agree = match ours.outcome {
+            Outcome::Proved => theirs.is_proved(),
+            Outcome::Failed => !theirs.is_proved(),
+            _ => true,
+        };
+        match ours.outcome {
+            Outcome::Proved => proved += 1,
+            Outcome::Failed => failed += 1,
+            _ if theirs.is_proved() => unparsed += 1,
+            _ => {}
+        }
+        if !agree {
+            disagreements.push(format!(
+                "{}\n  := {}\n  kernel: {} {}\n  lean: {} {}",
+                candidate.statement, candidate.proof, ours.outcome, ours.message, theirs.outcome, theirs.message
+            ));
+        }
+    }
+    let report = format!("{proved} proved, {failed} failed, {unparsed} left to lean, of {n}\n");
+    std::io::stderr().write_all(report.as_bytes()).unwrap();
+    assert!(
+        disagreements.is_empty(),
+        "{} disagreements, first:\n{}",
+        disagreements.len(),
+        disagreements[..disagreements.len().min(12)].join("\n")
+    );
+    assert!(proved * 3 > n && failed * 20 > n, "too few of one kind: {report}");
+    assert!(unparsed * 20 < n, "too much is left to lean: {report}");
+}
