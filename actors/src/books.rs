@@ -27,6 +27,9 @@ pub(crate) const LETTING_GO: Duration = Duration::from_millis(250);
 /// The reply or the reason for none.
 pub(crate) type Outcome<W> = Result<<W as Worker>::Reply, AskError>;
 
+/// Where a host hears that there is work; shared, because a clone of an `Addr` is three allocations.
+pub(crate) type Doorbell<W> = Arc<Addr<Host<W>>>;
+
 /// A seat as one host knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Post {
@@ -102,7 +105,7 @@ enum Place<W: Worker> {
 }
 
 struct Seat<W: Worker> {
-    addr: Option<Arc<Addr<Host<W>>>>,
+    addr: Option<Doorbell<W>>,
     desk: Arc<Desk<W::State>>,
     generation: u64,
     place: Place<W>,
@@ -119,6 +122,13 @@ pub(crate) struct Inspection<W: Worker> {
     pub(crate) look_again: Option<Instant>,
 }
 
+/// A seat as observers see it.
+pub(crate) struct View<S> {
+    pub(crate) activity: Activity,
+    pub(crate) busy_secs: Option<f64>,
+    pub(crate) desk: Arc<Desk<S>>,
+}
+
 /// The whole state of one pool.
 pub(crate) struct Books<W: Worker> {
     options: PoolOptions,
@@ -130,8 +140,8 @@ pub(crate) struct Books<W: Worker> {
     seats: Vec<Seat<W>>,
     losses: VecDeque<Instant>,
     last_ticket: u64,
-    /// Whether the guardian knows of a deadline, so that starting a message need not call it.
-    pub(crate) watched: bool,
+    /// When the guardian looks again by itself, so that starting a message need not call it.
+    looks_again: Option<Instant>,
     pub(crate) counts: Counts,
 }
 
@@ -147,7 +157,7 @@ impl<W: Worker> Books<W> {
             idle: Vec::new(),
             losses: VecDeque::new(),
             last_ticket: 0,
-            watched: false,
+            looks_again: None,
             counts: Counts::default(),
         }
     }
@@ -155,7 +165,7 @@ impl<W: Worker> Books<W> {
     /// Takes an admitted message; the host in the answer, if any, is to be woken.
     /// # Errors
     /// The job comes back if the pool has closed.
-    pub(crate) fn submit(&mut self, job: Job<W>) -> Result<Option<Arc<Addr<Host<W>>>>, (Job<W>, AskError)> {
+    pub(crate) fn submit(&mut self, job: Job<W>) -> Result<Option<Doorbell<W>>, (Job<W>, AskError)> {
         if let Some(refusal) = &self.refusal {
             return Err((job, refusal.clone()));
         }
@@ -205,6 +215,15 @@ impl<W: Worker> Books<W> {
             deadline: self.options.timeout.map(|timeout| now + timeout),
             message: job.message,
         })
+    }
+
+    /// Whether the guardian has to be called for a deadline: it would look too late by itself.
+    pub(crate) fn calls_for(&mut self, deadline: Instant) -> bool {
+        let calls = self.looks_again.is_none_or(|again| again > deadline);
+        if calls {
+            self.looks_again = Some(deadline);
+        }
+        calls
     }
 
     /// Ends the message `post` works on; nothing to send if its asker has been answered already.
@@ -311,7 +330,7 @@ impl<W: Worker> Books<W> {
                 found.report(thread, || format!("worker {idx} hangs in a handler"));
             }
         }
-        self.watched = found.look_again.is_some();
+        self.looks_again = found.look_again;
         found
     }
 
@@ -336,7 +355,7 @@ impl<W: Worker> Books<W> {
     }
 
     /// Addresses of the hosts of `thread`.
-    pub(crate) fn hosts(&self, thread: usize) -> Vec<Arc<Addr<Host<W>>>> {
+    pub(crate) fn hosts(&self, thread: usize) -> Vec<Doorbell<W>> {
         self.seats_of(thread).filter_map(|seat| self.seats[seat].addr.clone()).collect()
     }
 
@@ -346,15 +365,16 @@ impl<W: Worker> Books<W> {
     }
 
     /// Each seat as observers see it.
-    pub(crate) fn observe(&self, now: Instant) -> Vec<(Activity, Option<f64>, Arc<Desk<W::State>>)> {
+    pub(crate) fn observe(&self, now: Instant) -> Vec<View<W::State>> {
         let seats = self.seats.iter().map(|seat| {
-            let (activity, busy) = match &seat.place {
+            let (activity, since) = match &seat.place {
                 Place::Building => (Activity::Building, None),
                 Place::Idle | Place::Woken => (Activity::Idle, None),
-                Place::Busy(task) => (Activity::Busy, Some(now.duration_since(task.started).as_secs_f64())),
+                Place::Busy(task) => (Activity::Busy, Some(task.started)),
                 Place::Gone => (Activity::Gone, None),
             };
-            (activity, busy, Arc::clone(&seat.desk))
+            let busy_secs = since.map(|since| now.duration_since(since).as_secs_f64());
+            View { activity, busy_secs, desk: Arc::clone(&seat.desk) }
         });
         seats.collect()
     }

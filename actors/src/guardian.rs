@@ -15,7 +15,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use tokio::time::{sleep_until, timeout};
 
-use crate::books::LETTING_GO;
+use crate::books::{Books, LETTING_GO};
 use crate::error::{AskError, Fault};
 use crate::host::{Host, Retire};
 use crate::ledger::Ledger;
@@ -123,10 +123,14 @@ impl<W: Worker> Crew<'_, W> {
         self.threads[thread] = Some(fresh);
     }
 
+    /// Ends what is overdue; returns the threads that are broken, and when to look again.
+    fn end_overdue(&self) -> (Vec<(usize, Fault)>, Option<Instant>) {
+        Ledger::carry_out(self.ledger.with(|books| books.inspect(Instant::now())))
+    }
+
     /// Ends what is overdue and replaces what is broken; returns when to look again.
     fn look_around(&mut self) -> Option<Instant> {
-        let found = self.ledger.with(|books| books.inspect(Instant::now()));
-        let (broken, look_again) = Ledger::carry_out(found);
+        let (broken, look_again) = self.end_overdue();
         for (thread, why) in broken {
             if let Some(old) = self.threads[thread].take() {
                 self.leaving.push(old.leave());
@@ -156,10 +160,10 @@ impl<W: Worker> Crew<'_, W> {
     /// Lets what is in flight finish, flushes, and joins.
     async fn close_up(&mut self) -> Stopped {
         let grace = self.ledger.options.grace;
-        self.wait_for(grace, |crew| crew.is_each(|books, thread| books.is_quiet(thread))).await;
+        self.wait_for(grace, |crew| crew.is_each(Books::is_quiet)).await;
         let rest = self.ledger.with(|books| books.cancel_all(Instant::now()));
         Ledger::carry_out(rest);
-        self.wait_for(LETTING_GO, |crew| crew.is_each(|books, thread| books.is_quiet(thread))).await;
+        self.wait_for(LETTING_GO, |crew| crew.is_each(Books::is_quiet)).await;
 
         for thread in 0..self.threads.len() {
             for host in self.ledger.with(|books| books.hosts(thread)) {
@@ -187,15 +191,16 @@ impl<W: Worker> Crew<'_, W> {
         }
     }
 
-    fn is_each(&self, holds: impl Fn(&crate::books::Books<W>, usize) -> bool) -> bool {
+    fn is_each(&self, holds: impl Fn(&Books<W>, usize) -> bool) -> bool {
         self.ledger.with(|books| (0..self.threads.len()).all(|thread| holds(books, thread)))
     }
 
-    /// Waits until `done`, `at_most` so long.
+    /// Waits until `done`, `at_most` so long; what is overdue still ends in time, but nothing is replaced any more.
     async fn wait_for(&mut self, at_most: Duration, done: impl Fn(&Self) -> bool) {
         let until = Instant::now() + at_most;
         while !done(self) && Instant::now() < until {
-            self.wait(Some(until)).await;
+            let (_broken, look_again) = self.end_overdue();
+            self.wait(Some(look_again.map_or(until, |again| again.min(until)))).await;
         }
     }
 }

@@ -135,7 +135,7 @@ async fn shift<W: Worker>(shop: Shop<W>, worker: Option<Box<W>>) -> Option<Box<W
                 return None;
             }
         };
-        let Some(worker) = home.as_mut() else { return None };
+        let worker = home.as_mut()?;
         match handle(&shop, worker.as_mut(), work).await {
             Ended::Answered(outcome) => ended = Some(outcome),
             Ended::Panicked(message) => {

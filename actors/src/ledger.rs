@@ -3,13 +3,14 @@
 //! Each call takes the lock once, for a handful of moves, and does what may run code of others (sending outcomes,
 //! waking actors, dropping messages) after it is released.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use crate::books::{Answer, Books, Inspection, Job, Next, Outcome, Post, Settled};
+use crate::books::{Answer, Books, Inspection, Job, Next, Outcome, Post, Settled, View};
 use crate::error::{AskError, Fault};
 use crate::host::Wake;
 use crate::pool::PoolOptions;
@@ -91,9 +92,11 @@ impl<W: Worker> Ledger<W> {
             let mut books = lock(&self.books);
             let settled = ended.and_then(|outcome| books.settle(post, outcome));
             let next = books.next(post, able, now);
-            let call = self.options.timeout.is_some() && !books.watched && matches!(next, Next::Handle(_));
-            books.watched |= call;
-            let call = call || (books.phase != Phase::Running && !matches!(next, Next::Handle(_)));
+            let call = match &next {
+                Next::Handle(work) => work.deadline.is_some_and(|deadline| books.calls_for(deadline)),
+                // whoever closes up waits for hosts to rest
+                Next::Rest | Next::Leave => books.phase != Phase::Running,
+            };
             (settled, next, call)
         };
         if let Some(settled) = settled {
@@ -107,7 +110,7 @@ impl<W: Worker> Ledger<W> {
 
     /// A host lost its worker: answers the message it handled, and says whether it may build another.
     pub(crate) fn lost(&self, post: Post, outcome: Outcome<W>, loss: Option<&Fault>) -> bool {
-        let (settled, verdict) = {
+        let (settled, closed, may_build) = {
             let mut books = lock(&self.books);
             if !books.holds(post) {
                 return false;
@@ -115,15 +118,14 @@ impl<W: Worker> Ledger<W> {
             let settled = books.settle(post, outcome);
             let unnamed = Fault::infra("a handler took too long");
             let verdict = books.restart(Instant::now(), loss.is_some(), loss.unwrap_or(&unnamed));
-            (settled, verdict.map(|()| books.phase == Phase::Running))
+            let closed = verdict.err().map(|why| books.close(why));
+            (settled, closed, books.phase == Phase::Running)
         };
         if let Some(settled) = settled {
             settled.send();
         }
-        verdict.unwrap_or_else(|why| {
-            self.close(why);
-            false
-        })
+        self.announce(closed);
+        may_build
     }
 
     /// A factory met a fault of the surroundings; says whether to try again. Out of tries, the pool closes with that fault.
@@ -154,7 +156,13 @@ impl<W: Worker> Ledger<W> {
 
     /// Stops intake for good; the first reason given stays.
     pub(crate) fn close(&self, why: AskError) {
-        let (refused, why) = lock(&self.books).close(why);
+        let closed = lock(&self.books).close(why);
+        self.announce(Some(closed));
+    }
+
+    /// Lets everybody know that the pool has closed, if it has.
+    fn announce(&self, closed: Option<(VecDeque<Job<W>>, AskError)>) {
+        let Some((refused, why)) = closed else { return };
         self.intake.close();
         for job in refused {
             job.refuse(why.clone());
@@ -188,21 +196,19 @@ impl<W: Worker> Ledger<W> {
 
     /// Takes the hosts of a broken thread off their seats; says whether new ones may follow.
     pub(crate) fn dismiss(&self, thread: usize, why: &Fault, stuck_threads: usize) -> bool {
-        let (settled, verdict) = {
+        let (settled, closed, may_hire) = {
             let mut books = lock(&self.books);
             let settled = books.dismiss(thread, why);
             let mut verdict = books.restart(Instant::now(), true, why);
             if stuck_threads > self.options.restarts.max {
                 verdict = verdict.and(Err(books.gave_up(why)));
             }
-            (settled, verdict)
+            let closed = verdict.err().map(|why| books.close(why));
+            (settled, closed, books.phase == Phase::Running)
         };
         settled.into_iter().for_each(Settled::send);
-        let may = verdict.is_ok();
-        if let Err(why) = verdict {
-            self.close(why);
-        }
-        may
+        self.announce(closed);
+        may_hire
     }
 
     /// Publishes how the pool ended.
@@ -241,7 +247,7 @@ impl<W: Worker> Ledger<W> {
             };
             (status, books.observe(now))
         };
-        let workers = seats.into_iter().map(|(activity, busy_secs, desk)| WorkerStatus {
+        let workers = seats.into_iter().map(|View { activity, busy_secs, desk }| WorkerStatus {
             activity,
             busy_secs,
             state: desk.observe(),

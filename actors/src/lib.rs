@@ -12,6 +12,9 @@
 //!
 //! Not here: what messages mean (`tracker-lab`), stores, networks between machines, priorities, and publish–subscribe.
 
+#![doc = ""]
+#![doc = include_str!("../README.md")]
+
 mod books;
 mod desk;
 mod error;

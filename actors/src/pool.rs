@@ -55,7 +55,7 @@ impl PoolOptions {
             threads,
             capacity: workers.saturating_mul(2),
             timeout: None,
-            restarts: Restarts { max: 16, window: Duration::from_secs(60) },
+            restarts: Restarts { max: 16, window: Duration::from_mins(1) },
             grace: Duration::from_secs(5),
         }
     }

@@ -54,6 +54,7 @@ where
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "what a test cannot unwrap has failed it")]
 mod tests {
     use super::*;
     use crate::error::Fault;

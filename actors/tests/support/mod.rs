@@ -1,9 +1,13 @@
 //! Workers and helpers that several tests use.
 
-#![allow(dead_code, reason = "each test binary uses some of these")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses some of these; what a test cannot unwrap has failed it"
+)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Once, mpsc};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -94,12 +98,26 @@ pub(crate) fn clerks(runtime: &Handle, options: PoolOptions) -> Pool<Clerk> {
     Pool::start(runtime, options, |_| Ok(Clerk::default())).unwrap()
 }
 
+/// Keeps panics of workers, which tests cause by the hundred, from printing a backtrace each.
+fn hush_workers() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !std::thread::current().name().is_some_and(|name| name.starts_with("actix-rt")) {
+                print(panic);
+            }
+        }));
+    });
+}
+
 /// Runs `test` in a runtime of its own and shuts that down; fails rather than hang.
 pub(crate) fn with_runtime<T>(test: impl AsyncFnOnce(&Handle) -> T) -> T {
+    hush_workers();
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
-        let outcome = within(Duration::from_secs(60), test(&runtime)).await;
-        within(Duration::from_secs(60), runtime.shutdown()).await;
+        let outcome = within(Duration::from_mins(1), test(&runtime)).await;
+        within(Duration::from_mins(1), runtime.shutdown()).await;
         outcome
     })
 }
@@ -112,7 +130,7 @@ pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> F::Output {
 
 /// Lets others run until `holds`, for a minute at most.
 pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
-    within(Duration::from_secs(60), async {
+    within(Duration::from_mins(1), async {
         while !holds() {
             tokio::task::yield_now().await;
         }
