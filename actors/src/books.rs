@@ -21,8 +21,9 @@ use crate::shield::discard;
 use crate::status::{Activity, Counts, Phase};
 use crate::worker::Worker;
 
-/// How long a cancelled handler may take to let go before its thread counts as stuck.
-pub(crate) const LETTING_GO: Duration = Duration::from_millis(250);
+/// How long a cancelled handler may take to let go before its thread counts as stuck; long enough for a crowded machine
+/// to give that thread a turn.
+pub(crate) const LETTING_GO: Duration = Duration::from_secs(1);
 
 /// The reply or the reason for none.
 pub(crate) type Outcome<W> = Result<<W as Worker>::Reply, AskError>;

@@ -83,8 +83,9 @@ impl<W: Worker> Drop for Ward<W> {
 
 /// Looks after a pool until it has closed.
 pub(crate) async fn guard<W: Worker>(ward: Ward<W>) {
-    let ledger = &ward.0;
-    let mut crew = Crew { ledger, threads: Vec::new(), leaving: FuturesUnordered::new() };
+    let ledger = Arc::clone(&ward.0);
+    let mut crew =
+        Crew { _ward: ward, ledger: Arc::clone(&ledger), threads: Vec::new(), leaving: FuturesUnordered::new() };
     for thread in 0..ledger.options.threads {
         crew.threads.push(None);
         crew.hire(thread);
@@ -97,14 +98,16 @@ pub(crate) async fn guard<W: Worker>(ward: Ward<W>) {
     ledger.finish(end);
 }
 
-struct Crew<'a, W: Worker> {
-    ledger: &'a Arc<Ledger<W>>,
+struct Crew<W: Worker> {
+    /// The first field, so that everybody is answered before the threads stop.
+    _ward: Ward<W>,
+    ledger: Arc<Ledger<W>>,
     threads: Vec<Option<Thread>>,
     /// Threads cut off, until they have ended.
     leaving: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
-impl<W: Worker> Crew<'_, W> {
+impl<W: Worker> Crew<W> {
     /// Starts a thread and its hosts.
     fn hire(&mut self, thread: usize) {
         let fresh = match Thread::start() {
@@ -117,7 +120,7 @@ impl<W: Worker> Crew<'_, W> {
         let arbiter = fresh.arbiter.handle();
         self.ledger.with(|books| {
             for seat in books.seats_of(thread) {
-                books.appoint(seat, |post, desk| Host::start(&arbiter, Arc::clone(self.ledger), desk, post));
+                books.appoint(seat, |post, desk| Host::start(&arbiter, Arc::clone(&self.ledger), desk, post));
             }
         });
         self.threads[thread] = Some(fresh);
@@ -134,12 +137,12 @@ impl<W: Worker> Crew<'_, W> {
         for (thread, why) in broken {
             if let Some(old) = self.threads[thread].take() {
                 self.leaving.push(old.leave());
+                self.note_stuck();
             }
             if self.ledger.dismiss(thread, &why, self.leaving.len()) {
                 self.hire(thread);
             }
         }
-        self.note_stuck();
         look_again
     }
 

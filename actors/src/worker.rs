@@ -32,7 +32,7 @@ pub trait Worker: 'static {
         turn: &mut Turn<'_, Self::State>,
     ) -> impl Future<Output = Result<Self::Reply, Fault>>;
 
-    /// Flushes what is still held, when the pool stops. Not called on a worker that panicked or timed out.
+    /// Flushes what is still held, when the pool stops. Not called on a worker that panicked, timed out or hangs.
     fn stopping(&mut self) {}
 }
 

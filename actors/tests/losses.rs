@@ -13,7 +13,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use support::{Clerk, Desk, Order, clerks, until, with_runtime, within};
 use tokio::sync::oneshot;
-use tracker_actors::{Activity, AskError, Fault, FaultKind, Pool, PoolOptions, Restarts, Retry, retry};
+use tracker_actors::{Activity, AskError, Fault, FaultKind, Pool, PoolOptions, Restarts, Retry, Retryable, retry};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -185,8 +185,8 @@ fn one_timeout_does_not_delay_the_next() {
                 assert!(matches!(late, AskError::TimedOut { .. }), "{late}");
             }
         };
-        // a guardian that only looked again once the last handler must have let go would take 5 s
-        within(Duration::from_secs(3), late).await;
+        // a guardian that only looked again once the last handler must have let go would take 20 s
+        within(Duration::from_secs(10), late).await;
     });
 }
 
@@ -212,7 +212,7 @@ fn a_handler_that_blocks_too_long_is_answered_for_and_its_thread_replaced() {
 }
 
 #[test]
-fn a_message_that_shares_a_stuck_thread_fails_as_infrastructure() {
+fn messages_that_share_a_stuck_thread_all_end_and_a_fresh_thread_serves() {
     with_runtime(async |runtime| {
         let options = PoolOptions { timeout: Some(Duration::from_millis(200)), ..PoolOptions::io("shared", 2) };
         let pool = clerks(runtime, options);
@@ -220,12 +220,9 @@ fn a_message_that_shares_a_stuck_thread_fails_as_infrastructure() {
         let (_unblock, blocked) = mpsc::sync_channel(1);
         let (innocent, guilty) = futures::join!(pool.ask(Order::Await(never)), pool.ask(Order::Block(blocked)));
         assert!(matches!(guilty, Err(AskError::TimedOut { .. })), "{guilty:?}");
-        // it was waited for as long as its own limit, or lost with the thread, whichever came first
-        match innocent.unwrap_err() {
-            AskError::TimedOut { .. } => {}
-            AskError::Failed(fault) => assert_eq!(fault.kind(), FaultKind::Infra),
-            other => panic!("{other}"),
-        }
+        // it has as long as its own limit, or is lost with the thread, whichever comes first; never scored either way
+        let innocent = innocent.unwrap_err();
+        assert!(innocent.is_retryable(), "{innocent}");
         assert_eq!(within(SOON, pool.ask(Order::Echo(4))).await.unwrap(), 4);
     });
 }
