@@ -1,1 +1,34 @@
-//! tracker-lm
+//! The language model: Llama-architecture decoders that are sampled, scored and trained.
+//!
+//! A [`Lm`] is a configuration, a [`Tokenizer`], weights and a device. [`sample()`] continues prompts, [`log_probs`] scores
+//! continuations, [`sft`], [`dpo`] and [`grpo`] return trained models. Checkpoints are Hugging Face folders, read and
+//! written.
+//!
+//! # Invariants
+//! - On the CPU every result is a function of its arguments alone: not of the number of threads, not of what else is in
+//!   the call, not of the machine's vector width.
+//! - A tensor is read from a file or drawn from the seed, never left as it happened to be.
+//! - Bad input is an [`Error`] that names the list, the position and the limit; a device's panic is an [`Error`] too.
+//!
+//! # Not here
+//! Chat templates, stores, runs, rewards: callers bring token ids and keep what they get.
+
+mod checkpoint;
+mod config;
+mod cpu;
+mod error;
+mod lm;
+mod net;
+mod sample;
+mod score;
+mod tokenizer;
+mod train;
+mod weights;
+
+pub use config::{Architecture, Config, RopeScaling};
+pub use error::{Error, Result};
+pub use lm::Lm;
+pub use sample::{Completion, Finish, Prompt, Sampling, sample};
+pub use score::{Continuation, log_probs, logits};
+pub use tokenizer::{BOS, EOS, PAD, Tokenizer, UNK};
+pub use train::{Batch, Dpo, Example, Grpo, Length, OnStep, Pair, Rollout, Step, Training, advantages, dpo, grpo, sft};

@@ -1,0 +1,105 @@
+//! Learning on a device: burn's automatic differentiation, weights and moments resident.
+
+use std::sync::Arc;
+
+use burn::prelude::{Tensor, TensorData};
+
+use super::{Net, guard};
+use crate::error::Result;
+use crate::lm::Lm;
+use crate::train::{Gradient, Learner, Objective, Row, Unit, Update, add_figures};
+
+/// A model being trained on a device.
+pub(crate) struct NetLearner {
+    lm: Lm,
+    net: Net,
+    grad: Vec<Tensor<2>>,
+    first: Vec<Tensor<2>>,
+    second: Vec<Tensor<2>>,
+}
+
+impl NetLearner {
+    pub(crate) fn new(lm: &Lm, net: &Net) -> Self {
+        Self { lm: lm.clone(), net: net.clone(), grad: Vec::new(), first: Vec::new(), second: Vec::new() }
+    }
+
+    /// One part's loss and figures; its gradient is added to those before.
+    fn part(&mut self, objective: &Objective, units: &[&Unit], weight: f64) -> Result<Gradient> {
+        let mut net = self.net.clone();
+        net.params = net.params.into_iter().map(|param| param.autodiff().require_grad()).collect();
+        let rows: Vec<&Row> = units.iter().flat_map(|unit| &unit.rows).collect();
+        let tracked = net.row_log_probs(&rows);
+        let log_probs = net.read(tracked.clone().inner())?;
+        let mut part = Gradient::default();
+        let mut slopes = Vec::with_capacity(log_probs.len());
+        for unit in units {
+            let n = unit.n_predicted();
+            let signal = objective.signal(unit, &log_probs[slopes.len()..slopes.len() + n], weight);
+            part.loss += signal.loss;
+            add_figures(&mut part.figures, &signal.figures);
+            slopes.extend(signal.slopes);
+        }
+        let n = slopes.len();
+        let slopes = Tensor::<1>::from_data(TensorData::new(slopes, [n]), &net.device);
+        let grads = (tracked * slopes).sum().backward();
+        let grads =
+            net.params.iter().map(|param| param.grad(&grads).unwrap_or_else(|| param.clone().inner().zeros_like()));
+        self.grad = if self.grad.is_empty() {
+            grads.collect()
+        } else {
+            std::mem::take(&mut self.grad).into_iter().zip(grads).map(|(sum, grad)| sum + grad).collect()
+        };
+        Ok(part)
+    }
+}
+
+impl Learner for NetLearner {
+    fn gradient(&mut self, objective: &Objective, units: &[Unit], parts: &[Vec<usize>]) -> Result<Gradient> {
+        let name = self.net.name.clone();
+        guard(&name, || {
+            self.grad.clear();
+            let weight = objective.weight(parts.iter().flatten().map(|item| &units[*item]));
+            let mut all = Gradient::default();
+            for part in parts {
+                let units: Vec<&Unit> = part.iter().map(|item| &units[*item]).collect();
+                let part = self.part(objective, &units, weight)?;
+                all.loss += part.loss;
+                add_figures(&mut all.figures, &part.figures);
+            }
+            let squares = self.grad.iter().map(|grad| grad.clone().square().sum()).collect();
+            let squares = self.net.read(Tensor::cat(squares, 0))?;
+            all.norm = squares.iter().map(|square| f64::from(*square)).sum::<f64>().sqrt();
+            Ok(all)
+        })
+    }
+
+    fn update(&mut self, update: &Update) -> Result<()> {
+        let name = self.net.name.clone();
+        guard(&name, || {
+            if self.first.is_empty() {
+                self.first = self.grad.iter().map(Tensor::zeros_like).collect();
+                self.second = self.first.clone();
+            }
+            let corrections = update.betas.map(|beta| 1.0 / (1.0 - beta.powi(update.step as i32)));
+            let [b1, b2] = update.betas;
+            let places = self.net.at.clone();
+            for (idx, slice) in places.slices.iter().enumerate() {
+                let grad = self.grad[idx].clone().mul_scalar(update.grad_scale);
+                let first = self.first[idx].clone().mul_scalar(b1) + grad.clone().mul_scalar(1.0 - b1);
+                let second = self.second[idx].clone().mul_scalar(b2) + grad.square().mul_scalar(1.0 - b2);
+                let root = second.clone().mul_scalar(corrections[1]).sqrt().add_scalar(update.eps);
+                let shrink = if slice.decays { 1.0 - update.lr * update.weight_decay } else { 1.0 };
+                let change = (first.clone() / root).mul_scalar(corrections[0] * update.lr);
+                self.net.params[idx] = self.net.params[idx].clone().mul_scalar(shrink) - change;
+                (self.first[idx], self.second[idx]) = (first, second);
+            }
+            Ok(())
+        })
+    }
+
+    fn finish(self: Box<Self>) -> Result<Lm> {
+        let layout: Arc<_> = self.lm.weights().layout.clone();
+        let weights = guard(&self.net.name, || self.net.download(&layout))?;
+        Ok(self.lm.with_weights(weights))
+    }
+}
