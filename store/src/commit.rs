@@ -47,7 +47,8 @@ impl Store {
 
     fn check_runs(&self, recording: &Recording) -> Result<()> {
         let stages = recording.stages.keys().map(|(run, _)| *run);
-        let texts = recording.params.keys().chain(recording.tags.keys()).chain(recording.points.keys()).map(|(run, _)| *run);
+        let texts =
+            recording.params.keys().chain(recording.tags.keys()).chain(recording.points.keys()).map(|(run, _)| *run);
         let contents = recording.contents.values().flat_map(|content| content.runs.iter().copied());
         let edges = recording.edges.iter().map(|(run, _)| *run);
         let mut runs: BTreeSet<RunId> = stages.chain(texts).chain(contents).chain(edges).collect();
@@ -79,7 +80,9 @@ impl Store {
             let param = keys::param(*run, key);
             match self.get(&param)? {
                 Some(recorded) if recorded == value.as_bytes() => {}
-                Some(recorded) => return Err(Error::conflict("param", key, &String::from_utf8_lossy(&recorded), value)),
+                Some(recorded) => {
+                    return Err(Error::conflict("param", key, &String::from_utf8_lossy(&recorded), value));
+                }
                 None => {
                     batch.require_absent(&param);
                     batch.put(&param, value.as_bytes());

@@ -1,5 +1,6 @@
 //! What can go wrong in the store, named by what the caller can do about it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -130,15 +131,15 @@ impl Error {
         }
     }
 
-    pub(crate) fn invalid(what: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> Self {
+    pub(crate) fn invalid(what: impl Into<String>, expected: impl Into<String>, got: impl fmt::Display) -> Self {
         Self::Invalid { what: what.into(), expected: expected.into(), got: shortened(&got.to_string()) }
     }
 
-    pub(crate) fn missing(what: &'static str, name: impl ToString) -> Self {
+    pub(crate) fn missing(what: &'static str, name: impl fmt::Display) -> Self {
         Self::NotFound { what, name: name.to_string(), hint: String::new() }
     }
 
-    pub(crate) fn conflict(what: &'static str, name: impl ToString, expected: &str, got: &str) -> Self {
+    pub(crate) fn conflict(what: &'static str, name: impl fmt::Display, expected: &str, got: &str) -> Self {
         Self::Conflict { what, name: name.to_string(), expected: shortened(expected), got: shortened(got) }
     }
 
@@ -154,7 +155,21 @@ impl Error {
 /// Lower-case hexadecimal digits of `bytes`.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).map(char::from).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+        .map(char::from)
+        .collect()
+}
+
+/// The bytes that these hexadecimal digits are, if they are.
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let pairs = digits.as_bytes().chunks(2).map(|pair| match pair {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    });
+    pairs.collect()
 }
 
 /// At most sixty characters of `text`, with an ellipsis where it was cut.

@@ -30,7 +30,7 @@ pub(crate) mod tag {
     pub(crate) const PARAM: u8 = 0x20;
     /// `run 16, key` → value.
     pub(crate) const TAG: u8 = 0x21;
-    /// `column 1, value, run 16` → nothing: runs by status, experiment, study.
+    /// `column 1, value, run 16` → nothing: runs by status, experiment, study, name, end of id.
     pub(crate) const RUN_INDEX: u8 = 0x22;
     /// `key 0, value 0, run 16` → nothing: runs by param.
     pub(crate) const PARAM_INDEX: u8 = 0x23;
@@ -143,9 +143,9 @@ pub(crate) fn nodes(kind: Kind) -> Vec<u8> {
     vec![tag::NODE, kind as u8]
 }
 
-/// Contents of a kind whose digest starts with `head`.
-pub(crate) fn nodes_from(kind: Kind, head: &[u8]) -> Vec<u8> {
-    Key::new(tag::NODE).bytes(&[kind as u8]).bytes(head).end()
+/// Nodes of a kind from the one whose name starts with `name` on: contents by digest, runs by id.
+pub(crate) fn nodes_from(kind: Kind, name: &[u8]) -> Vec<u8> {
+    Key::new(tag::NODE).bytes(&[kind as u8]).bytes(name).end()
 }
 
 /// Every row of a kind in a run.
@@ -197,7 +197,9 @@ pub(crate) fn edge_up_at(from: &NodeId, key: &[u8]) -> Result<(RunId, Relation, 
         let (relation, rest) = rest.split_first()?;
         let (order, rest) = rest.split_first_chunk()?;
         match NodeId::read(rest)? {
-            (to, []) => Some((RunId::from_bytes(*run), Relation::from_number(*relation)?, u32::from_be_bytes(*order), to)),
+            (to, []) => {
+                Some((RunId::from_bytes(*run), Relation::from_number(*relation)?, u32::from_be_bytes(*order), to))
+            }
             _ => None,
         }
     };
@@ -212,7 +214,14 @@ pub(crate) fn edge_up_from(key: &[u8]) -> Result<NodeId> {
 
 /// One edge, from the side of what is depended on. `qualifier` sorts edges of one relation: outcomes of verdicts. Order
 /// 0 is left out.
-pub(crate) fn edge_down(to: &NodeId, run: RunId, relation: Relation, qualifier: u8, from: &NodeId, order: u32) -> Vec<u8> {
+pub(crate) fn edge_down(
+    to: &NodeId,
+    run: RunId,
+    relation: Relation,
+    qualifier: u8,
+    from: &NodeId,
+    order: u32,
+) -> Vec<u8> {
     let key = Key::new(tag::EDGE_DOWN).node(to).bytes(run.as_bytes()).bytes(&[relation as u8, qualifier]).local(from);
     if order == 0 { key.end() } else { key.bytes(&order.to_be_bytes()).end() }
 }
@@ -305,6 +314,9 @@ pub(crate) enum RunIndex<'a> {
     Status(Status),
     Experiment(ExperimentId),
     Study(&'a str),
+    Name(&'a str),
+    /// The last four bytes of its id, by which people call it.
+    Short(&'a [u8; 4]),
 }
 
 /// Every run with this field, by run id.
@@ -314,6 +326,8 @@ pub(crate) fn run_index(index: RunIndex<'_>) -> Vec<u8> {
         RunIndex::Status(status) => key.bytes(&[1, status as u8]).end(),
         RunIndex::Experiment(id) => key.bytes(&[2]).bytes(id.as_bytes()).end(),
         RunIndex::Study(study) => key.bytes(&[3]).text(study).end(),
+        RunIndex::Name(name) => key.bytes(&[4]).text(name).end(),
+        RunIndex::Short(last) => key.bytes(&[5]).bytes(last).end(),
     }
 }
 

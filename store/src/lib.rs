@@ -18,6 +18,8 @@ mod artifact;
 mod clock;
 mod commit;
 mod error;
+#[cfg(test)]
+mod golden;
 mod id;
 mod keys;
 mod lineage;
@@ -39,8 +41,8 @@ pub use error::{Error, Result};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};
 pub use lineage::{Graph, GraphEdge, GraphNode, Toward, Walk};
 pub use model::{
-    Checkpoint, Claim, Content, Cost, Dataset, Edge, Ending, Endpoint, Experiment, Figure, Finish, NewRun, Outcome, Plan,
-    Problem, Relation, Reward, Run, Sample, Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
+    Checkpoint, Claim, Content, Cost, Dataset, Edge, Ending, Endpoint, Experiment, Figure, Finish, NewRun, Outcome,
+    Plan, Problem, Relation, Reward, Run, Sample, Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
 };
 pub use query::{Filter, Page, Query, Row, Table, Value};
 pub use recording::Recording;
@@ -48,3 +50,8 @@ pub use rows::Rows;
 pub use series::{Bucket, History, Point, Series};
 pub use store::Store;
 pub use tracker_engine::Durability;
+
+/// The README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

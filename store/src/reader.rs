@@ -32,8 +32,8 @@ impl Span {
     }
 
     /// The keys from those that start with `low` to those that start with `high`, all in.
-    pub(crate) fn inclusive(low: Vec<u8>, high: Vec<u8>) -> Self {
-        Self { start: low, end: Self::prefix(&high).end }
+    pub(crate) fn inclusive(low: &[u8], high: &[u8]) -> Self {
+        Self { start: low.to_vec(), end: Self::prefix(high).end }
     }
 
     /// The same without `key` and what comes before it in `direction`.
@@ -88,7 +88,8 @@ impl Entries {
         self.n_next = (self.n_next * 4).min(LAST_PAGE);
         if let Some((key, _)) = page.last() {
             let last = key.clone();
-            self.span = std::mem::replace(&mut self.span, Span { start: Vec::new(), end: None }).past(&last, self.direction);
+            self.span =
+                std::mem::replace(&mut self.span, Span { start: Vec::new(), end: None }).past(&last, self.direction);
         }
         self.page = page.into_iter();
         Ok(())

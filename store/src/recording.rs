@@ -152,7 +152,11 @@ impl Recording {
     /// `Invalid` if there is no value, one is not finite, or tallies do not match values.
     pub fn put_reward(&mut self, row: RowKey, reward: &Reward) -> Result<NodeId> {
         if reward.values.is_empty() || reward.values.iter().any(|value| !value.is_finite()) {
-            return Err(Error::invalid("the values of a reward", "at least one, all finite", format!("{:?}", reward.values)));
+            return Err(Error::invalid(
+                "the values of a reward",
+                "at least one, all finite",
+                format!("{:?}", reward.values),
+            ));
         }
         if !reward.tallies.is_empty() && reward.tallies.len() != reward.values.len() {
             let expected = format!("as many as values (`{}`), or none", reward.values.len());
@@ -201,7 +205,11 @@ impl Recording {
             return Err(Error::invalid("an edge", "between two nodes", edge.from));
         }
         if edge.from.owner().is_some_and(|owner| owner != run) {
-            return Err(Error::invalid("the dependent node of an edge", format!("a content, or of run `{run}`"), edge.from));
+            return Err(Error::invalid(
+                "the dependent node of an edge",
+                format!("a content, or of run `{run}`"),
+                edge.from,
+            ));
         }
         self.n_bytes += 220 + 2 * edge.block.len();
         self.edges.push((run, edge.clone()));

@@ -1,13 +1,13 @@
 //! From what people type to the node they mean.
 
-use tracker_engine::{Direction, KeyRange};
+use tracker_engine::Direction;
 
 use crate::artifact::Manifest;
-use crate::error::{Error, Result};
-use crate::id::{Digest, Kind, NodeId, RowKey, RunId, StageId};
-use crate::keys;
+use crate::error::{Error, Result, unhex};
+use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
+use crate::keys::{self, RunIndex};
 use crate::model::{Checkpoint, Content, Dataset, Endpoint, Problem, Statement, Verifier};
-use crate::reader::Entries;
+use crate::reader::{Entries, Span};
 use crate::store::Store;
 
 /// The most things an error about an ambiguous name lists.
@@ -16,7 +16,7 @@ const MAX_CANDIDATES: usize = 5;
 const MIN_DIGITS: usize = 4;
 
 impl Store {
-    /// The node that `text` names: a run by its id, a unique start or end of its id, or its unique name; a content by
+    /// The node that `text` names: a run by its id, a unique start or the last eight digits of it, or its unique name; a content by
     /// a unique start of its digest; `kind:name` by any of these; an artifact by `name:alias`; a row by
     /// `RUN/STAGE/ITEM/K`, as `verdict:RUN/STAGE/ITEM/K` for the one verdict on that sample.
     ///
@@ -49,7 +49,7 @@ impl Store {
         self.only(text, "node", found)
     }
 
-    /// The run that `text` names: by its id, a unique start or end of it, or its unique name.
+    /// The run that `text` names: by its id, a unique start or the last eight digits of it, or its unique name.
     ///
     /// # Errors
     /// As [`Store::resolve`].
@@ -106,35 +106,36 @@ impl Store {
         if let Ok(id) = text.parse::<RunId>() {
             return Ok(if self.has(&NodeId::run(id))? { vec![NodeId::run(id)] } else { Vec::new() });
         }
-        let digits = text.replace('-', "").to_ascii_lowercase();
-        let is_short = digits.len() >= MIN_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let mut by_id = Vec::new();
-        let mut by_name = Vec::new();
-        for run in self.runs() {
-            let run = run?;
-            let id = crate::error::hex(run.id.as_bytes());
-            if is_short && (id.starts_with(&digits) || id.ends_with(&digits)) {
-                by_id.push(NodeId::run(run.id));
-            }
-            if run.name == text {
-                by_name.push(NodeId::run(run.id));
-            }
+        let digits = text.replace('-', "");
+        let mut found = self.find_names_from(Kind::Run, &digits, 32)?;
+        if let Ok(number) = u32::from_str_radix(&digits, 16)
+            && digits.len() == 8
+        {
+            found.extend(self.runs_by(RunIndex::Short(&number.to_be_bytes()))?);
         }
-        Ok(if by_id.is_empty() { by_name } else { by_id })
+        if found.is_empty() { self.runs_by(RunIndex::Name(text)) } else { Ok(found) }
+    }
+
+    fn runs_by(&self, index: RunIndex<'_>) -> Result<Vec<NodeId>> {
+        let runs = self.entries(&keys::run_index(index)).take(MAX_CANDIDATES + 1);
+        runs.map(|entry| keys::run_at_end(&entry?.0).map(NodeId::run)).collect()
     }
 
     fn find_digests(&self, kind: Kind, text: &str) -> Result<Vec<NodeId>> {
-        let digits = text.to_ascii_lowercase();
-        if digits.len() < MIN_DIGITS || digits.len() > 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        self.find_names_from(kind, text, 64)
+    }
+
+    /// The nodes of a kind whose name, which has `n_digits` hexadecimal digits, starts with `digits`.
+    fn find_names_from(&self, kind: Kind, digits: &str, n_digits: usize) -> Result<Vec<NodeId>> {
+        if digits.len() < MIN_DIGITS || digits.len() > n_digits {
             return Ok(Vec::new());
         }
-        let bound = |fill: &str| -> Option<Digest> { format!("{digits}{}", fill.repeat(64 - digits.len())).parse().ok() };
-        let (Some(low), Some(high)) = (bound("0"), bound("f")) else {
+        let padded = |digit: &str| unhex(&format!("{digits}{}", digit.repeat(n_digits - digits.len())));
+        let (Some(low), Some(high)) = (padded("0"), padded("f")) else {
             return Ok(Vec::new());
         };
-        let (start, mut end) = (keys::nodes_from(kind, low.as_bytes()), keys::nodes_from(kind, high.as_bytes()));
-        end.push(0);
-        Entries::new(self.read(), &KeyRange::new(&start, &end), Direction::Ascending)
+        let span = Span::inclusive(&keys::nodes_from(kind, &low), &keys::nodes_from(kind, &high));
+        Entries::over(self.read(), span, Direction::Ascending)
             .take(MAX_CANDIDATES + 1)
             .map(|entry| keys::node_at(&entry?.0))
             .collect()
@@ -156,7 +157,9 @@ impl Store {
             Kind::Statement => named(self, |statement: &Statement| statement.name == name),
             Kind::Dataset => named(self, |dataset: &Dataset| dataset.name == name),
             Kind::Checkpoint => named(self, |checkpoint: &Checkpoint| checkpoint.label == name),
-            Kind::Verifier => named(self, |build: &Verifier| build.name == name || format!("{} {}", build.name, build.version) == name),
+            Kind::Verifier => named(self, |build: &Verifier| {
+                build.name == name || format!("{} {}", build.name, build.version) == name
+            }),
             Kind::Endpoint => named(self, |endpoint: &Endpoint| endpoint.model == name),
             _ => Ok(Vec::new()),
         }

@@ -51,17 +51,21 @@ impl Store {
     /// # Errors
     /// The engine's.
     pub fn experiments(&self) -> Result<Vec<Experiment>> {
-        self.entries(&keys::experiments()).map(|entry| entry.and_then(|(key, record)| Experiment::decode(&key, &record))).collect()
+        self.entries(&keys::experiments())
+            .map(|entry| entry.and_then(|(key, record)| Experiment::decode(&key, &record)))
+            .collect()
     }
 
     /// Makes a run: it has an id, began now and is running.
     ///
     /// # Errors
-    /// `Invalid` if the experiment's or the study's name cannot be one.
+    /// `Invalid` if the run's, the experiment's or the study's name cannot be one.
     pub fn create_run(&self, new: &NewRun) -> Result<Run> {
         keys::check_text("experiment name", &new.experiment)?;
-        if !new.study.is_empty() {
-            keys::check_text("study name", &new.study)?;
+        for (what, text) in [("study name", &new.study), ("run name", &new.name)] {
+            if !text.is_empty() {
+                keys::check_text(what, text)?;
+            }
         }
         let id = RunId::fresh();
         let run = self.write("run", &id, Durability::Sync, |batch| {
@@ -126,8 +130,9 @@ impl Store {
     /// Gives a run another name.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `Invalid` if the name cannot be one.
     pub fn rename_run(&self, id: RunId, name: &str) -> Result<Run> {
+        keys::check_text("run name", name)?;
         self.change_run(id, |run| name.clone_into(&mut run.name))
     }
 
@@ -171,7 +176,8 @@ impl Store {
     /// # Errors
     /// The engine's.
     pub fn stages(&self, run: RunId) -> Result<Vec<Stage>> {
-        let stages = self.entries(&keys::stages(run)).map(|entry| entry.and_then(|(key, record)| Stage::decode(&key, &record)));
+        let stages =
+            self.entries(&keys::stages(run)).map(|entry| entry.and_then(|(key, record)| Stage::decode(&key, &record)));
         let mut stages: Vec<Stage> = stages.collect::<Result<_>>()?;
         stages.sort_by(|a, b| (a.ordinal, &a.name).cmp(&(b.ordinal, &b.name)));
         Ok(stages)
@@ -232,6 +238,8 @@ fn indexes(run: &Run) -> impl Iterator<Item = RunIndex<'_>> {
         Some(RunIndex::Status(run.status)),
         Some(RunIndex::Experiment(run.experiment)),
         (!run.study.is_empty()).then_some(RunIndex::Study(&run.study)),
+        (!run.name.is_empty()).then_some(RunIndex::Name(&run.name)),
+        run.id.as_bytes().last_chunk().map(RunIndex::Short),
     ]
     .into_iter()
     .flatten()

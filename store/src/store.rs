@@ -1,5 +1,6 @@
 //! The store: one engine, the files beside it, and what is known of both without asking.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,8 @@ const N_ATTEMPTS: usize = 64;
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// What reads see: the engine as it is, or a snapshot of it.
+    read: Arc<dyn Read>,
 }
 
 struct Inner {
@@ -76,25 +79,18 @@ impl Store {
         Self::over(Arc::new(Memory::new()), None)
     }
 
-    fn over(engine: Arc<dyn Engine>, dir: Option<PathBuf>) -> Result<Self> {
+    pub(crate) fn over(engine: Arc<dyn Engine>, dir: Option<PathBuf>) -> Result<Self> {
         let key = keys::meta(FORMAT_KEY);
-        match again(|| engine.get(&key))? {
-            Some(value) => {
-                let found = value.try_into().map(u32::from_be_bytes);
-                let found = found.map_err(|_| Error::corrupt(&key, "expected four bytes"))?;
-                if found != FORMAT {
-                    let remedy = if found < FORMAT { "run `tracker migrate`" } else { "use the newer build of tracker that wrote it" };
-                    return Err(Error::Outdated { found, supported: FORMAT, remedy });
-                }
-            }
-            None => {
-                let mut batch = Batch::new();
-                batch.put(&key, &FORMAT.to_be_bytes());
-                engine.commit(&batch, Durability::Sync)?;
-            }
+        if let Some(value) = again(|| engine.get(&key))? {
+            check_format(&key, value)?;
+        } else {
+            let mut batch = Batch::new();
+            batch.put(&key, &FORMAT.to_be_bytes());
+            engine.commit(&batch, Durability::Sync)?;
         }
         let packs = dir.as_ref().map_or_else(Packs::memory, |dir| Packs::Dir(dir.join(BLOBS)));
-        Ok(Self { inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default() }) })
+        let read: Arc<dyn Read> = engine.clone();
+        Ok(Self { inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default() }), read })
     }
 
     /// The folder it lies in; none for a store in memory.
@@ -110,7 +106,19 @@ impl Store {
     }
 
     pub(crate) fn read(&self) -> Arc<dyn Read> {
-        self.inner.engine.clone()
+        Arc::clone(&self.read)
+    }
+
+    /// Answers from one state of the store; asks again if the process that served the state goes away.
+    pub(crate) fn at_one_state<T>(&self, ask: impl Fn(&Self) -> Result<T>) -> Result<T> {
+        let mut n_left = N_ATTEMPTS;
+        loop {
+            let frozen = Self { inner: Arc::clone(&self.inner), read: self.inner.engine.snapshot()? };
+            match ask(&frozen) {
+                Err(Error::Engine(EngineError::SnapshotLost)) if n_left > 0 => n_left -= 1,
+                answer => return answer,
+            }
+        }
     }
 
     pub(crate) fn packs(&self) -> &Packs {
@@ -122,7 +130,7 @@ impl Store {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        again(|| self.inner.engine.get(key))
+        again(|| self.read.get(key))
     }
 
     pub(crate) fn get_value<T: Stored>(&self, key: &[u8]) -> Result<Option<T>> {
@@ -157,8 +165,22 @@ impl Store {
     }
 }
 
+/// Refuses a store of another format.
+fn check_format(key: &[u8], value: Vec<u8>) -> Result<()> {
+    let found = value.try_into().map(u32::from_be_bytes).map_err(|_| Error::corrupt(key, "expected four bytes"))?;
+    let remedy = match found.cmp(&FORMAT) {
+        Ordering::Equal => return Ok(()),
+        Ordering::Less => "run `tracker migrate`",
+        Ordering::Greater => "use the newer build of tracker that wrote it",
+    };
+    Err(Error::Outdated { found, supported: FORMAT, remedy })
+}
+
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("engine", &self.engine_name()).field("dir", &self.inner.dir).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("engine", &self.engine_name())
+            .field("dir", &self.inner.dir)
+            .finish_non_exhaustive()
     }
 }

@@ -88,7 +88,10 @@ fn the_same_content_is_the_same_version_and_other_content_the_next() {
 fn what_is_not_there_is_named_with_what_is() {
     let store = Store::memory().unwrap();
     put(&store, "policy", &[("a", b"1")], &["best"]);
-    assert_eq!(store.artifact("policy:bset").unwrap_err().to_string(), "no artifact `policy:bset`; hint: `policy` has best, latest");
+    assert_eq!(
+        store.artifact("policy:bset").unwrap_err().to_string(),
+        "no artifact `policy:bset`; hint: `policy` has best, latest"
+    );
     assert_eq!(store.artifact("polcy").unwrap_err().to_string(), "no artifact `polcy`; hint: did you mean `policy`?");
     assert!(matches!(store.artifact("policy:v7"), Err(Error::NotFound { .. })));
 }
@@ -179,6 +182,14 @@ fn damage_in_a_pack_is_named_and_no_byte_of_the_piece_is_handed_out() {
     assert!(store.read_file(digest).unwrap_err().to_string().contains("the file is gone"));
 }
 
+struct Failing;
+
+impl std::io::Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other("the line is cut"))
+    }
+}
+
 #[test]
 fn a_draft_that_is_dropped_leaves_nothing() {
     let (_dir, store) = on_disk();
@@ -186,12 +197,6 @@ fn a_draft_that_is_dropped_leaves_nothing() {
     draft.add("x", &mut &noise(100_000, 4)[..]).unwrap();
     drop(draft);
     assert_eq!(size_of(&store.dir().unwrap().join("blobs")), 0);
-    struct Failing;
-    impl std::io::Read for Failing {
-        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-            Err(std::io::Error::other("the line is cut"))
-        }
-    }
     let mut draft = store.draft("file").unwrap();
     let error = draft.add("x", &mut Failing).unwrap_err();
     assert!(matches!(error, Error::Io { .. }), "{error}");

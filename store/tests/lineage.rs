@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use scene::{Scene, checkpoint, new_run, sample, stage, statement, verdict};
 use tracker_store::{
-    Checkpoint, Dataset, Digest, Durability, Edge, Error, Figure, Graph, Kind, NodeId, Outcome, Recording, Relation, RowKey, Toward,
-    Walk,
+    Checkpoint, Dataset, Digest, Durability, Edge, Error, Figure, Graph, Kind, NodeId, Outcome, Recording, Relation,
+    RowKey, Toward, Walk,
 };
 
 /// A chain of two rounds: a base model proves, its proof is a dataset, the next model is trained on it and proves again.
@@ -60,7 +60,15 @@ impl Chain {
 }
 
 fn figure() -> Figure {
-    Figure { name: "pass@1".to_owned(), value: 0.5, low: None, high: None, n: 2, unit: String::new(), split: String::new() }
+    Figure {
+        name: "pass@1".to_owned(),
+        value: 0.5,
+        low: None,
+        high: None,
+        n: 2,
+        unit: String::new(),
+        split: String::new(),
+    }
 }
 
 fn ids(graph: &Graph) -> BTreeSet<NodeId> {
@@ -111,7 +119,9 @@ fn both_directions_see_the_same_edges() {
         one.depth = 1;
         let down = chain.walk(edge.to, &one);
         assert!(
-            down.edges.iter().any(|other| (other.from, other.relation, other.order) == (edge.from, edge.relation, edge.order)),
+            down.edges
+                .iter()
+                .any(|other| (other.from, other.relation, other.order) == (edge.from, edge.relation, edge.order)),
             "{edge:?} is not seen from below"
         );
     }
@@ -203,7 +213,11 @@ fn a_graph_reads_as_tree_dot_mermaid_and_json() {
     );
     assert!(graph.to_dot().contains("n0 [label=\"statement\\nquo\\\"te <b> [x] \\\\ end\"];"), "{}", graph.to_dot());
     assert!(graph.to_dot().contains("n0 -> n1 [label=\"derived_from\"];"));
-    assert!(graph.to_mermaid().contains("n0[\"statement: quo#34;te #60;b#62; #91;x#93; #92; end\"]"), "{}", graph.to_mermaid());
+    assert!(
+        graph.to_mermaid().contains("n0[\"statement: quo#34;te #60;b#62; #91;x#93; #92; end\"]"),
+        "{}",
+        graph.to_mermaid()
+    );
     let json = serde_json::to_value(&graph).unwrap();
     assert_eq!(json["nodes"][0]["id"], node.to_string());
     assert_eq!(json["nodes"][0]["kind"], "statement");

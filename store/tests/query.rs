@@ -6,8 +6,8 @@ mod scene;
 use proptest::prelude::*;
 use scene::{STAGE, Scene, new_run, sample, verdict};
 use tracker_store::{
-    Dataset, Digest, Durability, Edge, Ending, Error, NewRun, NodeId, Outcome, Page, Point, Query, Recording, Relation, RunId, Status,
-    Store, Table, Value,
+    Dataset, Digest, Durability, Edge, Ending, Error, NewRun, NodeId, Outcome, Page, Point, Query, Recording, Relation,
+    RunId, Status, Store, Table, Value,
 };
 
 fn ask(store: &Store, table: Table, filter: &str, order: &str) -> Vec<String> {
@@ -102,8 +102,12 @@ fn a_row_has_the_columns_the_question_names() {
     assert_eq!((&json["name"], &json["metrics.loss"], &json["params.lr"]), (&"a".into(), &0.5.into(), &"0.1".into()));
     assert!(json["tags.none"].is_null() && json["ended"].is_null());
     let text = serde_json::to_string(&page.rows[0]).unwrap();
-    assert!(text.starts_with("{\"id\":") && text.find("\"name\"") < text.find("\"status\""), "columns keep their order: {text}");
-    let nan = store.query(&Query::new(Table::Runs).filter("name = 'b'").unwrap().column("metrics.loss").unwrap()).unwrap();
+    assert!(
+        text.starts_with("{\"id\":") && text.find("\"name\"") < text.find("\"status\""),
+        "columns keep their order: {text}"
+    );
+    let nan =
+        store.query(&Query::new(Table::Runs).filter("name = 'b'").unwrap().column("metrics.loss").unwrap()).unwrap();
     assert_eq!(serde_json::to_value(&nan.rows[0]).unwrap()["metrics.loss"], "NaN");
 }
 
@@ -173,7 +177,10 @@ fn contents_are_asked_over_the_store_and_by_run() {
     };
     assert_eq!(labels(Query::new(Table::Checkpoints)), ["base", "second"]);
     assert_eq!(labels(Query::new(Table::Checkpoints).of_run(scene.run)), ["base"]);
-    assert_eq!(labels(Query::new(Table::Checkpoints).filter("label LIKE 'sec%' AND n_params = 1000").unwrap()), ["second"]);
+    assert_eq!(
+        labels(Query::new(Table::Checkpoints).filter("label LIKE 'sec%' AND n_params = 1000").unwrap()),
+        ["second"]
+    );
     assert_eq!(ask(&scene.store, Table::Problems, "text LIKE 'If%'", ""), ["p1"]);
     assert_eq!(ask(&scene.store, Table::Statements, "compiles = true AND style = 'arrows'", ""), ["t1"]);
     assert_eq!(ask(&scene.store, Table::Verifiers, "version = '1'", ""), ["kernel"]);

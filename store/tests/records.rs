@@ -5,8 +5,8 @@ mod scene;
 
 use scene::{STAGE, Scene, new_run, sample, stage, verdict};
 use tracker_store::{
-    Claim, Cost, Durability, Ending, Error, Figure, NodeId, Outcome, Recording, Reward, RowKey, RunId, Slot, StageId, Stage,
-    Statement, Status, Store,
+    Claim, Cost, Durability, Ending, Error, Figure, NodeId, Outcome, Recording, Reward, RowKey, RunId, Slot, Stage,
+    StageId, Statement, Status, Store,
 };
 
 #[test]

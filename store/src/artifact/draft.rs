@@ -37,7 +37,13 @@ impl Store {
     /// `Invalid` if the kind is empty or has control characters.
     pub fn draft(&self, kind: &str) -> Result<Draft<'_>> {
         keys::check_text("the kind of an artifact", kind)?;
-        Ok(Draft { store: self, kind: kind.to_owned(), files: BTreeMap::new(), new_pieces: BTreeMap::new(), pack: None })
+        Ok(Draft {
+            store: self,
+            kind: kind.to_owned(),
+            files: BTreeMap::new(),
+            new_pieces: BTreeMap::new(),
+            pack: None,
+        })
     }
 }
 

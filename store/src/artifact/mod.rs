@@ -128,7 +128,11 @@ pub(crate) fn check_path(path: &str) -> Result<()> {
     let is_plain = path.len() <= MAX_BYTES
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
         && !path.chars().any(|letter| letter.is_control() || letter == '\\');
-    if is_plain { Ok(()) } else { Err(Error::invalid("the path of a file", "relative and plain, such as `a/b.txt`", path)) }
+    if is_plain {
+        Ok(())
+    } else {
+        Err(Error::invalid("the path of a file", "relative and plain, such as `a/b.txt`", path))
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +141,9 @@ mod tests {
 
     #[test]
     fn paths_that_lead_out_are_refused() {
-        for path in ["", "/", "/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", "a\0b", "a\\..\\b", "a/.", &"x".repeat(2000)] {
+        for path in
+            ["", "/", "/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", "a\0b", "a\\..\\b", "a/.", &"x".repeat(2000)]
+        {
             assert!(check_path(path).is_err(), "{path:?}");
         }
         for path in ["a", "a/b.txt", "…/ünï code", ".hidden", "a..b"] {

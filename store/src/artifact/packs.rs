@@ -117,7 +117,7 @@ impl PackWriter<'_> {
                     file.sync_all().map_err(|error| Error::io("sync", &*temporary, error))?;
                     fs::rename(&*temporary, dir.join(self.id.file_name()))
                         .map_err(|error| Error::io("rename", &*temporary, error))?;
-                    let folder = File::open(&*dir).and_then(|folder| folder.sync_all());
+                    let folder = File::open(*dir).and_then(|folder| folder.sync_all());
                     folder.map_err(|error| Error::io("sync", *dir, error))?;
                 }
                 *file = None;

@@ -4,7 +4,7 @@
 
 use std::io::{self, Read};
 
-use fastcdc::v2020::StreamCDC;
+use fastcdc::v2020::FastCDC;
 use safetensors::tensor::Metadata;
 
 /// Files up to this size are one piece.
@@ -16,6 +16,8 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 const CHUNK_MIN_BYTES: usize = 64 << 10;
 const CHUNK_MEAN_BYTES: usize = 256 << 10;
 const CHUNK_MAX_BYTES: usize = 1 << 20;
+/// Bytes held while cutting by content.
+const WINDOW_BYTES: usize = 4 << 20;
 
 /// Cuts what `source` gives, and calls `emit` with each piece in order. `path` tells safetensors files from others.
 pub(super) fn split<E: From<io::Error>>(
@@ -99,12 +101,29 @@ impl<E: From<io::Error>> Cut<'_, E> {
         Ok(())
     }
 
+    /// Cuts `head` and the rest of the source where the content says. The window is kept, because a fresh buffer for each
+    /// piece costs more than cutting it.
     fn by_content(&mut self, head: &[u8]) -> Result<(), E> {
-        let source = head.chain(&mut *self.source);
-        for chunk in StreamCDC::new(source, CHUNK_MIN_BYTES, CHUNK_MEAN_BYTES, CHUNK_MAX_BYTES) {
-            (self.emit)(&chunk.map_err(io::Error::from)?.data)?;
+        self.buffer.clear();
+        self.buffer.extend_from_slice(head);
+        loop {
+            let n_wanted = WINDOW_BYTES.saturating_sub(self.buffer.len());
+            let n_read = self.source.take(n_wanted as u64).read_to_end(self.buffer)?;
+            let is_end = n_read < n_wanted;
+            let mut n_cut = 0;
+            for chunk in FastCDC::new(self.buffer, CHUNK_MIN_BYTES, CHUNK_MEAN_BYTES, CHUNK_MAX_BYTES) {
+                // What follows the window may move a cut that is nearer to its end than the longest chunk.
+                if !is_end && self.buffer.len() - chunk.offset < CHUNK_MAX_BYTES {
+                    break;
+                }
+                n_cut = chunk.offset + chunk.length;
+                (self.emit)(&self.buffer[chunk.offset..n_cut])?;
+            }
+            self.buffer.drain(..n_cut);
+            if is_end {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 
@@ -169,6 +188,30 @@ mod tests {
         huge[..8].copy_from_slice(&90_000_000_u64.to_le_bytes());
         pieces("model.safetensors", &huge);
         pieces("model.safetensors", &noise(3 << 20, 4));
+    }
+
+    #[test]
+    fn cuts_do_not_depend_on_how_the_source_is_read() {
+        struct Drops<'a>(&'a [u8], usize);
+        impl Read for Drops<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.1 = self.1 * 7 % 65_521 + 1;
+                let n_bytes = self.1.min(buffer.len()).min(self.0.len());
+                buffer[..n_bytes].copy_from_slice(&self.0[..n_bytes]);
+                self.0 = &self.0[n_bytes..];
+                Ok(n_bytes)
+            }
+        }
+        let bytes = noise(13 << 20, 6);
+        let mut dripped = Vec::new();
+        split::<io::Error>("x", &mut Drops(&bytes, 1), &mut |piece| {
+            dripped.push(piece.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(dripped, pieces("x", &bytes));
+        let whole = FastCDC::new(&bytes, CHUNK_MIN_BYTES, CHUNK_MEAN_BYTES, CHUNK_MAX_BYTES);
+        assert_eq!(dripped, whole.map(|chunk| bytes[chunk.offset..][..chunk.length].to_vec()).collect::<Vec<_>>());
     }
 
     #[test]

@@ -39,18 +39,17 @@ impl Draft<'_> {
             if let Some(run) = run {
                 batch.put(&keys::recorded(run, &node), &[]);
             }
-            let version = match self.store.version_of(name, &digest)? {
-                Some(version) => version,
-                None => {
-                    let number = self.store.last_version(name)?.map_or(0, |last| last.number + 1);
-                    let created = Timestamp::now();
-                    let version = Version { name: name.to_owned(), number, manifest: digest, created, run };
-                    let key = keys::version(name, number);
-                    batch.require_absent(&key);
-                    batch.put(&key, &version.encode()?);
-                    batch.put(&keys::version_of(name, &digest), &number.to_be_bytes());
-                    version
-                }
+            let version = if let Some(version) = self.store.version_of(name, &digest)? {
+                version
+            } else {
+                let number = self.store.last_version(name)?.map_or(0, |last| last.number + 1);
+                let created = Timestamp::now();
+                let version = Version { name: name.to_owned(), number, manifest: digest, created, run };
+                let key = keys::version(name, number);
+                batch.require_absent(&key);
+                batch.put(&key, &version.encode()?);
+                batch.put(&keys::version_of(name, &digest), &number.to_be_bytes());
+                version
             };
             for alias in aliases.iter().copied().chain([LATEST]) {
                 batch.put(&keys::alias(name, alias), &version.number.to_be_bytes());

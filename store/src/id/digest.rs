@@ -64,7 +64,9 @@ impl FromStr for Digest {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        blake3::Hash::from_hex(text).map(Self::from).map_err(|_| Error::invalid("digest", "64 hexadecimal digits", text))
+        blake3::Hash::from_hex(text)
+            .map(Self::from)
+            .map_err(|_| Error::invalid("digest", "64 hexadecimal digits", text))
     }
 }
 

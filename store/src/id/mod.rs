@@ -87,12 +87,12 @@ macro_rules! uuid_name {
 }
 
 uuid_name! {
-    /// A run: UUIDv7, so ids sort by when runs were created.
+    /// A run: a UUID of version 7, so ids sort by when runs were created.
     RunId, "run id"
 }
 
 uuid_name! {
-    /// An experiment: UUIDv7.
+    /// An experiment: a UUID of version 7.
     ExperimentId, "experiment id"
 }
 

@@ -126,12 +126,13 @@ impl FromStr for Kind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == text || (text == "proof" && *kind == Self::Verdict)).ok_or_else(
-            || {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text || (text == "proof" && *kind == Self::Verdict))
+            .ok_or_else(|| {
                 let names: Vec<&str> = Self::ALL.iter().map(|kind| kind.name()).collect();
                 Error::invalid("kind", format!("one of {}", names.join(", ")), text)
-            },
-        )
+            })
     }
 }
 
@@ -364,7 +365,11 @@ impl Serialize for NodeId {
 
 impl<'de> Deserialize<'de> for NodeId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() { super::from_text(deserializer) } else { deserializer.deserialize_bytes(Bytes) }
+        if deserializer.is_human_readable() {
+            super::from_text(deserializer)
+        } else {
+            deserializer.deserialize_bytes(Bytes)
+        }
     }
 }
 

@@ -1,9 +1,7 @@
 //! The edges at one node: those its own record and name say, and those runs recorded.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use tracker_engine::{Direction, KeyRange};
+use std::iter::Peekable;
 
 use super::GraphEdge;
 use crate::error::Result;
@@ -35,9 +33,8 @@ pub(super) fn up(
             }
         }
     }
-    let prefix = preferred(store, home.map(|run| keys::edges_up_in(at, run)), keys::edges_up(at))?;
     let mut seen = BTreeSet::new();
-    for entry in store.entries(&prefix) {
+    for entry in preferred(store, home.map(|run| keys::edges_up_in(at, run)), &keys::edges_up(at), at)? {
         let (key, record) = entry?;
         let (run, relation, order, to) = keys::edge_up_at(at, &key)?;
         if seen.insert((relation, order, to))
@@ -50,16 +47,20 @@ pub(super) fn up(
 }
 
 /// Calls `take` with each edge from what came from `at`, until it says no.
-pub(super) fn down(store: &Store, at: &NodeId, home: Option<RunId>, take: &mut dyn FnMut(GraphEdge) -> bool) -> Result<()> {
+pub(super) fn down(
+    store: &Store,
+    at: &NodeId,
+    home: Option<RunId>,
+    take: &mut dyn FnMut(GraphEdge) -> bool,
+) -> Result<()> {
     if let (Kind::Sample, Some(row)) = (at.kind(), at.row())
         && !judgements(store, at, &row, take)?
     {
         return Ok(());
     }
-    let prefix = preferred(store, home.map(|run| keys::edges_down_in(at, run)), keys::edges_down(at))?;
     // Contents that several runs recorded are one node with one edge; rows of each run are nodes of their own.
     let mut seen = BTreeSet::new();
-    for entry in store.entries(&prefix) {
+    for entry in preferred(store, home.map(|run| keys::edges_down_in(at, run)), &keys::edges_down(at), at)? {
         let (key, record) = entry?;
         let (run, relation, from, order) = keys::edge_down_at(at, &key)?;
         if from.kind().is_content() && !seen.insert((relation, order, from)) {
@@ -104,13 +105,19 @@ fn said(at: &NodeId, record: &[u8]) -> Result<Vec<(Relation, NodeId)>> {
     })
 }
 
-/// The narrow prefix if it has an entry, else the wide one.
-fn preferred(store: &Store, narrow: Option<Vec<u8>>, wide: Vec<u8>) -> Result<Vec<u8>> {
-    let Some(narrow) = narrow else {
-        return Ok(wide);
-    };
-    let mut first = Entries::new(Arc::clone(&store.read()), &KeyRange::prefix(&narrow), Direction::Ascending);
-    Ok(if first.next().transpose()?.is_some() { narrow } else { wide })
+/// The entries of the narrow prefix if there are any, else those of the wide one. Rows need no narrowing: what is recorded
+/// of them their own run recorded.
+fn preferred(store: &Store, narrow: Option<Vec<u8>>, wide: &[u8], at: &NodeId) -> Result<Peekable<Entries>> {
+    if let Some(narrow) = narrow.filter(|_| at.kind().is_content()) {
+        let mut entries = store.entries(&narrow).peekable();
+        if let Some(Err(error)) = entries.next_if(Result::is_err) {
+            return Err(error);
+        }
+        if entries.peek().is_some() {
+            return Ok(entries);
+        }
+    }
+    Ok(store.entries(wide).peekable())
 }
 
 fn attributes(key: &[u8], record: &[u8]) -> Result<EdgeRecord> {

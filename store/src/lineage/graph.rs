@@ -1,6 +1,6 @@
 //! What a walk found.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -84,25 +84,6 @@ impl GraphEdge {
 }
 
 impl Graph {
-    /// The same graph with the root and the nodes of `kinds` only; paths through others become one edge each.
-    #[must_use]
-    pub fn only(self, kinds: &BTreeSet<Kind>) -> Self {
-        let root = self.root;
-        let is_shown = |node: &NodeId| *node == root || kinds.contains(&node.kind());
-        let mut ups: BTreeMap<NodeId, Vec<&GraphEdge>> = BTreeMap::new();
-        for edge in &self.edges {
-            ups.entry(edge.from).or_default().push(edge);
-        }
-        let mut edges = Vec::new();
-        for from in self.nodes.iter().map(|node| node.id).filter(is_shown) {
-            for first in ups.get(&from).into_iter().flatten() {
-                contract(first, &ups, &is_shown, &mut edges);
-            }
-        }
-        let nodes = self.nodes.iter().filter(|node| is_shown(&node.id)).cloned().collect();
-        Self { root, nodes, edges, truncated: self.truncated }
-    }
-
     /// The edges at each node the walk went on from, in the order they were walked: the far end and the edge.
     pub(super) fn children(&self) -> BTreeMap<NodeId, Vec<(NodeId, &GraphEdge)>> {
         let depths: BTreeMap<NodeId, u32> = self.nodes.iter().map(|node| (node.id, node.depth)).collect();
@@ -114,35 +95,5 @@ impl Graph {
             children.entry(near).or_default().push((far, edge));
         }
         children
-    }
-}
-
-/// Follows `first` through nodes that are not shown to those that are, and adds an edge to each, once.
-fn contract<'a>(
-    first: &'a GraphEdge,
-    ups: &BTreeMap<NodeId, Vec<&'a GraphEdge>>,
-    is_shown: &dyn Fn(&NodeId) -> bool,
-    edges: &mut Vec<GraphEdge>,
-) {
-    let mut seen = BTreeSet::new();
-    let mut stack = vec![(first, 0)];
-    while let Some((edge, through)) = stack.pop() {
-        if !seen.insert(edge.to) {
-            continue;
-        }
-        if is_shown(&edge.to) {
-            let shown = if through == 0 {
-                edge.clone()
-            } else {
-                GraphEdge { through, ..GraphEdge::plain(first.from, first.relation, edge.to, first.run) }
-            };
-            let is_new = through == 0 || !edges.iter().any(|old| old.from == shown.from && old.to == shown.to);
-            if is_new {
-                edges.push(shown);
-            }
-        } else {
-            let next = ups.get(&edge.to).into_iter().flatten();
-            stack.extend(next.rev().map(|edge| (*edge, through + 1)));
-        }
     }
 }

@@ -7,7 +7,8 @@ use crate::error::{Result, shortened};
 use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
 use crate::keys;
 use crate::model::{
-    Checkpoint, Claim, Dataset, Endpoint, Figure, Problem, Reward, Run, Sample, Sampling, Stage, Statement, Verdict, Verifier,
+    Checkpoint, Claim, Dataset, Endpoint, Figure, Problem, Reward, Run, Sample, Sampling, Stage, Statement, Verdict,
+    Verifier,
 };
 use crate::records::Stored;
 use crate::store::Store;
@@ -42,10 +43,16 @@ impl<'a> Labels<'a> {
         Ok(match node.kind() {
             Kind::Run => run_label(&Run::decode(&key, record)?),
             Kind::Problem => Problem::decode(&key, record).map(|problem| named(&problem.name, &problem.text))?,
-            Kind::Statement => Statement::decode(&key, record).map(|statement| named(&statement.name, &statement.text))?,
-            Kind::Dataset => Dataset::decode(&key, record).map(|data| format!("{} ({} rows)", data.name, data.n_rows))?,
+            Kind::Statement => {
+                Statement::decode(&key, record).map(|statement| named(&statement.name, &statement.text))?
+            }
+            Kind::Dataset => {
+                Dataset::decode(&key, record).map(|data| format!("{} ({} rows)", data.name, data.n_rows))?
+            }
             Kind::Checkpoint => Checkpoint::decode(&key, record)?.label,
-            Kind::Verifier => Verifier::decode(&key, record).map(|build| format!("{} {}", build.name, build.version))?,
+            Kind::Verifier => {
+                Verifier::decode(&key, record).map(|build| format!("{} {}", build.name, build.version))?
+            }
             Kind::Endpoint => Endpoint::decode(&key, record)?.model,
             Kind::Sampling => Sampling::decode(&key, record)
                 .map(|drawn| format!("temperature {}, top-p {}", drawn.temperature, drawn.top_p))?,

@@ -1,18 +1,20 @@
 //! Where things came from and what became of them: walks over the edges, both ways.
 //!
-//! Invariants: a walk visits each node once, breadth first, in stored order, so the same store gives the same graph; it
-//! never holds more than its limit of nodes, and says when it stopped there. A walk that starts in a run stays with the
-//! edges that run recorded wherever it recorded any, so a replay does not double the answer. Nothing here writes.
+//! Invariants: a walk sees one state of the store and visits each node once, breadth first, in stored order, so the same
+//! store gives the same graph; it never holds more than its limits of nodes, and says when it stopped there. A walk that
+//! starts in a run stays with the edges that run recorded wherever it recorded any, so a replay does not double the
+//! answer. Nothing here writes.
 
 mod edges;
 mod graph;
 mod label;
 mod render;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::id::{Kind, NodeId, RunId};
+use crate::model::Relation;
 use crate::store::Store;
 
 pub(crate) use label::Labels;
@@ -39,15 +41,17 @@ pub struct Walk {
     pub kinds: BTreeSet<Kind>,
     /// The run whose edges are preferred; the start's own if none is named.
     pub within: Option<RunId>,
-    /// The most nodes to visit.
+    /// The most nodes to show.
     pub limit: usize,
+    /// The most nodes to walk through, shown or not.
+    pub visits: usize,
 }
 
 impl Walk {
-    /// A walk of any depth, over all kinds, of at most 10,000 nodes.
+    /// A walk of any depth, over all kinds, that shows at most 2,000 nodes and walks through at most a million.
     #[must_use]
     pub fn new(toward: Toward) -> Self {
-        Self { toward, depth: u32::MAX, kinds: BTreeSet::new(), within: None, limit: 10_000 }
+        Self { toward, depth: u32::MAX, kinds: BTreeSet::new(), within: None, limit: 2_000, visits: 1_000_000 }
     }
 }
 
@@ -57,53 +61,150 @@ impl Store {
     /// # Errors
     /// `NotFound` if nothing is recorded under `start`; the engine's; `Corrupt`.
     pub fn walk(&self, start: NodeId, walk: &Walk) -> Result<Graph> {
-        if !self.has(&start)? {
-            return Err(Error::missing(start.kind().name(), start));
-        }
-        let mut seen = Visit::new(start);
-        let home = walk.within.or(start.owner());
-        let mut labels = Labels::new(self);
-        while let Some((at, depth)) = seen.queue.pop_front() {
-            let record = self.record(&at)?;
-            seen.graph.nodes.push(GraphNode { id: at, kind: at.kind(), label: labels.of(&at, record.as_deref())?, depth });
-            if depth >= walk.depth {
-                continue;
+        self.at_one_state(|store| {
+            if !store.has(&start)? {
+                return Err(Error::missing(start.kind().name(), start));
             }
-            let mut take = |edge: GraphEdge| seen.take(at, depth, walk, edge);
-            match walk.toward {
-                Toward::Ancestors => edges::up(self, &at, record.as_deref(), home, &mut take)?,
-                Toward::Descendants => edges::down(self, &at, home, &mut take)?,
+            let mut visit = Visit::new(start, walk);
+            let home = walk.within.or(start.owner());
+            let mut nth = 0;
+            while let Some((at, depth)) = visit.nodes.get(nth).copied() {
+                if depth < walk.depth {
+                    visit.expand(store, at, nth, depth, home)?;
+                }
+                nth += 1;
             }
-        }
-        Ok(if walk.kinds.is_empty() { seen.graph } else { seen.graph.only(&walk.kinds) })
+            visit.finish(store)
+        })
     }
+}
+
+/// A step between two visited nodes, by their places. A million of them is kept, so the whole edge only where it shows.
+struct Step {
+    from: u32,
+    to: u32,
+    relation: Relation,
+    run: Option<RunId>,
+    shown: Option<Box<GraphEdge>>,
 }
 
 /// What a walk has seen.
-struct Visit {
-    graph: Graph,
-    queue: VecDeque<(NodeId, u32)>,
-    depths: BTreeMap<NodeId, u32>,
+struct Visit<'a> {
+    walk: &'a Walk,
+    start: NodeId,
+    /// Every node with its depth, in the order of discovery.
+    nodes: Vec<(NodeId, u32)>,
+    places: HashMap<NodeId, u32>,
+    steps: Vec<Step>,
+    n_shown: usize,
+    is_truncated: bool,
 }
 
-impl Visit {
-    fn new(start: NodeId) -> Self {
-        let graph = Graph { root: start, nodes: Vec::new(), edges: Vec::new(), truncated: false };
-        Self { graph, queue: VecDeque::from([(start, 0)]), depths: BTreeMap::from([(start, 0)]) }
+impl<'a> Visit<'a> {
+    fn new(start: NodeId, walk: &'a Walk) -> Self {
+        Self {
+            walk,
+            start,
+            nodes: vec![(start, 0)],
+            places: HashMap::from([(start, 0)]),
+            steps: Vec::new(),
+            n_shown: 1,
+            is_truncated: false,
+        }
     }
 
-    /// Adds an edge at `at`, and its other end; false when the limit is reached.
-    fn take(&mut self, at: NodeId, depth: u32, walk: &Walk, edge: GraphEdge) -> bool {
-        let other = if edge.from == at { edge.to } else { edge.from };
-        if !self.depths.contains_key(&other) {
-            if self.depths.len() >= walk.limit {
-                self.graph.truncated = true;
-                return false;
+    fn shows(&self, node: &NodeId) -> bool {
+        self.walk.kinds.is_empty() || *node == self.start || self.walk.kinds.contains(&node.kind())
+    }
+
+    /// Follows the edges at `at`, which is the `nth` node.
+    fn expand(&mut self, store: &Store, at: NodeId, nth: usize, depth: u32, home: Option<RunId>) -> Result<()> {
+        let toward = self.walk.toward;
+        let mut take = |edge: GraphEdge| self.take(nth as u32, depth, toward, edge);
+        match toward {
+            Toward::Ancestors => {
+                let record = store.record(&at)?;
+                edges::up(store, &at, record.as_deref(), home, &mut take)
             }
-            self.depths.insert(other, depth + 1);
-            self.queue.push_back((other, depth + 1));
+            Toward::Descendants => edges::down(store, &at, home, &mut take),
         }
-        self.graph.edges.push(edge);
+    }
+
+    /// Adds an edge at the node at `place`, and its other end; false when a limit is reached.
+    fn take(&mut self, place: u32, depth: u32, toward: Toward, edge: GraphEdge) -> bool {
+        let other = if toward == Toward::Ancestors { edge.to } else { edge.from };
+        let known = self.places.get(&other).copied();
+        let Some(other_place) = known.or_else(|| self.discover(other, depth + 1)) else {
+            self.is_truncated = true;
+            return false;
+        };
+        let (from, to) = if toward == Toward::Ancestors { (place, other_place) } else { (other_place, place) };
+        let (relation, run) = (edge.relation, edge.run);
+        let shown = (self.shows(&edge.from) && self.shows(&edge.to)).then(|| Box::new(edge));
+        self.steps.push(Step { from, to, relation, run, shown });
         true
+    }
+
+    /// The place of a node met for the first time; none if a limit is reached.
+    fn discover(&mut self, node: NodeId, depth: u32) -> Option<u32> {
+        let is_shown = self.shows(&node);
+        if self.nodes.len() >= self.walk.visits || (is_shown && self.n_shown >= self.walk.limit) {
+            return None;
+        }
+        let place = self.nodes.len() as u32;
+        self.nodes.push((node, depth));
+        self.places.insert(node, place);
+        self.n_shown += usize::from(is_shown);
+        Some(place)
+    }
+
+    fn finish(self, store: &Store) -> Result<Graph> {
+        let mut labels = Labels::new(store);
+        let mut nodes = Vec::with_capacity(self.n_shown);
+        for (node, depth) in self.nodes.iter().filter(|(node, _)| self.shows(node)) {
+            let label = labels.of(node, store.record(node)?.as_deref())?;
+            nodes.push(GraphNode { id: *node, kind: node.kind(), label, depth: *depth });
+        }
+        Ok(Graph { root: self.start, nodes, edges: self.edges(), truncated: self.is_truncated })
+    }
+
+    /// The edges between shown nodes. A path through nodes that are not shown becomes one edge with the relation of its
+    /// dependent end; of several such paths between two nodes, the first.
+    fn edges(&self) -> Vec<GraphEdge> {
+        if self.walk.kinds.is_empty() {
+            return self.steps.iter().filter_map(|step| step.shown.as_deref().cloned()).collect();
+        }
+        let mut ups: HashMap<u32, Vec<&Step>> = HashMap::new();
+        for step in &self.steps {
+            ups.entry(step.from).or_default().push(step);
+        }
+        let mut edges = Vec::new();
+        for (from, _) in self.nodes.iter().enumerate().filter(|(_, (node, _))| self.shows(node)) {
+            // Each hidden node is passed once for each shown one below it.
+            let mut seen = HashSet::new();
+            for first in ups.get(&(from as u32)).into_iter().flatten() {
+                let mut stack = vec![(*first, 0)];
+                while let Some((step, through)) = stack.pop() {
+                    if let (Some(edge), 0) = (&step.shown, through) {
+                        edges.push(GraphEdge::clone(edge));
+                    } else if seen.insert(step.to) {
+                        if let Some(edge) = self.bridge(first, step, through) {
+                            edges.push(edge);
+                        } else {
+                            let next = ups.get(&step.to).into_iter().flatten();
+                            stack.extend(next.rev().map(|step| (*step, through + 1)));
+                        }
+                    }
+                }
+            }
+        }
+        edges
+    }
+
+    /// The edge for a path that begins with `first` and ends with `last`, if that leads to a shown node.
+    fn bridge(&self, first: &Step, last: &Step, through: u32) -> Option<GraphEdge> {
+        let (from, to) = (self.nodes.get(first.from as usize)?.0, self.nodes.get(last.to as usize)?.0);
+        let edge = GraphEdge::plain(from, first.relation, to, first.run);
+        self.shows(&to).then_some(GraphEdge { through, ..edge })
     }
 }

@@ -11,10 +11,8 @@ impl Graph {
     pub fn to_tree(&self) -> String {
         let nodes: BTreeMap<NodeId, &GraphNode> = self.nodes.iter().map(|node| (node.id, node)).collect();
         let children = self.children();
-        let mut text = String::new();
+        let mut lines = vec![title(nodes.get(&self.root).copied(), &self.root)];
         let mut seen = BTreeSet::from([self.root]);
-        text.push_str(&title(nodes.get(&self.root).copied(), &self.root));
-        text.push('\n');
         // An explicit stack: lineages may be deeper than the call stack.
         let mut stack: Vec<(NodeId, String, usize)> = vec![(self.root, String::new(), 0)];
         while let Some((at, indent, nth)) = stack.pop() {
@@ -26,7 +24,7 @@ impl Graph {
             let (branch, trunk) = if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             let is_new = seen.insert(*far);
             let again = if is_new || !children.contains_key(far) { "" } else { " (above)" };
-            text.push_str(&format!("{indent}{branch}{} {}{again}\n", verb(edge), title(nodes.get(far).copied(), far)));
+            lines.push(format!("{indent}{branch}{} {}{again}", verb(edge), title(nodes.get(far).copied(), far)));
             let deeper = format!("{indent}{trunk}");
             stack.push((at, indent, nth + 1));
             if is_new {
@@ -34,56 +32,57 @@ impl Graph {
             }
         }
         if self.truncated {
-            text.push_str("… and more: the limit was reached\n");
+            lines.push("… and more: the limit was reached".to_owned());
         }
-        text
+        joined(&lines)
     }
 
     /// Graphviz's DOT.
     #[must_use]
     pub fn to_dot(&self) -> String {
-        let mut text = String::from("digraph lineage {\n  rankdir=BT;\n  node [shape=box];\n");
-        let names = self.names();
+        let mut lines: Vec<String> =
+            ["digraph lineage {", "  rankdir=BT;", "  node [shape=box];"].map(str::to_owned).into();
         for (place, node) in self.nodes.iter().enumerate() {
             let label = dot_escaped(&format!("{}\n{}", node.kind, node.label));
-            text.push_str(&format!("  n{place} [label=\"{label}\"];\n"));
+            lines.push(format!("  n{place} [label=\"{label}\"];"));
         }
-        for edge in &self.edges {
-            if let (Some(from), Some(to)) = (names.get(&edge.from), names.get(&edge.to)) {
-                text.push_str(&format!("  {from} -> {to} [label=\"{}\"];\n", dot_escaped(&verb(edge))));
-            }
+        for (from, edge, to) in self.placed_edges() {
+            lines.push(format!("  n{from} -> n{to} [label=\"{}\"];", dot_escaped(&verb(edge))));
         }
         if self.truncated {
-            text.push_str("  more [label=\"… and more\", shape=plaintext];\n");
+            lines.push("  more [label=\"… and more\", shape=plaintext];".to_owned());
         }
-        text.push_str("}\n");
-        text
+        lines.push("}".to_owned());
+        joined(&lines)
     }
 
     /// Mermaid's flowchart.
     #[must_use]
     pub fn to_mermaid(&self) -> String {
-        let mut text = String::from("flowchart BT\n");
-        let names = self.names();
+        let mut lines = vec!["flowchart BT".to_owned()];
         for (place, node) in self.nodes.iter().enumerate() {
             let label = mermaid_escaped(&format!("{}: {}", node.kind, node.label));
-            text.push_str(&format!("  n{place}[\"{label}\"]\n"));
+            lines.push(format!("  n{place}[\"{label}\"]"));
         }
-        for edge in &self.edges {
-            if let (Some(from), Some(to)) = (names.get(&edge.from), names.get(&edge.to)) {
-                text.push_str(&format!("  {from} -- \"{}\" --> {to}\n", mermaid_escaped(&verb(edge))));
-            }
+        for (from, edge, to) in self.placed_edges() {
+            lines.push(format!("  n{from} -- \"{}\" --> n{to}", mermaid_escaped(&verb(edge))));
         }
         if self.truncated {
-            text.push_str("  more[\"… and more\"]\n");
+            lines.push("  more[\"… and more\"]".to_owned());
         }
-        text
+        joined(&lines)
     }
 
-    /// Short names of nodes, by their place.
-    fn names(&self) -> BTreeMap<NodeId, String> {
-        self.nodes.iter().enumerate().map(|(place, node)| (node.id, format!("n{place}"))).collect()
+    /// The edges with the places of their nodes.
+    fn placed_edges(&self) -> impl Iterator<Item = (usize, &GraphEdge, usize)> {
+        let places: BTreeMap<NodeId, usize> =
+            self.nodes.iter().enumerate().map(|(place, node)| (node.id, place)).collect();
+        self.edges.iter().filter_map(move |edge| Some((*places.get(&edge.from)?, edge, *places.get(&edge.to)?)))
     }
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.join("\n") + "\n"
 }
 
 fn title(node: Option<&GraphNode>, id: &NodeId) -> String {
@@ -97,17 +96,10 @@ fn title(node: Option<&GraphNode>, id: &NodeId) -> String {
 
 /// The relation with its weight, its block and what was left out.
 fn verb(edge: &GraphEdge) -> String {
-    let mut verb = edge.relation.to_string();
-    if let Some(weight) = edge.weight {
-        verb.push_str(&format!(" × {weight}"));
-    }
-    if !edge.block.is_empty() {
-        verb.push_str(&format!(" ({})", edge.block));
-    }
-    if edge.through > 0 {
-        verb.push_str(&format!(" … {} more …", edge.through));
-    }
-    verb
+    let weight = edge.weight.map_or_else(String::new, |weight| format!(" × {weight}"));
+    let block = if edge.block.is_empty() { String::new() } else { format!(" ({})", edge.block) };
+    let through = if edge.through == 0 { String::new() } else { format!(" … {} more …", edge.through) };
+    format!("{}{weight}{block}{through}", edge.relation)
 }
 
 fn dot_escaped(text: &str) -> String {
@@ -125,15 +117,12 @@ fn dot_escaped(text: &str) -> String {
 
 /// Mermaid has no backslash escapes; what it would read as syntax or HTML is written as entities.
 fn mermaid_escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '"' | '<' | '>' | '&' | '#' | ';' | '`' | '\\' | '[' | ']' | '{' | '}' | '(' | ')' | '|' => {
-                escaped.push_str(&format!("#{};", letter as u32));
-            }
-            letter if letter.is_control() => escaped.push(' '),
-            letter => escaped.push(letter),
+    let escape = |letter: char| match letter {
+        '"' | '<' | '>' | '&' | '#' | ';' | '`' | '\\' | '[' | ']' | '{' | '}' | '(' | ')' | '|' => {
+            format!("#{};", letter as u32)
         }
-    }
-    escaped
+        letter if letter.is_control() => " ".to_owned(),
+        letter => letter.to_string(),
+    };
+    text.chars().map(escape).collect()
 }

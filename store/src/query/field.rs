@@ -34,8 +34,12 @@ impl Source {
             Some("attribute" | "attributes" | "attr") => table.column(key).map(Self::Column),
             Some("run") if is_run => table.column(key).map(Self::Column),
             Some("run") if has_run => Table::Runs.column(key).map(Self::Run),
-            Some("sample") if matches!(table, Table::Proofs | Table::Rewards) => Table::Samples.column(key).map(Self::Sample),
-            Some("param" | "params" | "parameter" | "parameters") if is_run || has_run => Some(Self::Param(key.to_owned())),
+            Some("sample") if matches!(table, Table::Proofs | Table::Rewards) => {
+                Table::Samples.column(key).map(Self::Sample)
+            }
+            Some("param" | "params" | "parameter" | "parameters") if is_run || has_run => {
+                Some(Self::Param(key.to_owned()))
+            }
             Some("tag" | "tags") if is_run || has_run => Some(Self::Tag(key.to_owned())),
             Some("metric" | "metrics") if is_run || has_run => Some(Self::Metric(key.to_owned())),
             Some("dataset" | "datasets") if is_run || has_run => {

@@ -1,7 +1,7 @@
 //! Filters: conditions on fields, joined by AND, OR, NOT and parentheses.
 //!
 //! A field that is not there makes a condition neither true nor false, as in SQL; a row is kept where the whole filter is
-//! true. The grammar is a superset of MLflow's.
+//! true. The grammar is a superset of that of `MLflow`.
 
 use std::cmp::Ordering;
 

@@ -128,7 +128,11 @@ impl<'a> Sentence<'a> {
         let field = self.field()?;
         if self.take_keyword("IS") {
             let is_negated = self.take_keyword("NOT");
-            return if self.take_keyword("NULL") { Ok(negated(is_negated, field, Test::IsNull)) } else { Err(self.wrong("NULL")) };
+            return if self.take_keyword("NULL") {
+                Ok(negated(is_negated, field, Test::IsNull))
+            } else {
+                Err(self.wrong("NULL"))
+            };
         }
         let is_negated = self.take_keyword("NOT");
         for (keyword, ignores_case) in [("LIKE", false), ("ILIKE", true)] {
@@ -170,7 +174,9 @@ impl<'a> Sentence<'a> {
         const RESERVED: [&str; 9] = ["AND", "OR", "NOT", "LIKE", "ILIKE", "IN", "IS", "ASC", "DESC"];
         let column = self.column();
         let name = match self.peek() {
-            Some(Token::Word(word)) if !RESERVED.iter().any(|keyword| word.eq_ignore_ascii_case(keyword)) => word.clone(),
+            Some(Token::Word(word)) if !RESERVED.iter().any(|keyword| word.eq_ignore_ascii_case(keyword)) => {
+                word.clone()
+            }
             Some(Token::Quoted('"' | '`', name)) => {
                 let name = name.clone();
                 self.at += 1;
@@ -287,7 +293,8 @@ fn tokens(input: &mut Input<'_>) -> ModalResult<Vec<(Token, usize)>> {
 /// A number, not part of a word: `12`, `-0.5`, `1e-4`, `nan`, `inf`.
 fn number(input: &mut Input<'_>) -> ModalResult<Token> {
     let digits = || take_while(1.., |letter: char| letter.is_ascii_digit());
-    let fraction = (opt(digits()), opt(('.', opt(digits()))), opt((one_of(['e', 'E']), opt(one_of(['+', '-'])), digits())));
+    let fraction =
+        (opt(digits()), opt(('.', opt(digits()))), opt((one_of(['e', 'E']), opt(one_of(['+', '-'])), digits())));
     let special = alt((Caseless("nan"), Caseless("infinity"), Caseless("inf")));
     let body = alt((fraction.take(), special));
     terminated((opt(one_of(['+', '-'])), body).take(), not(peek(one_of(is_word))))
@@ -298,7 +305,10 @@ fn number(input: &mut Input<'_>) -> ModalResult<Token> {
 /// A text in quotes; the quote itself is written twice in it.
 fn quoted(input: &mut Input<'_>) -> ModalResult<Token> {
     let quote = peek(one_of(['\'', '"', '`'])).parse_next(input)?;
-    let part = alt((take_till(1.., move |letter| letter == quote).map(str::to_owned), (quote, quote).map(|(quote, _)| quote.to_string())));
+    let part = alt((
+        take_till(1.., move |letter| letter == quote).map(str::to_owned),
+        (quote, quote).map(|(quote, _)| quote.to_string()),
+    ));
     let text = delimited(quote, repeat(0.., part).fold(String::new, |text, part: String| text + &part), quote);
     text.map(|text| Token::Quoted(quote, text)).parse_next(input)
 }
@@ -313,7 +323,10 @@ fn symbol(input: &mut Input<'_>) -> ModalResult<Token> {
 }
 
 fn word(input: &mut Input<'_>) -> ModalResult<Token> {
-    (any.verify(|letter: &char| is_word(*letter)), take_while(0.., is_word)).take().map(|word: &str| Token::Word(word.to_owned())).parse_next(input)
+    (any.verify(|letter: &char| is_word(*letter)), take_while(0.., is_word))
+        .take()
+        .map(|word: &str| Token::Word(word.to_owned()))
+        .parse_next(input)
 }
 
 /// Letters of bare words; slashes and the like stand in keys such as `loss/train` and `pass@16`.
@@ -368,12 +381,18 @@ mod tests {
     #[test]
     fn errors_name_the_column_and_what_was_expected() {
         check_refused("", "column 1 of ``: expected a field, such as `params.lr` or `status`, got the end");
-        check_refused("status", "column 7 of `status`: expected =, !=, <, <=, >, >=, LIKE, ILIKE, IN, NOT or IS, got the end");
+        check_refused(
+            "status",
+            "column 7 of `status`: expected =, !=, <, <=, >, >=, LIKE, ILIKE, IN, NOT or IS, got the end",
+        );
         check_refused("a = ", "column 5 of `a = `: expected a number, a text in quotes, true or false, got the end");
         check_refused("a = b", "column 5 of `a = b`: expected a number, a text in quotes, true or false, got `b`");
         check_refused("(a = 1", "column 7 of `(a = 1`: expected AND, OR or `)`, got the end");
         check_refused("a = 1 b", "column 7 of `a = 1 b`: expected AND, OR or the end, got `b`");
-        check_refused("ü = 'x", "column 5 of `ü = 'x`: expected a field, a value, an operator or a closing quote, got `'`");
+        check_refused(
+            "ü = 'x",
+            "column 5 of `ü = 'x`: expected a field, a value, an operator or a closing quote, got `'`",
+        );
         check_refused("a IN ()", "column 7 of `a IN ()`: expected a number, a text in quotes, true or false, got `)`");
         check_refused("a NOT 3", "column 7 of `a NOT 3`: expected LIKE, ILIKE or IN, got `3`");
         check_refused("metrics. > 3", "column 10 of `metrics. > 3`: expected a key, got `>`");
@@ -391,8 +410,11 @@ mod tests {
 
     #[test]
     fn an_order_names_fields_and_directions() {
-        let order: Vec<(String, bool)> =
-            order("metrics.loss DESC, name asc, start_time").unwrap().into_iter().map(|(field, desc)| (field.key, desc)).collect();
+        let order: Vec<(String, bool)> = order("metrics.loss DESC, name asc, start_time")
+            .unwrap()
+            .into_iter()
+            .map(|(field, desc)| (field.key, desc))
+            .collect();
         assert_eq!(order, [("loss".to_owned(), true), ("name".to_owned(), false), ("start_time".to_owned(), false)]);
         assert!(super::order("a b").is_err() && super::order("").is_err());
     }

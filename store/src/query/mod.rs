@@ -19,7 +19,7 @@ use std::cmp::Ordering;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::error::{Error, Result, hex};
+use crate::error::{Error, Result, hex, unhex};
 use crate::id::{NodeId, RunId};
 use crate::store::Store;
 
@@ -171,17 +171,24 @@ impl Store {
     /// `Syntax` if a field is not there; `Invalid` if the token is not one of this question's; the engine's; `Corrupt`.
     pub fn query(&self, query: &Query) -> Result<Page> {
         let bound = Bound::new(query)?;
-        let mut facts = Facts::new(self);
-        let plan = plan::Plan::new(self, &bound)?;
+        self.at_one_state(|store| bound.answer(store))
+    }
+}
+
+impl Bound<'_> {
+    fn answer(&self, store: &Store) -> Result<Page> {
+        let limit = self.query.limit;
+        let mut facts = Facts::new(store);
+        let plan = plan::Plan::new(store, self)?;
         let is_in_order = plan.is_in_order;
         let mut kept: Vec<(Vec<Value>, Candidate)> = Vec::new();
         let mut has_more = false;
         for candidate in plan.candidates {
             let candidate = candidate?;
-            let Some(values) = bound.keep(&candidate, &mut facts)? else {
+            let Some(values) = self.keep(&candidate, &mut facts)? else {
                 continue;
             };
-            if kept.len() >= query.limit {
+            if kept.len() >= limit {
                 has_more = true;
                 if is_in_order {
                     break;
@@ -189,18 +196,18 @@ impl Store {
             }
             kept.push((values, candidate));
             // Sorting now and then keeps the work near that of a heap, and the code simpler.
-            if !is_in_order && kept.len() >= query.limit.saturating_mul(2).saturating_add(1024) {
-                bound.sort(&mut kept, query.limit);
+            if !is_in_order && kept.len() >= limit.saturating_mul(2).saturating_add(1024) {
+                self.sort(&mut kept, limit);
             }
         }
         if !is_in_order {
-            bound.sort(&mut kept, query.limit);
+            self.sort(&mut kept, limit);
         }
         let next = match kept.last() {
             Some((values, candidate)) if has_more => Some(token(values, candidate.node)?),
             _ => None,
         };
-        let rows = kept.iter().map(|(_, candidate)| bound.show(candidate, &mut facts)).collect::<Result<_>>()?;
+        let rows = kept.iter().map(|(_, candidate)| self.show(candidate, &mut facts)).collect::<Result<_>>()?;
         Ok(Page { rows, next })
     }
 }
@@ -245,9 +252,10 @@ impl<'a> Bound<'a> {
             }
         }
         let values = self.order.iter().map(|(source, _)| facts.value(candidate, source)).collect::<Result<Vec<_>>>()?;
-        let is_after = self.mark.as_ref().is_none_or(|(mark, node)| {
-            self.compare((&values, &candidate.node), (mark, node)) == Ordering::Greater
-        });
+        let is_after = self
+            .mark
+            .as_ref()
+            .is_none_or(|(mark, node)| self.compare((&values, &candidate.node), (mark, node)) == Ordering::Greater);
         Ok(is_after.then_some(values))
     }
 
@@ -282,20 +290,17 @@ impl<'a> Bound<'a> {
 
 fn token(values: &[Value], node: NodeId) -> Result<String> {
     let mark = Mark { values: values.iter().map(Exact::from).collect(), node };
-    let json = serde_json::to_vec(&mark).map_err(|error| Error::invalid("a page token", "one that can be written", error))?;
+    let json =
+        serde_json::to_vec(&mark).map_err(|error| Error::invalid("a page token", "one that can be written", error))?;
     Ok(hex(&json))
 }
 
 fn mark(token: &str, n_values: usize) -> Result<(Vec<Value>, NodeId)> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let pairs = token.as_bytes().chunks(2).map(|pair| match pair {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    });
-    let json: Option<Vec<u8>> = pairs.collect();
-    let mark: Option<Mark> = json.and_then(|json| serde_json::from_slice(&json).ok());
+    let mark: Option<Mark> = unhex(token).and_then(|json| serde_json::from_slice(&json).ok());
     match mark {
-        Some(mark) if mark.values.len() == n_values => Ok((mark.values.into_iter().map(Value::from).collect(), mark.node)),
+        Some(mark) if mark.values.len() == n_values => {
+            Ok((mark.values.into_iter().map(Value::from).collect(), mark.node))
+        }
         _ => Err(Error::invalid("a page token", "the one an earlier page of the same question gave", token)),
     }
 }

@@ -23,15 +23,18 @@ pub(super) struct Plan<'a> {
     pub(super) is_in_order: bool,
 }
 
+/// Reads the node a key leads to.
+type NodeOf = Box<dyn Fn(&[u8]) -> Result<NodeId>>;
+
 /// Keys that lead to nodes, by id: a prefix, then the node.
 struct Index {
     prefix: Vec<u8>,
-    node: Box<dyn Fn(&[u8]) -> Result<NodeId>>,
+    node: NodeOf,
     rest: fn(&NodeId) -> Vec<u8>,
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(store: &'a Store, bound: &Bound<'a>) -> Result<Self> {
+    pub(super) fn new(store: &'a Store, bound: &Bound<'_>) -> Result<Self> {
         let table = bound.query.table;
         let direction = if bound.is_descending() { Direction::Descending } else { Direction::Ascending };
         let is_by_id = bound.order.is_empty();
@@ -53,7 +56,7 @@ impl<'a> Plan<'a> {
             return Ok(Self { candidates: fetched(store, table, nodes), is_in_order: is_by_id });
         }
         if let (Table::Runs, Some((key, low, high))) = (table, needs.metric_range) {
-            let span = Span::inclusive(keys::latest_value(&key, low), keys::latest_value(&key, high));
+            let span = Span::inclusive(&keys::latest_value(&key, low), &keys::latest_value(&key, high));
             let nodes = run_nodes(Entries::over(store.read(), span, direction));
             return Ok(Self { candidates: fetched(store, table, nodes), is_in_order: false });
         }
@@ -96,7 +99,9 @@ impl Needs {
             let source = bound.source(field)?;
             match (&source, test) {
                 (Source::Metric(key), Test::Compare(comparison, literal)) => needs.add_range(key, *comparison, literal),
-                (_, Test::Compare(Comparison::Equal, Value::Text(text))) => needs.add_equal(bound.query.table, source, text),
+                (_, Test::Compare(Comparison::Equal, Value::Text(text))) => {
+                    needs.add_equal(bound.query.table, source, text);
+                }
                 _ => {}
             }
         }
@@ -195,7 +200,8 @@ fn by_metric<'a>(
     key: String,
     direction: Direction,
 ) -> Box<dyn Iterator<Item = Result<Candidate>> + 'a> {
-    let mut numbers = Span::inclusive(keys::latest_value(&key, f64::NEG_INFINITY), keys::latest_value(&key, f64::INFINITY));
+    let mut numbers =
+        Span::inclusive(&keys::latest_value(&key, f64::NEG_INFINITY), &keys::latest_value(&key, f64::INFINITY));
     if let Some((values, node)) = &bound.mark
         && let (Some(value), Some(run)) = (values.first().and_then(Value::number), node.owner())
         && !value.is_nan()

@@ -9,9 +9,7 @@ use super::value::Value;
 use crate::error::{Error, Result};
 use crate::id::{Kind, NodeId};
 use crate::keys;
-use crate::model::{
-    Checkpoint, Claim, Dataset, Figure, Problem, Reward, Run, Sample, Statement, Verdict, Verifier,
-};
+use crate::model::{Checkpoint, Claim, Dataset, Figure, Problem, Reward, Run, Sample, Statement, Verdict, Verifier};
 use crate::records::Stored as _;
 
 /// What can be asked for.
@@ -101,17 +99,40 @@ impl Table {
     pub fn columns(self) -> Vec<&'static str> {
         let own: &[&str] = match self {
             Self::Runs => {
-                return vec!["id", "name", "study", "status", "seed", "device", "host", "started", "ended", "record_digest"];
+                return vec![
+                    "id",
+                    "name",
+                    "study",
+                    "status",
+                    "seed",
+                    "device",
+                    "host",
+                    "started",
+                    "ended",
+                    "record_digest",
+                ];
             }
             Self::Samples => &["subject", "policy", "sampling", "seed", "n_tokens", "sum_logprob", "finish", "text"],
-            Self::Proofs => &["outcome", "verifier", "message", "axioms", "sandboxed", "wall_micros", "cpu_micros", "text"],
+            Self::Proofs => {
+                &["outcome", "verifier", "message", "axioms", "sandboxed", "wall_micros", "cpu_micros", "text"]
+            }
             Self::Rewards => &["scorer", "kind", "value", "values"],
             Self::Figures => &["name", "value", "low", "high", "n", "unit", "split"],
             Self::Claims => &["claim", "statement", "holds", "value", "low", "high", "bound"],
             Self::Checkpoints => return vec!["id", "label", "n_params", "step", "config", "manifest"],
             Self::Datasets => return vec!["id", "name", "purpose", "n_rows", "content", "rows"],
             Self::Statements => {
-                return vec!["id", "name", "style", "text", "canonical", "problem", "formalizer", "compiles", "faithful"];
+                return vec![
+                    "id",
+                    "name",
+                    "style",
+                    "text",
+                    "canonical",
+                    "problem",
+                    "formalizer",
+                    "compiles",
+                    "faithful",
+                ];
             }
             Self::Problems => return vec!["id", "name", "source", "text"],
             Self::Verifiers => return vec!["id", "name", "version", "commit", "binary", "flags"],
@@ -121,14 +142,14 @@ impl Table {
 
     /// Whether it has a column of this name, under that name or another it goes by.
     pub(super) fn column(self, name: &str) -> Option<&'static str> {
+        // Answered, but not shown unless asked for.
+        const MORE: [&str; 6] = ["start_time", "end_time", "experiment", "experiment_id", "message", "plan_digest"];
         let name = match (self, name) {
             (Self::Runs, "run_id") => "id",
             (Self::Runs, "run_name") => "name",
             (Self::Runs, "created") => "start_time",
             (_, name) => name,
         };
-        // Answered, but not shown unless asked for.
-        const MORE: [&str; 6] = ["start_time", "end_time", "experiment", "experiment_id", "message", "plan_digest"];
         let more = MORE.into_iter().filter(|_| self == Self::Runs);
         self.columns().into_iter().chain(more).find(|column| *column == name)
     }
@@ -307,7 +328,7 @@ fn of_verdict(verdict: &Verdict, column: &str) -> Value {
     }
 }
 
-fn text(value: impl ToString) -> Value {
+fn text(value: impl fmt::Display) -> Value {
     Value::Text(value.to_string())
 }
 

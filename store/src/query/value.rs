@@ -190,9 +190,9 @@ mod tests {
         match pattern.split_first() {
             None => text.is_empty(),
             Some(('%', rest)) => (0..=text.len()).any(|skip| like_by_definition(&text[skip..], rest)),
-            Some((letter, rest)) => {
-                text.split_first().is_some_and(|(first, text)| (*letter == '_' || letter == first) && like_by_definition(text, rest))
-            }
+            Some((letter, rest)) => text
+                .split_first()
+                .is_some_and(|(first, text)| (*letter == '_' || letter == first) && like_by_definition(text, rest)),
         }
     }
 

@@ -14,8 +14,6 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
-
-
 /// bincode 2, standard configuration: little-endian, variable-length integers.
 const CODEC: u8 = 1;
 const HEAD_BYTES: usize = 2;
@@ -76,7 +74,10 @@ pub(crate) fn open<T: DeserializeOwned>(key: &[u8], payload: &[u8]) -> Result<T>
         .map_err(|error| Error::corrupt(key, format!("offset `{HEAD_BYTES}` and on: {error}")))?;
     if n_read != payload.len() {
         let offset = HEAD_BYTES + n_read;
-        return Err(Error::corrupt(key, format!("expected the record to end at offset `{offset}`, got `{}` more bytes", payload.len() - n_read)));
+        return Err(Error::corrupt(
+            key,
+            format!("expected the record to end at offset `{offset}`, got `{}` more bytes", payload.len() - n_read),
+        ));
     }
     Ok(value)
 }

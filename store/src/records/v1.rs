@@ -10,8 +10,8 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::{Digest, ExperimentId, NodeId, RunId};
 use crate::model::{
-    Checkpoint, Claim, Cost, Dataset, Endpoint, Experiment, Figure, Finish, Outcome, Plan, Problem, Reward, Run, Sample,
-    Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
+    Checkpoint, Claim, Cost, Dataset, Endpoint, Experiment, Figure, Finish, Outcome, Plan, Problem, Reward, Run,
+    Sample, Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
 };
 use crate::series::{Block, Chunk, Head, Point, Summary};
 

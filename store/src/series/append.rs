@@ -37,9 +37,15 @@ impl Store {
             Some(record) => batch.require_equals(&head_key, record),
             None => batch.require_absent(&head_key),
         }
-        let (min, max) = extremes(points.iter().map(|point| point.value).chain(before.iter().flat_map(|head| head.min.into_iter().chain(head.max))));
+        let (min, max) = extremes(
+            points
+                .iter()
+                .map(|point| point.value)
+                .chain(before.iter().flat_map(|head| head.min.into_iter().chain(head.max))),
+        );
         let latest = before.as_ref().map_or(greatest, |head| head.latest.max(greatest));
-        let (n_tail, next_chunk, n_sealed) = before.as_ref().map_or((0, 0, 0), |head| (head.n_tail, head.next_chunk, head.n_sealed));
+        let (n_tail, next_chunk, n_sealed) =
+            before.as_ref().map_or((0, 0, 0), |head| (head.n_tail, head.next_chunk, head.n_sealed));
         let mut head = Head { latest, min, max, n_tail, next_chunk, n_sealed };
         let mut append = Append { store: self, run, key, batch };
         if n_tail as usize + points.len() < SEAL_POINTS {
@@ -109,7 +115,12 @@ impl Append<'_> {
     }
 
     /// Replaces the blocks in `overlapped` by blocks of their points and of `points`. Returns the new ones' summaries.
-    fn rewrite_blocks(&mut self, head: &mut Head, mut points: Vec<Point>, overlapped: &[Summary]) -> Result<Vec<Summary>> {
+    fn rewrite_blocks(
+        &mut self,
+        head: &mut Head,
+        mut points: Vec<Point>,
+        overlapped: &[Summary],
+    ) -> Result<Vec<Summary>> {
         for summary in overlapped {
             let first = summary.first.sortable();
             let key = keys::block(self.run, self.key, &first);

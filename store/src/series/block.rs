@@ -34,7 +34,8 @@ pub(crate) struct Summary {
 impl Block {
     /// The block of these points, which are sorted and not more than [`MAX_POINTS`].
     pub(crate) fn seal(points: &[Point]) -> Result<Self> {
-        let failed = |error: pco::errors::PcoError| Error::invalid("a block of points", "numbers that can be coded", error);
+        let failed =
+            |error: pco::errors::PcoError| Error::invalid("a block of points", "numbers that can be coded", error);
         let config = ChunkConfig::default();
         let steps: Vec<i64> = points.iter().map(|point| point.step).collect();
         let times: Vec<i64> = points.iter().map(|point| point.time).collect();
@@ -64,8 +65,8 @@ impl Block {
 }
 
 fn column<T: pco::data_types::Number>(key: &[u8], coded: &[u8], numbers: &mut [T]) -> Result<()> {
-    let progress =
-        simple_decompress_into(coded, numbers).map_err(|error| Error::corrupt(key, format!("a column of a block: {error}")))?;
+    let progress = simple_decompress_into(coded, numbers)
+        .map_err(|error| Error::corrupt(key, format!("a column of a block: {error}")))?;
     if progress.n_processed == numbers.len() && progress.finished {
         return Ok(());
     }
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn a_summary_counts_nan_apart() {
         let points: Vec<Point> =
-            [1.0, f64::NAN, -2.0, f64::INFINITY].into_iter().enumerate().map(|(i, v)| Point::new(i as i64, 0, v)).collect();
+            (0..).zip([1.0, f64::NAN, -2.0, f64::INFINITY]).map(|(step, value)| Point::new(step, 0, value)).collect();
         let whole = Summary::of(&points).unwrap();
         assert_eq!((whole.n_points, whole.n_nan, whole.min, whole.max), (4, 1, Some(-2.0), Some(f64::INFINITY)));
         let parts: Vec<Summary> = points.chunks(2).filter_map(Summary::of).collect();

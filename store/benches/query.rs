@@ -1,0 +1,70 @@
+//! Questions over 10,000 runs, and opening. Bars: filter and top-10 5 ms; `tracker ls` 15 ms for the whole process.
+#![allow(clippy::print_stdout, reason = "figures go to the terminal")]
+
+mod measure;
+
+use measure::{median_millis, new_run, once};
+use tracker_store::{Durability, Point, Query, Recording, Result, Store, Table};
+
+const N_RUNS: u32 = 10_000;
+
+fn main() -> Result<()> {
+    let dir = std::env::temp_dir().join(format!("tracker-query-{}", std::process::id()));
+    let result = bench(&dir);
+    drop(std::fs::remove_dir_all(&dir));
+    result
+}
+
+fn bench(dir: &std::path::Path) -> Result<()> {
+    let store = Store::create(dir)?;
+    once("10,000 runs with 5 params and 5 metrics", || fill(&store))?;
+    let ask = |what: &str, query: Query| -> Result<()> {
+        let page = median_millis(what, || store.query(&query))?;
+        println!("  {} rows", page.rows.len());
+        Ok(())
+    };
+    let runs = || Query::new(Table::Runs);
+    ask("newest 20", runs().limit(20))?;
+    ask("top 10 by a metric", runs().order_by("metrics.m0 DESC")?.limit(10))?;
+    ask("filter by param, top 10 by a metric", runs().filter("params.p0 = '7'")?.order_by("metrics.m0")?.limit(10))?;
+    ask("filter by a metric range, first 10", runs().filter("metrics.m1 > 9990")?.limit(10))?;
+    ask("filter without an index, first 10", runs().filter("name LIKE '%999%'")?.limit(10))?;
+    ask("filter without an index, all", runs().filter("name LIKE '%99%' OR seed = 3")?)?;
+    drop(store);
+    median_millis("opening and listing the newest 20", || {
+        let store = Store::open(dir)?;
+        store.query(&Query::new(Table::Runs).limit(20)).map(drop)
+    })?;
+    Ok(())
+}
+
+fn fill(store: &Store) -> Result<()> {
+    let mut ids = Vec::new();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..16)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let names = (0..N_RUNS).filter(|nth| nth % 16 == writer).map(|nth| (nth, format!("run {nth}")));
+                    names
+                        .map(|(nth, name)| store.create_run(&new_run(&name)).map(|run| (nth, run.id)))
+                        .collect::<Result<Vec<_>>>()
+                })
+            })
+            .collect();
+        for writer in writers {
+            ids.extend(writer.join().unwrap_or_else(|_| Ok(Vec::new()))?);
+        }
+        Ok::<_, tracker_store::Error>(())
+    })?;
+    for part in ids.chunks(500) {
+        let mut recording = Recording::new();
+        for (nth, run) in part {
+            for key in 0..5 {
+                recording.put_param(*run, &format!("p{key}"), &(nth % 50).to_string())?;
+                recording.put_points(*run, &format!("m{key}"), &[Point::new(0, 0, f64::from(*nth))])?;
+            }
+        }
+        store.commit(&recording, Durability::Os)?;
+    }
+    Ok(())
+}
