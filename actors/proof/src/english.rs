@@ -131,6 +131,9 @@ pub fn parse_problem<S: AsRef<str>>(text: &str, names: &[S]) -> Result<Formula> 
     Ok(hypotheses.into_iter().rev().fold(goal, |goal, hypothesis| hypothesis.implies(goal)))
 }
 
+/// Makes a formula of its two parts.
+type Connective = fn(Box<Formula>, Box<Formula>) -> Formula;
+
 struct Reader<'t, S> {
     words: Vec<&'t str>,
     at: usize,
@@ -191,8 +194,7 @@ impl<'t, S: AsRef<str>> Reader<'t, S> {
                 return Ok(Formula::Not(Box::new(self.phrase(depth + 1)?)));
             }
         }
-        type Make = fn(Box<Formula>, Box<Formula>) -> Formula;
-        let pairs: [(&[[&'static str; 2]], Make); 4] =
+        let pairs: [(&[[&'static str; 2]], Connective); 4] =
             [(&AND, Formula::And), (&OR, Formula::Or), (&IMPLIES, Formula::Implies), (&IFF, Formula::Iff)];
         for (phrasings, make) in pairs {
             for [before, between] in phrasings {

@@ -62,8 +62,8 @@ impl Default for Options {
         Self {
             binary: None,
             project: None,
-            timeout: Duration::from_secs(60),
-            header_timeout: Duration::from_secs(300),
+            timeout: Duration::from_mins(1),
+            header_timeout: Duration::from_mins(5),
             memory_bytes: 16 << 30,
             batch: 512,
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
@@ -177,8 +177,8 @@ impl Lean {
                             proof: &candidates[*index].proof,
                         })
                     };
-                    let items = group.iter().filter_map(item).collect();
-                    for (index, answer) in work::run(self, header, import, items, form, confirm) {
+                    let items: Vec<work::Item> = group.iter().filter_map(item).collect();
+                    for (index, answer) in work::run(self, header, import, &items, form, confirm) {
                         answers[index] = answer;
                     }
                 }
@@ -277,7 +277,7 @@ fn prepare(candidate: &Candidate, form: Form) -> std::result::Result<Parts<'_>, 
 fn nonce() -> std::io::Result<String> {
     let mut bytes = [0; 16];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_le_bytes(bytes)))
 }
 
 impl Verifier for Lean {

@@ -75,10 +75,10 @@ impl Statement {
         let (open, close) = if style == Style::Spaced { ("( ", " )") } else { ("(", ")") };
         let mut out = format!("theorem {}", self.name);
         if !self.atoms.is_empty() {
-            out += &format!(" {open}{} : Prop{close}", self.atoms.join(" "));
+            out.extend([" ", open, &self.atoms.join(" "), " : Prop", close]);
         }
         for (name, formula) in &self.hypotheses {
-            out += &format!(" {open}{name} : {}{close}", formula.print(style, &self.atoms));
+            out.extend([" ", open, name, " : ", &formula.print(style, &self.atoms), close]);
         }
         out + " : " + &self.goal.print(style, &self.atoms)
     }

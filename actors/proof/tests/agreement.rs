@@ -1,6 +1,8 @@
 //! The kernel and Lean give the same answers to generated and mutated proofs.
 //!
-//! `TRACKER_AGREEMENT` sets how many candidates (default 2,500; 20,000 take about a minute on two cores).
+//! `TRACKER_AGREEMENT` sets how many candidates (default 2,500; 20,000 take about a minute on two cores), and
+//! `TRACKER_AGREEMENT_SEED` which.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::Write as _;
 
@@ -25,7 +27,25 @@ impl Rich<'_> {
         self.rng.random_range(0..2) == 0
     }
 
+    /// The proof, now and then in a wrapping that changes nothing but what must be inferred.
     fn write(&mut self, proof: &Proof, depth: u32, ty: Option<&Formula>) -> String {
+        let text = self.plain(proof, depth, ty);
+        match self.rng.random_range(0..90) {
+            0 => format!("id ({text})"),
+            1 => format!("(fun y => y) ({text})"),
+            2 => format!("have k := {text}; k"),
+            3 => format!("(fun (y) => y) ({text})"),
+            4 => format!("And.left ⟨{text}, trivial⟩"),
+            5 => format!("(And.intro trivial ({text})).2"),
+            6 => format!("have k :=\n {text}\n(k)"),
+            7 => format!("Or.elim (Or.inl ({text})) id id"),
+            8 => format!("(fun f => f ({text})) id"),
+            9 => format!("(fun f => f ({text})) (fun y => y)"),
+            _ => text,
+        }
+    }
+
+    fn plain(&mut self, proof: &Proof, depth: u32, ty: Option<&Formula>) -> String {
         let below = |this: &mut Self, proof: &Proof| {
             let text = this.write(proof, depth, None);
             if matches!(proof, Proof::Var(_)) { text } else { format!("({text})") }
@@ -154,7 +174,10 @@ fn mutate(text: &str, rng: &mut ChaCha8Rng) -> String {
             0 => tokens.swap(at, other),
             1 => drop(tokens.remove(at)),
             2 => tokens.insert(at, tokens[other].clone()),
-            3 => tokens[at] = tokens[other].clone(),
+            3 => {
+                let copy = tokens[other].clone();
+                tokens.splice(at..=at, [copy]);
+            }
             4 => tokens[at] = TOKENS.choose(rng).unwrap().to_string(),
             5 => tokens.insert(at, TOKENS.choose(rng).unwrap().to_string()),
             _ if rng.random_range(0..6) == 0 => tokens.truncate(at),
@@ -168,7 +191,7 @@ fn mutate(text: &str, rng: &mut ChaCha8Rng) -> String {
                     "h3" => "h1",
                     _ => continue,
                 };
-                tokens[at] = swapped.to_owned();
+                swapped.clone_into(&mut tokens[at]);
             }
         }
     }
@@ -180,8 +203,9 @@ fn candidate(problem: &Problem, proof: String) -> Candidate {
 }
 
 fn candidates(n: usize) -> Vec<Candidate> {
-    let mut rng = ChaCha8Rng::seed_from_u64(11);
-    let problems = corpus::statements(11, (n / 5).max(5), &Level::ALL).unwrap();
+    let seed = std::env::var("TRACKER_AGREEMENT_SEED").map_or(11, |seed| seed.parse().unwrap());
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let problems = corpus::statements(seed, (n / 5).max(5), &Level::ALL).unwrap();
     let mut all = Vec::with_capacity(n);
     for index in 0..n {
         let problem = &problems[index % problems.len()];
@@ -245,6 +269,6 @@ fn the_kernel_and_lean_agree_on_generated_and_mutated_proofs() {
         disagreements.len(),
         disagreements[..disagreements.len().min(12)].join("\n")
     );
-    assert!(proved * 3 > n && failed * 20 > n, "too few of one kind: {report}");
-    assert!(unparsed * 20 < n, "too much is left to lean: {report}");
+    assert!(proved * 4 > n && failed * 20 > n, "too few of one kind: {report}");
+    assert!(unparsed * 10 < n, "too much is left to lean: {report}");
 }

@@ -6,7 +6,7 @@
 //! refused here. Not here: text, names, inference. Nothing outside this file can make a wrong proof right.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::{BuildHasherDefault, Hasher},
 };
 
@@ -38,7 +38,9 @@ impl Hasher for Fold {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
     }
 
     fn write_u8(&mut self, n: u8) {
@@ -73,20 +75,23 @@ pub(crate) struct Props {
 }
 
 impl Props {
-    /// The id of `prop`; the same for the same proposition.
+    /// The id of `prop`; the same for the same proposition, unless a metavariable stands in it.
     pub(crate) fn intern(&mut self, prop: Prop) -> PropId {
-        if let Some(id) = self.index.get(&prop) {
-            return *id;
-        }
         let open = match prop {
             Prop::False | Prop::True | Prop::Atom(_) => false,
             Prop::Meta(_) => true,
             Prop::And(a, b) | Prop::Or(a, b) | Prop::Iff(a, b) | Prop::Imp(a, b) => self.is_open(a) || self.is_open(b),
         };
-        let id = PropId(self.nodes.len() as u32);
+        let fresh = PropId(self.nodes.len() as u32);
+        if !open {
+            // open propositions live for one proof and are compared by unification: sharing them would not pay
+            match self.index.entry(prop) {
+                Entry::Occupied(known) => return *known.get(),
+                Entry::Vacant(place) => place.insert(fresh),
+            };
+        }
         self.nodes.push((prop, open));
-        self.index.insert(prop, id);
-        id
+        fresh
     }
 
     /// The outermost connective.
@@ -105,8 +110,10 @@ impl Props {
 
     /// Forgets all but the first `len`.
     pub(crate) fn truncate(&mut self, len: usize) {
-        for (prop, _) in self.nodes.drain(len..) {
-            self.index.remove(&prop);
+        for (prop, open) in self.nodes.drain(len..) {
+            if !open {
+                self.index.remove(&prop);
+            }
         }
         // one hostile text must not cost memory for ever
         if self.nodes.capacity() > 1 << 16 {

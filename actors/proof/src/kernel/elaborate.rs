@@ -70,6 +70,7 @@ impl Const {
 }
 
 /// What stands at the head of an application.
+#[derive(Clone, Copy)]
 enum Head {
     Value(Typed),
     /// A constant, with its first argument where that came before the dot.
@@ -89,7 +90,7 @@ pub(crate) struct Elaborator<'a, 't> {
     pub(crate) n_hypotheses: u32,
 }
 
-impl<'t> Elaborator<'_, 't> {
+impl Elaborator<'_, '_> {
     /// A core term for `node` with the type `goal`, every metavariable resolved.
     pub(crate) fn proof(&mut self, node: NodeId, goal: PropId) -> Result<TermId, Stop> {
         let root = self.check(node, goal)?;

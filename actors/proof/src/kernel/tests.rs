@@ -1,5 +1,7 @@
 //! Known answers of the kernel; agreement with Lean itself is tested in `tests/agreement.rs`.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn outcome(statement: &str, proof: &str) -> Outcome {
@@ -110,14 +112,15 @@ fn hostile_text_gets_an_outcome() {
         format!("fun x => ⟨{} x⟩", "x, ".repeat(deep / 10)),
     ] {
         let found = outcome(": p → p", &proof);
-        assert!(matches!(found, Outcome::Unparsed | Outcome::Failed), "{found} for {:.20}…", proof);
+        assert!(matches!(found, Outcome::Unparsed | Outcome::Failed), "{found} for {proof:.20}…");
     }
 }
 
 #[test]
 fn types_that_double_at_every_step_stop_at_a_bound() {
     // x1 : p ∧ p, x2 : (p ∧ p) ∧ (p ∧ p), …: small as shared terms, exponential as trees
-    let steps: String = (1..200).map(|i| format!("have x{i} := And.intro x{} x{}; ", i - 1, i - 1)).collect();
+    let steps: Vec<String> = (1..200).map(|i| format!("have x{i} := And.intro x{} x{};", i - 1, i - 1)).collect();
+    let steps = steps.join(" ");
     let found = outcome(": p → p", &format!("fun x0 => {steps} x0"));
     assert!(matches!(found, Outcome::Proved | Outcome::Unparsed), "{found}");
 }
@@ -143,4 +146,28 @@ fn one_kernel_gives_the_same_answers_as_fresh_ones() {
     assert_eq!(together, alone);
     assert_eq!(together[0], Outcome::Proved);
     assert!(matches!(kernel.compile(&candidates)[5], Compiled::No(_)));
+}
+
+proptest! {
+    #[test]
+    fn any_text_gets_an_outcome_and_none_proves_absurdity(
+        bytes in ".{0,200}",
+        soup in proptest::collection::vec(
+            prop::sample::select(vec![
+                "fun", "λ", "x", "y", "=>", "(", ")", "⟨", "⟩", ",", "⟨x,", "x.1", ".2", "have", ":", ":=", ";", "show",
+                "from", "p", "→", "¬", "∧", "False", "And", "Not", "id", "absurd", "And.intro", "Or.elim", "Iff.mp",
+                "False.elim", "trivial", "x.elim", "\n", "_", "this", "--", "/-", "-/", "\"",
+            ]),
+            0..40,
+        ),
+    ) {
+        for text in [bytes, soup.join(" "), soup.concat()] {
+            prop_assert_ne!(outcome(": False", &text), Outcome::Proved, "{}", text);
+            prop_assert_ne!(outcome(": Or p (Not p)", &text), Outcome::Proved, "{}", text);
+            outcome(&text, "fun x => x");
+            crate::statement::split(&text).ok();
+            crate::Formula::parse(&text, &["p"]).ok();
+            crate::english::parse_problem(&text, &["p"]).ok();
+        }
+    }
 }

@@ -178,7 +178,7 @@ mod tests {
             assert_eq!(outcome(text), Some(Outcome::Forbidden), "{text}");
         }
         for text in
-            ["h_end", "legend", "by simp -- end of proof", "h.axiom_of_choice", "#s", "x /- def -/", "sorry_free"]
+            ["h_end", "legend", "by simp -- end of proof", "h.axiom_of_choice", "card #s", "x /- def -/", "sorry_free"]
         {
             assert_eq!(outcome(text), None, "{text}");
         }

@@ -205,7 +205,7 @@ fn poll(fds: &[BorrowedFd], timeout: Duration) -> io::Result<bool> {
 /// Waits for the process and takes its exit status and resource usage.
 fn reap(child: &Child) -> io::Result<(i32, libc::rusage)> {
     let mut status = 0;
-    let pid = child.id() as libc::pid_t;
+    let pid = Pid::from_child(child).as_raw_nonzero().get();
     loop {
         #[expect(unsafe_code, reason = "no safe wrapper gives the resource usage of one child")]
         // SAFETY: rusage is a plain C struct for which all zeroes is a value, and both pointers are to live locals.

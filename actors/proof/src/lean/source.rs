@@ -1,7 +1,5 @@
 //! Candidates as one Lean file, each in a line range and under a name of its own that nobody can guess.
 
-use std::fmt::Write as _;
-
 use super::scan::Code;
 
 /// A statement cut where it must be cut to be renamed and pinned; nothing in it is understood.
@@ -96,23 +94,20 @@ impl Source {
         let name = format!("tk_{nonce}_{}", self.placed.len());
         let first = self.line;
         if form != Form::Screen {
-            let all = if binders.is_empty() { String::new() } else { format!("∀ {binders},\n") };
+            let all = if binders.is_empty() { String::new() } else { format!("∀ {binders}\n,\n") };
             self.push(&format!("def {name}_pin{universes} : Prop :=\n{all}{ty}\n"));
         }
         let theorem = self.line;
         if form != Form::Compile {
-            // the proof starts in column 0, whatever stood before it where it came from
-            self.push(&format!("{keyword} {name}{universes} {binders} :\n{ty} :=\n{proof}\n"));
+            // each part ends its line, since it may end in a comment; the proof starts in column 0
+            self.push(&format!("{keyword} {name}{universes} {binders}\n:\n{ty}\n:=\n{proof}\n"));
         }
         let again = self.line;
         if form == Form::Confirm {
             self.push(&format!("{keyword} {name}_use{universes} : {name}_pin{universes} :=\n@{name}{universes}\n"));
         }
         let asked = if form == Form::Compile { format!("{name}_pin") } else { name };
-        let mut print = String::new();
-        // writing to a string cannot fail
-        write!(print, "#print axioms {asked}").unwrap_or_default();
-        self.push(&print);
+        self.push(&format!("#print axioms {asked}"));
         let last = self.line;
         self.push("\n");
         self.placed.push(Placed { name: asked, first, theorem, again, last });

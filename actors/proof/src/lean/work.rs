@@ -59,11 +59,11 @@ struct Queue<'t> {
 }
 
 /// Runs all items of one header; `import` is what the header alone took.
-pub(super) fn run<'t>(
+pub(super) fn run(
     lean: &Lean,
     header: &str,
     import: Duration,
-    items: Vec<Item<'t>>,
+    items: &[Item],
     form: Form,
     confirm: bool,
 ) -> Vec<(usize, Answer)> {
@@ -141,7 +141,9 @@ fn process_batch<'t>(lean: &Lean, header: &str, import: Duration, batch: Batch<'
         source.placed.iter().take_while(|placed| reply.is_complete(placed)).count()
     };
     let Batch { items, form, mut spent, is_retry } = batch;
-    spent.iter_mut().for_each(|answer| add(answer, &share));
+    for answer in &mut spent {
+        add(answer, &share);
+    }
     let rest = Batch { items: items[n_done..].to_vec(), form, spent: spent[n_done..].to_vec(), is_retry };
     let (mut answers, mut more) =
         if rest.items.is_empty() { (Vec::new(), Vec::new()) } else { cut(rest, n_done > 0, &death(&finished, &reply)) };

@@ -1,7 +1,5 @@
 //! Normal proofs, and how they are written for people, for Lean and for a language model.
 
-use std::fmt::Write as _;
-
 /// A normal natural deduction. A variable is the number of binders outside its own, hypotheses of the statement first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Proof {
@@ -87,15 +85,11 @@ impl Writer<'_> {
     }
 
     fn variable(&mut self, level: u32) {
-        match self.hypotheses.get(level as usize) {
-            Some(name) => self.word(name),
-            None => {
-                let number = self.first + level - self.hypotheses.len() as u32;
-                self.word("h");
-                // writing to a string cannot fail
-                write!(self.out, "{number}").unwrap_or_default();
-            }
+        if let Some(name) = self.hypotheses.get(level as usize) {
+            return self.word(name);
         }
+        let number = self.first + level - self.hypotheses.len() as u32;
+        self.word(&format!("h{number}"));
     }
 
     /// Writes a proof that stands under `depth` binders.

@@ -21,7 +21,8 @@ fn known_proofs_are_the_shortest() {
         ("(p → q) → (q → r) → p → r", "fun h1 => fun h2 => fun h3 => h2 ( h1 h3 )"),
         ("p → Not p → q", "fun h1 => fun h2 => absurd h1 h2"),
         ("False → p", "fun h1 => False.elim h1"),
-        ("Iff p q → q → p", "fun h1 => fun h2 => Iff.mpr h1 h2"),
+        ("Iff p q → q → p", "fun h1 => Iff.mpr h1"),
+        ("Iff p q → q → And q p", "fun h1 => fun h2 => And.intro h2 ( Iff.mpr h1 h2 )"),
         ("Not (Not (Or p (Not p)))", "fun h1 => h1 ( Or.inr ( fun h2 => h1 ( Or.inl h2 ) ) )"),
         ("(((p → q) → p) → p) → True", "fun h1 => True.intro"),
     ] {
@@ -51,7 +52,7 @@ fn classical_laws_are_unprovable() {
 
 #[test]
 fn hypotheses_keep_their_names_and_bound_variables_avoid_them() {
-    let statement = Statement::parse("theorem t (p q : Prop) (h3 : p → q) (x : And p q) : p → And q p").unwrap();
+    let statement = Statement::parse("theorem t (p q : Prop) (h3 : p → q) (x : Not q) : p → And q p").unwrap();
     let proof = prove(&statement, Limits::default()).proof().unwrap();
     assert_eq!(proof.render(&["h3", "x"]), "fun h4 => And.intro ( h3 h4 ) h4");
     assert_eq!(proof.size(), 6);

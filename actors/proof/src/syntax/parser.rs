@@ -28,6 +28,8 @@ pub(crate) struct Parser {
     margin: u32,
     /// Items of lists not yet closed.
     pending: Vec<NodeId>,
+    /// Binders of functions not yet closed.
+    binders: Vec<(Span, Option<NodeId>)>,
 }
 
 type Parsed = Result<NodeId, Stop>;
@@ -59,7 +61,8 @@ impl Parser {
             _ => None,
         } {
             self.next += 1;
-            let names = self.binder_names(text)?;
+            self.binder_names(text)?;
+            let names = self.binders.drain(..).map(|(name, _)| name).collect();
             self.expect(Kind::Colon, "expected `:` and the type of the binder")?;
             let ty = self.expression(text, LOWEST)?;
             self.expect(close, "expected the closing bracket of the binder")?;
@@ -74,6 +77,7 @@ impl Parser {
     fn start(&mut self, text: &str) -> Result<(), Stop> {
         self.tree.clear();
         self.pending.clear();
+        self.binders.clear();
         (self.next, self.depth, self.margin) = (0, 0, 0);
         tokenize(text, &mut self.tokens)
     }
@@ -86,7 +90,8 @@ impl Parser {
         self.token().kind
     }
 
-    // A plain branch: in release, rustc 1.95 lost the step of `self.next += usize::from(found)` once this was inlined.
+    // A plain branch: rustc 1.95.0 loses the step of `self.next += usize::from(found)` once this is inlined with a
+    // constant (its pass SimplifyComparisonIntegral drops a comparison that is both converted and branched on).
     fn take(&mut self, kind: Kind) -> bool {
         if self.kind() != kind {
             return false;
@@ -266,52 +271,56 @@ impl Parser {
         })
     }
 
-    /// One or more names that Lean allows for a variable.
-    fn binder_names(&mut self, text: &str) -> Result<Vec<Span>, Stop> {
-        let mut names = Vec::new();
+    /// Takes one or more names that Lean allows for a variable.
+    fn binder_names(&mut self, text: &str) -> Result<(), Stop> {
+        let first = self.binders.len();
         while self.kind() == Kind::Ident {
             let Token { start, end, .. } = self.token();
             let name = Span { start, end };
             check_binder(name.of(text), start)?;
-            names.push(name);
+            self.binders.push((name, None));
             self.next += 1;
         }
-        if names.is_empty() {
+        if self.binders.len() == first {
             return Err(Stop::unparsed(self.token().start, "expected the name of a variable"));
         }
-        Ok(names)
+        Ok(())
     }
 
     fn fun(&mut self, text: &str) -> Parsed {
         let start = self.token().start;
         self.next += 1;
-        let mut binders: Vec<(Span, Option<NodeId>)> = Vec::new();
+        let first = self.binders.len();
         loop {
+            let group = self.binders.len();
             match self.kind() {
-                Kind::Ident => binders.extend(self.binder_names(text)?.into_iter().map(|name| (name, None))),
+                Kind::Ident => self.binder_names(text)?,
                 Kind::Open => {
                     self.next += 1;
-                    let names = self.binder_names(text)?;
-                    self.expect(Kind::Colon, "expected `:` and the type of the variable")?;
-                    let ty = self.without_margin(|parser| parser.expression(text, LOWEST))?;
+                    self.binder_names(text)?;
+                    if self.take(Kind::Colon) {
+                        let ty = self.without_margin(|parser| parser.expression(text, LOWEST))?;
+                        self.binders[group..].iter_mut().for_each(|binder| binder.1 = Some(ty));
+                    }
                     self.expect(Kind::Close, "expected `)`")?;
-                    binders.extend(names.into_iter().map(|name| (name, Some(ty))));
                 }
-                Kind::Colon if !binders.is_empty() && binders.iter().all(|(_, ty)| ty.is_none()) => {
+                Kind::Colon if group > first && self.binders[first..].iter().all(|(_, ty)| ty.is_none()) => {
                     self.next += 1;
                     let ty = self.expression(text, LOWEST)?;
-                    binders.iter_mut().for_each(|binder| binder.1 = Some(ty));
+                    self.binders[first..].iter_mut().for_each(|binder| binder.1 = Some(ty));
                     break;
                 }
                 _ => break,
             }
         }
-        if binders.is_empty() {
+        if self.binders.len() == first {
             return Err(Stop::unparsed(self.token().start, "expected the name of a variable"));
         }
         self.expect(Kind::Maps, "expected `=>`")?;
         let mut body = self.expression(text, LOWEST)?;
-        for (name, ty) in binders.into_iter().rev() {
+        while self.binders.len() > first
+            && let Some((name, ty)) = self.binders.pop()
+        {
             body = self.tree.push(Node::Fun { name, ty, body }, self.span_from(start))?;
         }
         Ok(body)
