@@ -212,9 +212,4 @@ pub enum Artifact {
         /// Name of the artifact.
         name: Option<String>,
     },
-    /// Remove an alias or a whole artifact name; content that others share stays.
-    Rm {
-        /// `NAME:ALIAS` or `NAME`.
-        name: String,
-    },
 }

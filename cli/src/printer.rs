@@ -61,7 +61,7 @@ impl Printer {
     /// As [`Self::text`].
     pub fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::NOTHING).set_header(header);
+        table.load_style(comfy_table::presets::NOTHING).set_header(header);
         for row in rows {
             table.add_row(row);
         }

@@ -94,8 +94,16 @@ impl Error {
             | Self::Value { .. }
             | Self::Plan { .. }
             | Self::Input { .. } => true,
-            Self::Gpu(error) => error.is_input(),
-            Self::Lm(error) => error.is_input(),
+            Self::Gpu(error) => {
+                use tracker_gpu::Error::{Choice, NotFound, Refused};
+                matches!(error, Choice { .. } | NotFound { .. } | Refused { .. })
+            }
+            // Of the model's errors all but these are about the folder it was to be read from, or what it was asked.
+            Self::Lm(error) => {
+                use tracker_lm::Error::{Device, Io, Logits, NonFinite};
+                !matches!(error, Device { .. } | Io { .. } | Logits { .. } | NonFinite { .. })
+            }
+            Self::Store(error) => error.is_input(),
             _ => false,
         }
     }

@@ -1,10 +1,13 @@
 //! The lab: what a study works with. Stages, seeds, the recorder, the device, and whether to go on.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tracker_actors::{Cancel, Handle, Pool};
 use tracker_gpu::Device;
-use tracker_store::{Edge, Figure, NodeId, Recording, Relation, RowKey, RunId, Stage as StageRecord, Store};
+use tracker_store::{
+    Digest, Edge, Figure, FileEntry, Manifest, NodeId, Recording, Relation, RowKey, RunId, Stage as StageRecord, Store,
+};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
@@ -113,6 +116,39 @@ impl Lab {
             return Ok(());
         }
         self.recorder.ask(recording).await.map_err(Error::from)
+    }
+
+    /// Stores files as an artifact of the run, named after its study and `name`. Returns the digest of their manifest.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn put_files(&self, kind: &str, name: &str, files: &[(String, Vec<u8>)]) -> Result<Digest> {
+        let mut draft = self.store.draft(kind)?;
+        for (path, bytes) in files {
+            draft.add(path, &mut bytes.as_slice())?;
+        }
+        Ok(draft.save(&format!("{}/{name}", self.plan.study), &[], Some(self.run))?.manifest)
+    }
+
+    /// The files of an artifact, verified.
+    ///
+    /// # Errors
+    /// `NotFound`; damage.
+    pub fn get_files(&self, manifest: Digest) -> Result<Vec<(String, Vec<u8>)>> {
+        let manifest: Manifest = self.store.content(manifest)?;
+        let read = |file: &FileEntry| Ok((file.path.clone(), self.store.read_file(file.digest)?));
+        manifest.files.iter().map(read).collect()
+    }
+
+    /// A file beside the store for this run's raw exchanges with endpoints, which is kept when the run goes on.
+    ///
+    /// # Errors
+    /// `Internal` if the folder cannot be made.
+    pub fn tape(&self) -> Result<PathBuf> {
+        let folder = self.store.dir().map_or_else(std::env::temp_dir, Path::to_path_buf).join("exchanges");
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| Error::Internal(format!("cannot make the folder `{}`: {e}", folder.display())))?;
+        Ok(folder.join(format!("{}.jsonl", self.run)))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::progress;
 pub fn run(dir: &Path, args: &RunArgs, printer: &Printer) -> anyhow::Result<Answer> {
     if let Some(run) = &args.resume {
         let store = Store::open(dir)?;
-        let run = super::runs::find(&store, run)?;
+        let run = store.resolve_run(run)?;
         let finished = attend(&args.machine, printer, |session| session.resume(&store, run))?;
         return conclude(&finished, None, printer);
     }
@@ -29,7 +29,7 @@ pub fn run(dir: &Path, args: &RunArgs, printer: &Printer) -> anyhow::Result<Answ
 /// Runs a stored plan again and compares.
 pub fn replay(dir: &Path, run: &str, machine: &MachineArgs, printer: &Printer) -> anyhow::Result<Answer> {
     let store = Store::open(dir)?;
-    let run = super::runs::find(&store, run)?;
+    let run = store.resolve_run(run)?;
     let before = store.run(run)?.record_digest.ok_or_else(|| InputError {
         what: format!("run {run} never finished, so there is no digest to compare with"),
         hint: Some(format!("to finish it: tracker run --resume {run}")),
@@ -74,7 +74,7 @@ fn attend(
     let (events, received) = Events::channel();
     let session = Session { device, workers, events, exit: Box::new(exit_at_once) };
     let finished = thread::scope(|scope| {
-        scope.spawn(|| progress::follow(&received, printer));
+        scope.spawn(move || progress::follow(&received, printer));
         work(session)
     });
     Ok(finished?)

@@ -238,8 +238,8 @@ impl Work<'_> {
             })
             .collect();
         let sampling = tracker_lm::Sampling {
-            temperature: self.sampling.temperature,
-            top_p: self.sampling.top_p,
+            temperature: self.sampling.temperature as f32,
+            top_p: self.sampling.top_p as f32,
             max_tokens: self.sampling.max_tokens as usize,
             stop_ids: model.config().eos.clone(),
         };
@@ -248,9 +248,9 @@ impl Work<'_> {
             .into_iter()
             .map(|completion| {
                 Ok(Written {
-                    text: model.tokenizer().decode(&completion.ids)?,
+                    text: model.tokenizer().decode(completion.text_ids())?,
                     n_tokens: completion.ids.len() as u32,
-                    sum_logprob: Some(completion.logprobs.iter().map(|x| f64::from(*x)).sum()),
+                    sum_logprob: Some(completion.log_probs.iter().map(|x| f64::from(*x)).sum()),
                     finish: match completion.finish {
                         tracker_lm::Finish::Stop => Finish::Stop,
                         tracker_lm::Finish::Length => Finish::Length,

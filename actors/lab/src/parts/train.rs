@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
-use tracker_lm::{Example, Lm, Objective, Training};
-use tracker_store::{Checkpoint, Content, Dataset, Digest, Edge, NodeId, Point, Recording, Relation};
+use tracker_lm::{Batch, Dpo, Example, Grpo, Length, Lm, Pair, Rollout, Training};
+use tracker_store::{Checkpoint, Dataset, Digest, Edge, NodeId, Point, Recording, Relation, Timestamp};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lab::Lab;
 
 /// How a model is trained on examples.
@@ -78,7 +78,7 @@ impl TrainSet {
     fn record(&self, lab: &Lab, recording: &mut Recording) -> Result<NodeId> {
         let rows: Vec<_> = self.rows.iter().map(|r| (&r.prompt, &r.completion)).collect();
         let lines: String = rows.iter().map(|(p, c)| format!("{}\n", serde_json::json!({"prompt": p, "completion": c}))).collect();
-        let file = lab.store().put_files(&[("rows.jsonl".to_owned(), lines.clone().into_bytes())])?;
+        let file = lab.put_files("dataset", &self.name, &[("rows.jsonl".to_owned(), lines.clone().into_bytes())])?;
         let dataset = Dataset {
             name: self.name.clone(),
             purpose: "train".into(),
@@ -99,6 +99,26 @@ impl TrainSet {
     }
 }
 
+/// What a model is trained for, and on what.
+pub enum Objective {
+    /// To write these.
+    Sft(Vec<Example>),
+    /// To prefer one completion to another, no further from the model it starts as than β allows.
+    Dpo(Vec<Pair>, Dpo),
+    /// To write what scored above its group.
+    Grpo(Vec<Rollout>, Grpo),
+}
+
+impl Objective {
+    fn n_items(&self) -> usize {
+        match self {
+            Self::Sft(items) => items.len(),
+            Self::Dpo(items, _) => items.len(),
+            Self::Grpo(items, _) => items.len(),
+        }
+    }
+}
+
 /// A model to train, how, and on what.
 pub struct Lesson {
     model: Lm,
@@ -106,16 +126,18 @@ pub struct Lesson {
     training: Training,
 }
 
-/// Trains models, one at a time.
-pub struct Trainer;
+/// Trains models, one at a time, on all threads.
+pub struct Trainer {
+    n_threads: usize,
+}
 
 impl Trainer {
     /// Starts one.
     ///
     /// # Errors
     /// Those of starting a pool.
-    pub fn start(actors: &Handle) -> Result<Pool<Self>> {
-        Ok(Pool::start(actors, PoolOptions::cpu("trainer", 1), |_| Ok(Self))?)
+    pub fn start(actors: &Handle, n_threads: usize) -> Result<Pool<Self>> {
+        Ok(Pool::start(actors, PoolOptions::cpu("trainer", 1), move |_| Ok(Self { n_threads }))?)
     }
 }
 
@@ -125,54 +147,83 @@ impl Worker for Trainer {
     type State = usize;
 
     async fn handle(&mut self, lesson: Lesson, turn: &mut Turn<'_, usize>) -> std::result::Result<Self::Reply, Fault> {
+        let Lesson { model, objective, training } = lesson;
         let mut losses = Vec::new();
-        let trained = tracker_lm::train(&lesson.model, &lesson.objective, &lesson.training, &mut |step| {
-            losses.push(f64::from(step.loss));
+        let mut on_step = |step: tracker_lm::Step| {
+            losses.push(step.loss);
             turn.update(|n_steps| *n_steps += 1);
             ControlFlow::Continue(())
-        });
+        };
+        let n = self.n_threads;
+        let trained = match &objective {
+            Objective::Sft(examples) => tracker_lm::sft(&model, examples, &training, n, &mut on_step),
+            Objective::Dpo(pairs, dpo) => tracker_lm::dpo(&model, Some(&model), pairs, dpo, &training, n, &mut on_step),
+            Objective::Grpo(rollouts, grpo) => {
+                tracker_lm::grpo(&model, Some(&model), rollouts, grpo, &training, n, &mut on_step)
+            }
+        };
         Ok((trained.map_err(|error| Fault::input("could not train").because(error))?, losses))
     }
 }
 
-/// Trains `model` on a set and records dataset, loss and checkpoint under `label`, which is unique in the run.
+/// A training step of a study: who trains whom, for what, and what is recorded of it.
+pub struct Step<'a> {
+    /// Name of the checkpoint, unique in the run.
+    pub label: &'a str,
+    /// The checkpoint it starts from, unless it starts from nothing.
+    pub from: Option<&'a Trained>,
+    /// The weights it starts from.
+    pub model: &'a Lm,
+    /// The rows the objective was made of.
+    pub set: &'a TrainSet,
+    /// How to train.
+    pub settings: &'a SftSettings,
+}
+
+/// Supervised training on the rows of the step's set.
 ///
 /// # Errors
 /// Of the model (a loss that is not finite, a row longer than its context) and of the store.
-pub async fn train(
-    lab: &Lab,
-    trainer: &Pool<Trainer>,
-    label: &str,
-    from: Option<&Trained>,
-    model: &Lm,
-    set: &TrainSet,
-    settings: &SftSettings,
-) -> Result<Trained> {
+pub async fn sft(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>) -> Result<Trained> {
+    let rows: Vec<Example> = step.set.rows.iter().map(|row| example(step.model, row)).collect::<Result<_>>()?;
+    train(lab, trainer, step, Objective::Sft(rows)).await
+}
+
+/// Trains for any objective and records dataset, loss and checkpoint.
+///
+/// # Errors
+/// As [`sft`].
+pub async fn train(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>, objective: Objective) -> Result<Trained> {
+    let Step { label, from, model, set, settings } = step;
     let stage = lab.stage(&format!("{label}/train"), 1).await?;
     if let Some(trained) = recorded(lab, label)? {
         stage.done(1);
         return Ok(trained);
     }
-    let examples: Vec<Example> = set.rows.iter().map(|row| example(model, row)).collect::<Result<_>>()?;
+    if objective.n_items() == 0 {
+        return Err(Error::Input {
+            what: format!("nothing to train `{label}` on"),
+            hint: Some("more samples, easier problems or a better base policy give it rows".into()),
+        });
+    }
     let training = Training {
-        batch_rows: settings.batch,
-        n_steps: ((examples.len() as f64 * settings.epochs / settings.batch as f64).ceil() as usize).max(1),
+        batch: Batch::Items(settings.batch),
+        length: Length::Epochs(settings.epochs),
         lr: settings.lr,
         warmup: settings.warmup,
         weight_decay: settings.weight_decay,
         seed: stage.seed(0, 0),
         ..Training::default()
     };
-    let lesson = Lesson { model: model.clone(), objective: Objective::Sft(examples), training };
-    let (model, losses) = trainer.ask(lesson).await?;
+    let (model, losses) = trainer.ask(Lesson { model: model.clone(), objective, training }).await?;
+    let now = Timestamp::now().millis();
+    let points: Vec<Point> = losses.iter().enumerate().map(|(i, loss)| Point::new(i as i64, now, *loss)).collect();
     let mut recording = Recording::new();
+    recording.put_points(lab.run(), &format!("{label}/loss"), &points)?;
     let dataset = set.record(lab, &mut recording)?;
     let mut ups = vec![(Relation::TrainedOn, dataset)];
     ups.extend(from.map(|from| (Relation::DerivedFrom, from.node)));
     let trained = record(lab, recording, label, model, losses.len(), &ups).await?;
-    let now = tracker_store::Timestamp::now().millis();
-    let points: Vec<Point> = losses.iter().enumerate().map(|(step, loss)| Point::new(step as i64, now, *loss)).collect();
-    lab.store().append(lab.run(), &format!("{label}/loss"), &points)?;
     stage.done(1);
     Ok(trained)
 }
@@ -192,7 +243,7 @@ pub async fn adopt(lab: &Lab, label: &str, model: Lm) -> Result<Trained> {
 fn recorded(lab: &Lab, label: &str) -> Result<Option<Trained>> {
     let all = lab.store().contents_of::<Checkpoint>(lab.run())?;
     let Some((node, checkpoint)) = all.into_iter().find(|(_, c)| c.label == label) else { return Ok(None) };
-    let files = lab.store().get_files(&checkpoint.manifest)?;
+    let files = lab.get_files(checkpoint.manifest)?;
     Ok(Some(Trained { node, model: Lm::from_files(&files, lab.device())? }))
 }
 
@@ -207,7 +258,7 @@ async fn record(
     let checkpoint = Checkpoint {
         label: label.to_owned(),
         config: Digest::of(&model.config().to_json()),
-        manifest: lab.store().put_files(&model.to_files()?)?,
+        manifest: lab.put_files("model", label, &model.to_files()?)?,
         n_params: model.n_params() as u64,
         step: n_steps as u64,
     };
@@ -220,9 +271,15 @@ async fn record(
 }
 
 fn example(model: &Lm, row: &TrainRow) -> Result<Example> {
-    let mut ids = model.tokenizer().encode(&row.prompt)?;
-    let prompt_len = ids.len();
-    ids.extend(model.tokenizer().encode(&row.completion)?);
+    Ok(Example::completion(&model.tokenizer().encode(&row.prompt)?, &completion_ids(model, &row.completion)?))
+}
+
+/// The tokens of a completion, with the token that ends it.
+///
+/// # Errors
+/// Of the tokenizer.
+pub fn completion_ids(model: &Lm, text: &str) -> Result<Vec<u32>> {
+    let mut ids = model.tokenizer().encode(text)?;
     ids.extend(model.config().eos.first());
-    Ok(Example { ids, prompt_len })
+    Ok(ids)
 }

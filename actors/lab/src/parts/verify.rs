@@ -6,7 +6,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
-use tracker_proof::{Candidate, Compiled, Kernel, Lean, LeanOptions, Verdict, Verifier};
+use tracker_proof::kernel::Kernel;
+use tracker_proof::lean::{self, Lean};
+use tracker_proof::{Candidate, Compiled, Verdict, Verifier};
 use tracker_store::{Content, Digest, NodeId, Verifier as VerifierRecord};
 
 use crate::error::{Error, Result};
@@ -25,7 +27,7 @@ pub enum Checker {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeanSettings {
-    /// The binary; `lean` is looked for in `TRACKER_LEAN` and then on the path.
+    /// The binary; empty to look for one in `TRACKER_LEAN` and then on the path.
     pub binary: String,
     /// A Lake project whose packages (Mathlib) the header imports; empty for plain `lean`.
     pub project: String,
@@ -37,31 +39,30 @@ pub struct LeanSettings {
 
 impl Default for LeanSettings {
     fn default() -> Self {
-        Self { binary: "lean".into(), project: String::new(), timeout_secs: 60, memory_mib: 8192 }
+        Self { binary: String::new(), project: String::new(), timeout_secs: 60, memory_mib: 8192 }
     }
 }
 
 impl LeanSettings {
-    fn options(&self) -> LeanOptions {
-        let named = PathBuf::from(&self.binary);
-        let from_env = std::env::var_os("TRACKER_LEAN").filter(|_| self.binary == "lean").map(PathBuf::from);
-        LeanOptions {
-            binary: from_env.unwrap_or(named),
+    fn options(&self, n_jobs: usize) -> lean::Options {
+        lean::Options {
+            binary: (!self.binary.is_empty()).then(|| PathBuf::from(&self.binary)),
             project: (!self.project.is_empty()).then(|| PathBuf::from(&self.project)),
             timeout: Duration::from_secs(self.timeout_secs),
             memory_bytes: self.memory_mib << 20,
-            ..LeanOptions::default()
+            jobs: n_jobs,
+            ..lean::Options::default()
         }
     }
 }
 
 /// Opens a verifier.
-fn open(checker: Checker, lean: &LeanSettings) -> Result<Box<dyn Verifier>> {
+fn open(checker: Checker, lean: &LeanSettings, n_jobs: usize) -> Result<Box<dyn Verifier>> {
     Ok(match checker {
         Checker::Kernel => Box::new(Kernel::new()),
-        Checker::Lean => Box::new(Lean::open(lean.options()).map_err(|error| Error::Input {
+        Checker::Lean => Box::new(Lean::open(lean.options(n_jobs)).map_err(|error| Error::Input {
             what: error.to_string(),
-            hint: Some("set `lean.binary` to a Lean 4 binary, or use `verifier=kernel`".into()),
+            hint: Some("set `lean.binary` or TRACKER_LEAN to a Lean 4 binary, or use `verifier=kernel`".into()),
         })?),
     })
 }
@@ -135,7 +136,7 @@ impl Verifiers {
     /// # Errors
     /// `Input` if there is no such verifier on this machine; those of starting a pool.
     pub fn start(actors: &Handle, checker: Checker, lean: &LeanSettings, n_workers: usize) -> Result<Self> {
-        let build = open(checker, lean)?.build().clone();
+        let build = open(checker, lean, n_workers)?.build().clone();
         let record = VerifierRecord {
             name: build.name,
             version: build.version,
@@ -144,8 +145,10 @@ impl Verifiers {
             flags: build.flags,
         };
         let lean = lean.clone();
-        let pool = Pool::start(actors, PoolOptions::cpu("verifier", n_workers.max(1)), move |_| {
-            let verifier = open(checker, &lean).map_err(|error| Fault::infra("no verifier").because(error))?;
+        // Lean runs its own processes side by side; the kernel is one thread each.
+        let (n_actors, n_jobs) = if checker == Checker::Lean { (1, n_workers.max(1)) } else { (n_workers.max(1), 1) };
+        let pool = Pool::start(actors, PoolOptions::cpu("verifier", n_actors), move |_| {
+            let verifier = open(checker, &lean, n_jobs).map_err(|error| Fault::infra("no verifier").because(error))?;
             Ok(CheckWorker { verifier })
         })?;
         Ok(Self { pool, digest: record.digest()?, record })

@@ -10,7 +10,7 @@ use tracker_actors::Pool;
 use tracker_lm::{Config, Lm};
 use tracker_proof::formula::Style;
 use tracker_proof::search;
-use tracker_store::{Content, Digest, Endpoint as EndpointRecord, NodeId, Recording, Sampling};
+use tracker_store::{Endpoint as EndpointRecord, NodeId, Recording, Sampling};
 
 use super::bench::Benchmark;
 use super::settings::{Goedel, PolicyKind};
@@ -24,7 +24,7 @@ use crate::parts::judge::Judge;
 use crate::parts::problems::{Posed, generate, read_jsonl};
 use crate::parts::prompt::{bare, words};
 use crate::parts::statements::{Formal, formalise, given};
-use crate::parts::train::{SftSettings, TrainRow, TrainSet, Trained, Trainer, adopt, train};
+use crate::parts::train::{SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, adopt, sft};
 use crate::parts::verify::Verifiers;
 
 /// The actors of a run.
@@ -71,7 +71,7 @@ impl Provers {
         verifiers.probe(tracker_proof::prelude::TEXT).await?;
         Ok(Self {
             verifiers,
-            trainer: Trainer::start(lab.actors())?,
+            trainer: Trainer::start(lab.actors(), lab.workers())?,
             judge: Judge::start(lab.actors(), lab.device())?,
             generator: LocalGenerator::start(lab.actors(), lab.workers())?,
         })
@@ -120,7 +120,7 @@ impl Provers {
         set: TrainSet,
         settings: &SftSettings,
     ) -> Result<Trained> {
-        train(lab, &self.trainer, label, Some(from), &from.model, &set, settings).await
+        sft(lab, &self.trainer, Step { label, from: Some(from), model: &from.model, set: &set, settings }).await
     }
 
     /// The model every round starts from.
@@ -169,11 +169,15 @@ impl Provers {
             n_kv_heads: settings.heads,
             head_dim: settings.hidden / settings.heads.max(1),
             intermediate_size: settings.ffn,
+            bos: Some(tracker_lm::BOS),
+            eos: vec![tracker_lm::EOS],
+            pad: Some(tracker_lm::PAD),
             ..Config::tiny(tokenizer.vocab_size(), settings.context)
         };
         let model = Lm::init(config, tokenizer, lab.seeds().seed("init", 0, 0), lab.device())?;
         let set = TrainSet { name: "base pairs".into(), rows, drawn_from: vec![] };
-        let trained = train(lab, &self.trainer, "base", None, &model, &set, &plan.base.sft).await?;
+        let step = Step { label: "base", from: None, model: &model, set: &set, settings: &plan.base.sft };
+        let trained = sft(lab, &self.trainer, step).await?;
         let dataset = Some(set.node(lab)?);
         Ok(Base { policy: self.policy(&trained), trained: Some(trained), rows: set.rows, dataset })
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
-use tracker_store::{Content, Dataset, Digest, Edge, NodeId, Recording, Relation};
+use tracker_store::{Dataset, Digest, Edge, NodeId, Recording, Relation};
 
 use super::base::Provers;
 use super::settings::Goedel;

@@ -20,10 +20,10 @@ use tracker_store::{Claim, NodeId};
 
 use crate::error::Result;
 use crate::lab::Lab;
-use crate::parts::attempt::{Attempts, Policy, attempt};
+use crate::parts::attempt::{Attempts, attempt};
 use crate::parts::evaluate::Estimate;
 use crate::parts::statements::Formal;
-use crate::parts::train::{TrainRow, TrainSet, Trained};
+use crate::parts::train::TrainRow;
 use crate::study::Study;
 
 use base::Provers;
@@ -45,24 +45,32 @@ impl Study for Goedel {
         let base = provers.base(lab, self).await?;
 
         let mut policy = base.policy.clone();
+        let mut last = base.trained.clone();
         let mut solved = Solved::new(statements.len());
         let mut scores = vec![benchmark.score(lab, self, &provers, "base", &policy).await?];
         for round in 1..=self.rounds.n {
             let open = solved.to_try(self.rounds.attempt);
             let tasks: Vec<_> = open.iter().map(|i| statements[*i].task(self.policy.template)).collect();
             let stage = format!("round {round}/attempt");
-            let attempts =
-                attempt(lab, &stage, &policy, &provers.verifiers, &tasks, self.rounds.n_samples, &self.sampling()).await?;
+            let n = self.rounds.n_samples;
+            let attempts = attempt(lab, &stage, &policy, &provers.verifiers, &tasks, n, &self.sampling()).await?;
             solved.keep(lab, round, &open, &attempts);
-            let Some(trained) = &base.trained else { break };
-            let rows = solved.rows(&statements, self.policy.template);
-            let rows = base.mix(lab, round, rows, self.rounds.mixture);
-            let next = provers.train(lab, &format!("round {round}"), trained, rows, &self.rounds.sft).await?;
-            policy = provers.policy(&next);
-            scores.push(benchmark.score(lab, self, &provers, &format!("round {round}"), &policy).await?);
+            let Some(start) = &base.trained else { break };
+            if solved.n() == 0 {
+                lab.note(format!("round {round} proved nothing; the policy stays as it is"));
+                continue;
+            }
+            let label = format!("round {round}");
+            let set = base.mix(lab, round, solved.rows(&statements, self.policy.template), self.rounds.mixture);
+            let trained = provers.train(lab, &label, start, set, &self.rounds.sft).await?;
+            policy = provers.policy(&trained);
+            last = Some(trained);
+            scores.push(benchmark.score(lab, self, &provers, &label, &policy).await?);
         }
-        if let Some(trained) = &base.trained {
-            post::run(lab, self, &provers, &benchmark, &statements, trained, &policy, &mut scores).await?;
+        if let Some(last) = &last
+            && let Some(after) = post::run(lab, self, &provers, &statements, last).await?
+        {
+            benchmark.score(lab, self, &provers, "post", &provers.policy(&after)).await?;
         }
         let claims = self.judge(lab, &benchmark, &solved, &scores);
         lab.claims(claims).await

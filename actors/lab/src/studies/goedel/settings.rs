@@ -206,3 +206,117 @@ pub struct PostSettings {
     /// Training.
     pub sft: SftSettings,
 }
+
+impl Default for Goedel {
+    fn default() -> Self {
+        Self {
+            verifier: Checker::Kernel,
+            post: Post::None,
+            problems: ProblemSettings::default(),
+            formalise: FormaliseSettings::default(),
+            policy: PolicySettings::default(),
+            endpoint: EndpointSettings::default(),
+            base: BaseSettings::default(),
+            rounds: RoundSettings::default(),
+            benchmark: BenchmarkSettings::default(),
+            after: PostSettings::default(),
+            lean: LeanSettings::default(),
+        }
+    }
+}
+
+impl Settings for Goedel {
+    fn smoke() -> Self {
+        let standard = Self::default();
+        let quick = |sft: SftSettings| SftSettings { epochs: 1.0, ..sft };
+        Self {
+            problems: ProblemSettings { n: 60, levels: vec![1, 2], ..standard.problems },
+            policy: PolicySettings { hidden: 32, layers: 2, heads: 2, ffn: 64, ..standard.policy },
+            base: BaseSettings { n_pairs: 600, levels: vec![1], sft: SftSettings { epochs: 4.0, ..standard.base.sft }, ..standard.base },
+            rounds: RoundSettings { n: 2, n_samples: 4, sft: quick(standard.rounds.sft), ..standard.rounds },
+            benchmark: BenchmarkSettings { n: 24, levels: vec![1, 2], n_samples: 4, k: vec![1, 4], ..standard.benchmark },
+            ..standard
+        }
+    }
+}
+
+impl Default for ProblemSettings {
+    fn default() -> Self {
+        Self { file: String::new(), split: String::new(), n: 1000, levels: vec![1, 2, 3, 4] }
+    }
+}
+
+impl Default for FormaliseSettings {
+    fn default() -> Self {
+        Self {
+            styles: vec!["a".into(), "b".into()],
+            n_samples: 2,
+            error_rate: 0.25,
+            n_votes: 4,
+            n_assignments: 3,
+            min_faithfulness: 0.5,
+        }
+    }
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self {
+            kind: PolicyKind::Local,
+            checkpoint: String::new(),
+            template: Template::Bare,
+            hidden: 128,
+            layers: 4,
+            heads: 4,
+            ffn: 344,
+            context: 192,
+        }
+    }
+}
+
+impl Default for BaseSettings {
+    fn default() -> Self {
+        Self { n_pairs: 5000, levels: vec![1, 2], noop_rate: 0.05, sft: SftSettings::default() }
+    }
+}
+
+impl Default for RoundSettings {
+    fn default() -> Self {
+        Self {
+            n: 4,
+            n_samples: 8,
+            attempt: Attempt::Unsolved,
+            temperature: 1.1,
+            top_p: 1.0,
+            max_tokens: 96,
+            mixture: 0.5,
+            sft: SftSettings { lr: 1e-3, ..SftSettings::default() },
+        }
+    }
+}
+
+impl Default for BenchmarkSettings {
+    fn default() -> Self {
+        Self {
+            file: String::new(),
+            split: String::new(),
+            n: 400,
+            levels: vec![1, 2, 3, 4],
+            n_samples: 16,
+            k: vec![1, 2, 4, 8, 16],
+            temperature: 1.0,
+        }
+    }
+}
+
+impl Default for PostSettings {
+    fn default() -> Self {
+        Self {
+            n_samples: 16,
+            max_ratio: 0.25,
+            beta: 0.1,
+            kl: 0.003,
+            sft: SftSettings { epochs: 2.0, lr: 1e-4, ..SftSettings::default() },
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `tracker artifact put|get|ls`.
+
+use std::path::Path;
+
+use tracker_store::{Checkpoint, Store, Version};
+
+use crate::args::Artifact;
+use crate::failure::{Answer, InputError};
+use crate::printer::Printer;
+
+/// Runs one of them.
+pub fn artifact(dir: &Path, command: &Artifact, printer: &Printer) -> anyhow::Result<Answer> {
+    match command {
+        Artifact::Put { name, path, aliases } => put(dir, name, path, aliases, printer),
+        Artifact::Get { name, out } => get(&Store::open(dir)?, name, out, printer),
+        Artifact::Ls { name } => ls(&Store::open(dir)?, name.as_deref(), printer),
+    }
+}
+
+fn put(dir: &Path, name: &str, path: &Path, aliases: &[String], printer: &Printer) -> anyhow::Result<Answer> {
+    if !path.exists() {
+        return Err(InputError { what: format!("`{}` is not there", path.display()), hint: None }.into());
+    }
+    let store = Store::create(dir)?;
+    let mut draft = store.draft("files")?;
+    let file_name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    draft.add_from(if path.is_dir() { "" } else { &file_name }, path)?;
+    let aliases: Vec<&str> = aliases.iter().map(String::as_str).collect();
+    let version = draft.save(name, &aliases, None)?;
+    line(&store, &version, printer)
+}
+
+/// Writes an artifact, or the files of a checkpoint, to a folder that is not there yet.
+fn get(store: &Store, name: &str, out: &Path, printer: &Printer) -> anyhow::Result<Answer> {
+    if out.exists() {
+        let what = format!("expected `{}` not to be there yet", out.display());
+        return Err(InputError { what, hint: Some("name another folder".into()) }.into());
+    }
+    let manifest = match store.artifact(name) {
+        Ok(version) => version.manifest,
+        // Not the name of an artifact: perhaps a checkpoint's digest or `checkpoint:label`.
+        Err(not_found) => {
+            let node = store.resolve(name).map_err(|_| not_found)?;
+            let digest = node.digest().ok_or_else(|| InputError {
+                what: format!("{} `{node}` has no files", node.kind().name()),
+                hint: None,
+            })?;
+            store.content::<Checkpoint>(digest).map_or(digest, |checkpoint| checkpoint.manifest)
+        }
+    };
+    // The folder appears whole: it is written beside its place first.
+    let mut beside = out.as_os_str().to_owned();
+    beside.push(".part");
+    let beside = Path::new(&beside);
+    let written = store.export_artifact(manifest, beside);
+    if written.is_err() {
+        drop(std::fs::remove_dir_all(beside));
+    }
+    let manifest = written?;
+    std::fs::rename(beside, out)?;
+    printer.say(&format!("wrote {} files, {} bytes to {}", manifest.files.len(), manifest.n_bytes(), out.display()));
+    Ok(Answer::Yes)
+}
+
+fn ls(store: &Store, name: Option<&str>, printer: &Printer) -> anyhow::Result<Answer> {
+    let versions = match name {
+        Some(name) => store.versions(name)?,
+        None => store.artifacts()?,
+    };
+    if printer.is_json() {
+        for version in &versions {
+            printer.json(version)?;
+        }
+        return Ok(Answer::Yes);
+    }
+    let mut rows = Vec::with_capacity(versions.len());
+    for version in &versions {
+        let manifest = store.manifest(version)?;
+        let files = format!("{} files", manifest.files.len());
+        rows.push(vec![
+            format!("{}:v{}", version.name, version.number),
+            manifest.kind.clone(),
+            files,
+            manifest.n_bytes().to_string(),
+            version.created.to_string(),
+            version.manifest.to_string(),
+        ]);
+    }
+    printer.table(&["ARTIFACT", "KIND", "FILES", "BYTES", "CREATED", "DIGEST"], rows)?;
+    Ok(Answer::Yes)
+}
+
+fn line(store: &Store, version: &Version, printer: &Printer) -> anyhow::Result<Answer> {
+    if printer.is_json() {
+        printer.json(version)?;
+    } else {
+        let n_bytes = store.manifest(version)?.n_bytes();
+        printer.line(&format!("{}:v{}  {n_bytes} bytes  {}", version.name, version.number, version.manifest))?;
+    }
+    Ok(Answer::Yes)
+}
