@@ -114,18 +114,24 @@ pub fn statements(seed: u64, n: usize, levels: &[Level]) -> Result<Vec<Problem>>
 
 /// A random formula in canonical form of the shape theorems have: some hypotheses, then a goal.
 fn theorem_like(rng: &mut impl Rng, aim: usize) -> Formula {
-    let n_atoms = rng.random_range(1..=(aim as u8 / 2 + 2).min(4));
+    let n_atoms = if rng.random_range(0..12) == 0 { 1 } else { rng.random_range(2..=(aim as u8 / 2 + 3).min(4)) };
     let n_hypotheses = rng.random_range(usize::from(aim == 0)..=2 + aim / 2);
     let depth = rng.random_range(1..=1 + aim.div_ceil(2));
     let goal = formula(rng, n_atoms, depth);
-    let hypotheses = (0..n_hypotheses).map(|_| {
+    let mut hypotheses: Vec<Formula> = Vec::with_capacity(n_hypotheses);
+    for _ in 0..n_hypotheses {
         let depth = rng.random_range(0..=depth);
-        formula(rng, n_atoms, depth)
-    });
-    hypotheses.fold(goal, |goal, hypothesis| hypothesis.implies(goal)).canonical()
+        let hypothesis = formula(rng, n_atoms, depth);
+        // saying it twice makes nothing harder
+        if !hypotheses.contains(&hypothesis) {
+            hypotheses.push(hypothesis);
+        }
+    }
+    hypotheses.into_iter().fold(goal, |goal, hypothesis| hypothesis.implies(goal)).canonical()
 }
 
-/// A random formula over the first `n_atoms` atoms (1 to 16) with at most `depth` connectives on each way down.
+/// A random formula over the first `n_atoms` atoms (1 to 16) with at most `depth` connectives on each way down. Both
+/// sides of a connective are seldom equal: `And p p` is a shape of its own, but not one worth meeting often.
 pub fn formula(rng: &mut impl Rng, n_atoms: u8, depth: usize) -> Formula {
     if depth == 0 || rng.random_range(0..6) == 0 {
         return match rng.random_range(0..40) {
@@ -135,7 +141,12 @@ pub fn formula(rng: &mut impl Rng, n_atoms: u8, depth: usize) -> Formula {
         };
     }
     let mut part = || Box::new(formula(rng, n_atoms, depth - 1));
-    let (a, b) = (part(), part());
+    let (a, mut b) = (part(), part());
+    for _ in 0..2 {
+        if a == b {
+            b = part();
+        }
+    }
     match rng.random_range(0..20) {
         0..=2 => Formula::Not(a),
         3..=7 => Formula::And(a, b),

@@ -175,7 +175,7 @@ fn scripted(proofs: &[&str], header: &str) -> Vec<Outcome> {
     let folder = tempfile::tempdir().unwrap();
     let options = Options {
         binary: Some(stand_in(folder.path())),
-        timeout: Duration::from_millis(400),
+        timeout: Duration::from_millis(700),
         header_timeout: Duration::from_secs(5),
         jobs: 2,
         ..Options::default()

@@ -27,7 +27,7 @@ pub(super) struct Limits {
     pub(super) quiet: Duration,
     /// Time after which it is killed in any case.
     pub(super) total: Duration,
-    /// Address space, mapped files included.
+    /// Address space, mapped files included. Lean's own `-M` is not used: Lean 4.35 hung once it was reached.
     pub(super) memory_bytes: u64,
     /// Output read before it is killed.
     pub(super) output_bytes: usize,
