@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// What was asked for is not there. `hint` names what is, or what to do; it may be empty.
-    #[error("no {what} `{name}`{}", hinted(hint))]
+    #[error("no {what} `{name}`")]
     NotFound {
         /// The noun: `run`, `artifact`, `stage`.
         what: &'static str,
@@ -42,7 +42,7 @@ pub enum Error {
         got: String,
     },
     /// Another writer kept changing the same record; try again.
-    #[error("{what} `{name}` is being changed by other writers; try again")]
+    #[error("{what} `{name}` is being changed by other writers")]
     Contended {
         /// The noun.
         what: &'static str,
@@ -90,7 +90,7 @@ pub enum Error {
         reason: String,
     },
     /// The store has another format than this build writes.
-    #[error("expected store format `{supported}`, got `{found}`; {remedy}")]
+    #[error("expected store format `{supported}`, got `{found}`")]
     Outdated {
         /// The format of the store.
         found: u32,
@@ -115,6 +115,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the caller can do about it, if that is known; not part of the message.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound { hint, .. } if !hint.is_empty() => Some(hint.clone()),
+            Self::Ambiguous { .. } => Some("give more of it, or `kind:` in front".to_owned()),
+            Self::Outdated { remedy, .. } => Some((*remedy).to_owned()),
+            Self::Contended { .. } => Some("try again".to_owned()),
+            _ => None,
+        }
+    }
+
     /// Whether what was asked for is at fault, rather than the store, this machine or this program.
     #[must_use]
     pub fn is_input(&self) -> bool {
@@ -179,10 +191,6 @@ pub(crate) fn shortened(text: &str) -> String {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),
     }
-}
-
-fn hinted(hint: &str) -> String {
-    if hint.is_empty() { String::new() } else { format!("; hint: {hint}") }
 }
 
 fn listed(names: &[String]) -> String {

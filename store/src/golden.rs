@@ -291,6 +291,6 @@ fn a_store_of_another_format_is_refused_unchanged() {
         engine.commit(&batch, Durability::Os).unwrap();
         let error = crate::Store::over(engine, None).unwrap_err();
         assert!(matches!(error, crate::Error::Outdated { supported: 1, .. }), "{error}");
-        assert!(error.to_string().contains(remedy), "{error}");
+        assert!(error.hint().unwrap().contains(remedy), "{error}");
     }
 }

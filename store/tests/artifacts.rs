@@ -88,11 +88,13 @@ fn the_same_content_is_the_same_version_and_other_content_the_next() {
 fn what_is_not_there_is_named_with_what_is() {
     let store = Store::memory().unwrap();
     put(&store, "policy", &[("a", b"1")], &["best"]);
-    assert_eq!(
-        store.artifact("policy:bset").unwrap_err().to_string(),
-        "no artifact `policy:bset`; hint: `policy` has best, latest"
-    );
-    assert_eq!(store.artifact("polcy").unwrap_err().to_string(), "no artifact `polcy`; hint: did you mean `policy`?");
+    let said = |text: &str| {
+        let error = store.artifact(text).unwrap_err();
+        assert!(error.is_input());
+        (error.to_string(), error.hint().unwrap())
+    };
+    assert_eq!(said("policy:bset"), ("no artifact `policy:bset`".to_owned(), "`policy` has best, latest".to_owned()));
+    assert_eq!(said("polcy"), ("no artifact `polcy`".to_owned(), "did you mean `policy`?".to_owned()));
     assert!(matches!(store.artifact("policy:v7"), Err(Error::NotFound { .. })));
 }
 
@@ -235,7 +237,10 @@ fn names_lead_to_nodes() {
     assert_eq!((proof.kind(), proof.row()), (Kind::Verdict, Some(scene.row(3, 1))));
 
     let error = store.resolve("checkpoint:bsae").unwrap_err();
-    assert_eq!(error.to_string(), "no checkpoint `bsae`; hint: did you mean `base`?");
+    assert_eq!(
+        (error.to_string().as_str(), error.hint().as_deref()),
+        ("no checkpoint `bsae`", Some("did you mean `base`?"))
+    );
     assert!(matches!(store.resolve(&format!("{run}/{}/9/9", scene::STAGE)), Err(Error::NotFound { .. })));
     store.create_run(&new_run("scene")).unwrap();
     assert!(matches!(store.resolve("scene"), Err(Error::Ambiguous { .. })));

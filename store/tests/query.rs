@@ -123,7 +123,7 @@ fn a_field_that_is_not_there_is_named_with_its_column_and_what_is() {
     assert!(matches!(store.query(&order), Err(Error::Syntax { column: 1, .. })));
     let token = Query::new(Table::Runs).after("zz");
     assert!(matches!(store.query(&token), Err(Error::Invalid { .. })));
-    assert!("runz".parse::<Table>().unwrap_err().to_string().contains("did you mean `runs`?"));
+    assert_eq!("runz".parse::<Table>().unwrap_err().hint().as_deref(), Some("did you mean `runs`?"));
 }
 
 fn proofs() -> Scene {
