@@ -51,8 +51,11 @@ impl Store {
     /// # Errors
     /// `NotFound` if there is no store in `dir`; `Outdated` if it has another format; the engine's errors.
     pub fn open(dir: &Path) -> Result<Self> {
-        let is_empty = dir.read_dir().map_or(true, |mut entries| entries.next().is_none());
-        if is_empty && !dir.is_file() {
+        let is_missing = match dir.read_dir() {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
+        if is_missing {
             return Err(Error::NotFound {
                 what: "store",
                 name: dir.display().to_string(),

@@ -241,13 +241,17 @@ impl<'a> Sentence<'a> {
 
     fn take_keyword(&mut self, keyword: &str) -> bool {
         let is_it = self.peek().is_some_and(|token| token.is_keyword(keyword));
-        self.at += usize::from(is_it);
+        if is_it {
+            self.at += 1;
+        }
         is_it
     }
 
     fn take_symbol(&mut self, symbol: &str) -> bool {
         let is_it = matches!(self.peek(), Some(Token::Symbol(other)) if *other == symbol);
-        self.at += usize::from(is_it);
+        if is_it {
+            self.at += 1;
+        }
         is_it
     }
 
