@@ -125,7 +125,7 @@ pub struct Run {
 }
 
 /// What a run is made of before it has an id.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewRun {
     /// Its name.
     pub name: String,
@@ -146,7 +146,7 @@ pub struct NewRun {
 }
 
 /// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
     /// `Finished`, `Failed` or `Interrupted`.
     pub status: Status,
