@@ -11,11 +11,7 @@ use crate::printer::Printer;
 
 /// Prints events until the run drops its end of the channel.
 pub fn follow(events: &Receiver<Event>, printer: &Printer) {
-    let target = if printer.is_watched() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
+    let target = if printer.is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bars = MultiProgress::with_draw_target(target);
     let mut open: HashMap<String, ProgressBar> = HashMap::new();
     for event in events {

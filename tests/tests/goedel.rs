@@ -77,7 +77,7 @@ fn a_proof_leads_up_to_all_it_came_from_and_a_verifier_down_to_figures() {
     let tracker = Tracker::new();
     let run = tracker.smoke(&[])["run"].as_str().unwrap().to_owned();
     let proofs = tracker.json(&["query", "proofs", "outcome = 'proved'", "--run", &run, "--limit", "100000"]);
-    let late = proofs.iter().filter(|p| p["stage"].as_str().unwrap().starts_with("round 2/")).next_back();
+    let late = proofs.iter().rfind(|p| p["stage"].as_str().unwrap().starts_with("round 2/"));
     let late = late.expect("a proof of the second round")["id"].as_str().unwrap();
     let up = &tracker.json(&["query", "lineage", late, "--up"])[0];
     let kinds: BTreeSet<&str> = up["nodes"].as_array().unwrap().iter().map(|n| n["kind"].as_str().unwrap()).collect();
@@ -91,7 +91,8 @@ fn a_proof_leads_up_to_all_it_came_from_and_a_verifier_down_to_figures() {
     let early = proofs.iter().find(|p| p["stage"] == "round 1/attempt").unwrap()["id"].as_str().unwrap();
     assert!(up["nodes"].as_array().unwrap().iter().any(|n| n["kind"] == "verdict" && n["id"] != late), "{early}");
 
-    let verifier = up["nodes"].as_array().unwrap().iter().find(|n| n["kind"] == "verifier").unwrap()["id"].as_str().unwrap();
+    let verifier =
+        up["nodes"].as_array().unwrap().iter().find(|n| n["kind"] == "verifier").unwrap()["id"].as_str().unwrap();
     let down = &tracker.json(&["query", "lineage", verifier, "--down", "--kind", "figure", "--kind", "checkpoint"])[0];
     let kinds: BTreeSet<&str> = down["nodes"].as_array().unwrap().iter().map(|n| n["kind"].as_str().unwrap()).collect();
     assert!(kinds.contains("figure") && kinds.contains("checkpoint"), "{kinds:?}");

@@ -54,7 +54,11 @@ fn a_checkpoint_or_a_problem_file_that_cannot_be_used_is_named() {
     refuses(&tracker, &["run", "goedel", "--smoke", "--set", "policy.checkpoint=nowhere"], &["nowhere"]);
     refuses(&tracker, &["run", "goedel", "--smoke", "--set", "problems.file=none.jsonl"], &["none.jsonl"]);
     std::fs::write(tracker.folder().join("bad.jsonl"), "{\"name\": \"x\"}\n").unwrap();
-    refuses(&tracker, &["run", "goedel", "--smoke", "--set", "problems.file=bad.jsonl"], &["bad.jsonl", "line 1", "formal_statement"]);
+    refuses(
+        &tracker,
+        &["run", "goedel", "--smoke", "--set", "problems.file=bad.jsonl"],
+        &["bad.jsonl", "line 1", "formal_statement"],
+    );
 }
 
 #[test]
@@ -62,7 +66,17 @@ fn an_endpoint_that_is_down_is_found_before_any_work() {
     let tracker = Tracker::new();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("endpoint.url=http://127.0.0.1:{port}/v1");
-    let answer = tracker.run(&["run", "goedel", "--smoke", "--set", "policy.kind=endpoint", "--set", &url, "--set", "endpoint.model=m"]);
+    let answer = tracker.run(&[
+        "run",
+        "goedel",
+        "--smoke",
+        "--set",
+        "policy.kind=endpoint",
+        "--set",
+        &url,
+        "--set",
+        "endpoint.model=m",
+    ]);
     assert_eq!(answer.code, 3, "{}", answer.stderr);
     assert!(answer.stderr.contains(&port.to_string()) && answer.stderr.contains("hint"), "{}", answer.stderr);
     assert_eq!(tracker.json(&["ls"])[0]["status"], "failed");

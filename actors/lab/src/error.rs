@@ -116,7 +116,9 @@ impl Error {
             Self::UnknownStudy { .. } => Some("`tracker studies` lists them".into()),
             Self::UnknownKey { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             Self::UnknownKey { study, .. } => Some(format!("`tracker studies {study}` lists its keys")),
-            Self::Endpoint { .. } => Some("is the server running, and are `endpoint.url` and `endpoint.model` right?".into()),
+            Self::Endpoint { .. } => {
+                Some("is the server running, and are `endpoint.url` and `endpoint.model` right?".into())
+            }
             Self::Input { hint, .. } => hint.clone(),
             _ => None,
         }

@@ -101,10 +101,9 @@ pub struct Key {
 pub fn study_of(path: &Path, text: &str) -> Result<String> {
     match parse(path, text)?.get("study") {
         Some(Value::String(name)) => Ok(name.clone()),
-        _ => Err(Error::Plan {
-            path: path.display().to_string(),
-            message: "expected a line `study = \"NAME\"`".into(),
-        }),
+        _ => {
+            Err(Error::Plan { path: path.display().to_string(), message: "expected a line `study = \"NAME\"`".into() })
+        }
     }
 }
 
@@ -135,10 +134,9 @@ pub fn resolve<S: Settings>(name: &str, overlay: &Overlay) -> Result<(Plan, S)> 
         lay(name, &known, "", file, &mut table)?;
     }
     for set in &overlay.sets {
-        let (key, value) = set.split_once('=').ok_or_else(|| Error::Value {
-            key: set.clone(),
-            message: "expected `key=value`".into(),
-        })?;
+        let (key, value) = set
+            .split_once('=')
+            .ok_or_else(|| Error::Value { key: set.clone(), message: "expected `key=value`".into() })?;
         let mut nested = scalar(value.trim());
         for part in key.trim().rsplit('.') {
             nested = Value::Table(Table::from_iter([(part.to_owned(), nested)]));
@@ -147,12 +145,10 @@ pub fn resolve<S: Settings>(name: &str, overlay: &Overlay) -> Result<(Plan, S)> 
             lay(name, &known, "", nested, &mut table)?;
         }
     }
-    let settings: S = Value::Table(table.clone())
-        .try_into()
-        .map_err(|e: toml::de::Error| Error::Value {
-            key: key_of(&e, &table, &overlay.sets),
-            message: e.message().to_owned(),
-        })?;
+    let settings: S = Value::Table(table.clone()).try_into().map_err(|e: toml::de::Error| Error::Value {
+        key: key_of(&e, &table, &overlay.sets),
+        message: e.message().to_owned(),
+    })?;
     let seed = seed.unwrap_or(1);
     let text = canonical(name, seed, &settings)?;
     Ok((Plan { study: name.to_owned(), seed, text }, settings))
@@ -192,10 +188,8 @@ fn canonical<S: Settings>(name: &str, seed: u64, settings: &S) -> Result<String>
 }
 
 fn parse(path: &Path, text: &str) -> Result<Table> {
-    text.parse::<Table>().map_err(|e| Error::Plan {
-        path: path.display().to_string(),
-        message: e.to_string().trim_end().to_owned(),
-    })
+    text.parse::<Table>()
+        .map_err(|e| Error::Plan { path: path.display().to_string(), message: e.to_string().trim_end().to_owned() })
 }
 
 fn to_table<S: Serialize>(settings: &S) -> Result<Table> {
@@ -231,10 +225,18 @@ fn lay(study: &str, known: &[String], prefix: &str, over: Table, under: &mut Tab
             value if known.contains(&path) => {
                 under.insert(key, value);
             }
-            _ => return Err(unknown_key(study, known, path)),
+            value => return Err(unknown_key(study, known, typed(path, &value))),
         }
     }
     Ok(())
+}
+
+/// The whole key as it was typed: down to the first value of a section that is not known.
+fn typed(path: String, value: &Value) -> String {
+    match value.as_table().and_then(|table| table.iter().next()) {
+        Some((key, inner)) => typed(format!("{path}.{key}"), inner),
+        None => path,
+    }
 }
 
 fn first_under<'a>(known: &'a [String], path: &str) -> &'a str {
@@ -267,9 +269,7 @@ fn key_of(error: &toml::de::Error, table: &Table, sets: &[String]) -> String {
         .find(|(_, value)| said.contains(value.trim()))
         .map(|(key, _)| key.trim().to_owned())
         .or_else(|| {
-            said.lines()
-                .find_map(|l| l.trim().strip_prefix("in `"))
-                .map(|l| l.trim_end_matches(['`', '\n']).to_owned())
+            said.lines().find_map(|l| l.trim().strip_prefix("in `")).map(|l| l.trim_end_matches(['`', '\n']).to_owned())
         })
         .unwrap_or_else(|| table.keys().next().cloned().unwrap_or_default())
 }
@@ -398,7 +398,8 @@ mod tests {
 
     #[test]
     fn malformed_toml_tells_line_and_column() {
-        let overlay = Overlay { file: Some(("f.toml".into(), "rounds = 1\nverifier = = 2".into())), ..Overlay::default() };
+        let overlay =
+            Overlay { file: Some(("f.toml".into(), "rounds = 1\nverifier = = 2".into())), ..Overlay::default() };
         let Err(e) = resolve::<Toy>("toy", &overlay) else { panic!("expected an error") };
         assert!(e.to_string().contains("line 2, column 12"), "{e}");
     }

@@ -48,7 +48,13 @@ mod tests {
     #[test]
     fn every_part_of_a_name_changes_the_seed() {
         let a = Seeds::new([1; 32]);
-        let all = [a.seed("s", 0, 0), a.seed("t", 0, 0), a.seed("s", 1, 0), a.seed("s", 0, 1), Seeds::new([2; 32]).seed("s", 0, 0)];
+        let all = [
+            a.seed("s", 0, 0),
+            a.seed("t", 0, 0),
+            a.seed("s", 1, 0),
+            a.seed("s", 0, 1),
+            Seeds::new([2; 32]).seed("s", 0, 0),
+        ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
         assert_eq!(a.seed("s", 3, 4), a.seed("s", 3, 4));

@@ -8,8 +8,8 @@ use serde::Serialize;
 use tracker_actors::Runtime;
 use tracker_gpu::{Choice, Device};
 use tracker_store::{
-    Claim, Digest, Edge, Ending, NewRun, NodeId, Plan as PlanRecord, Recording, Relation, RowKey, Run, RunId, Stage, Status,
-    Store,
+    Claim, Digest, Edge, Ending, NewRun, NodeId, Plan as PlanRecord, Recording, Relation, RowKey, Run, RunId, Stage,
+    Status, Store,
 };
 
 use crate::error::{Error, Result};
@@ -86,7 +86,11 @@ impl Session {
         let plan = stored_plan(&run)?;
         let device = Device::open(&self.device)?;
         if device.id() != run.device {
-            self.events.note(format!("run {id} began on {}; it goes on on {}, and its digest may differ", run.device, device.id()));
+            self.events.note(format!(
+                "run {id} began on {}; it goes on on {}, and its digest may differ",
+                run.device,
+                device.id()
+            ));
         }
         let run = store.resume_run(id)?;
         self.execute(store, &run, plan, device, true)
@@ -131,16 +135,29 @@ impl Session {
             ended
         });
         let elapsed_secs = begun.elapsed().as_secs_f64();
-        let end = |status, message: String, record_digest| store.end_run(run.id, &Ending { status, message, record_digest });
+        let end =
+            |status, message: String, record_digest| store.end_run(run.id, &Ending { status, message, record_digest });
         match ended {
             Ok(claims) => {
                 let record_digest = store.record_digest(run.id)?;
                 end(Status::Finished, String::new(), Some(record_digest))?;
-                Ok(Finished { run: run.id, status: Status::Finished, claims, record_digest: Some(record_digest), elapsed_secs })
+                Ok(Finished {
+                    run: run.id,
+                    status: Status::Finished,
+                    claims,
+                    record_digest: Some(record_digest),
+                    elapsed_secs,
+                })
             }
             Err(Error::Interrupted) => {
                 end(Status::Interrupted, "interrupted by the user".into(), None)?;
-                Ok(Finished { run: run.id, status: Status::Interrupted, claims: vec![], record_digest: None, elapsed_secs })
+                Ok(Finished {
+                    run: run.id,
+                    status: Status::Interrupted,
+                    claims: vec![],
+                    record_digest: None,
+                    elapsed_secs,
+                })
             }
             Err(error) => {
                 // The study's error is the one to report, even if the store cannot take the ending any more.
@@ -185,7 +202,10 @@ impl Lab {
 
 fn stored_plan(run: &Run) -> Result<Plan> {
     if run.study.is_empty() || run.plan.text.is_empty() {
-        return Err(Error::Input { what: format!("run {} was logged from outside and has no plan", run.id), hint: None });
+        return Err(Error::Input {
+            what: format!("run {} was logged from outside and has no plan", run.id),
+            hint: None,
+        });
     }
     study(&run.study)?;
     Ok(Plan { study: run.study.clone(), seed: run.seed, text: run.plan.text.clone() })

@@ -43,8 +43,10 @@ pub fn list(dir: &Path, table: Table, listing: &Listing, printer: &Printer) -> a
             printer.json(row)?;
         }
     } else {
-        let header: Vec<String> =
-            page.rows.first().map_or_else(Vec::new, |row| row.columns.iter().map(|(name, _)| name.to_uppercase()).collect());
+        let header: Vec<String> = page
+            .rows
+            .first()
+            .map_or_else(Vec::new, |row| row.columns.iter().map(|(name, _)| name.to_uppercase()).collect());
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
         let cells = |row: &tracker_store::Row| row.columns.iter().map(|(_, value)| cell(value)).collect();
         printer.table(&header, page.rows.iter().map(cells))?;
@@ -65,7 +67,13 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn metrics(dir: &Path, run: &str, key: Option<&str>, points: Option<usize>, printer: &Printer) -> anyhow::Result<Answer> {
+fn metrics(
+    dir: &Path,
+    run: &str,
+    key: Option<&str>,
+    points: Option<usize>,
+    printer: &Printer,
+) -> anyhow::Result<Answer> {
     let store = Store::open(dir)?;
     let run = store.resolve_run(run)?;
     let Some(key) = key else {

@@ -43,10 +43,8 @@ fn plan(args: &RunArgs) -> anyhow::Result<Plan> {
     let is_file = Path::new(&named).extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
     let (study, file) = if is_file {
         let path = PathBuf::from(&named);
-        let text = std::fs::read_to_string(&path).map_err(|e| InputError {
-            what: format!("plan file `{named}` cannot be read: {e}"),
-            hint: None,
-        })?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| InputError { what: format!("plan file `{named}` cannot be read: {e}"), hint: None })?;
         (tracker_lab::plan::study_of(&path, &text)?, Some((path, text)))
     } else {
         (named, None)

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tracker_store::{
-    Checkpoint, Content, Dataset, Digest, Endpoint, Figure, Kind, Manifest, NodeId, Problem, Run, RunId, Sampling, Statement,
-    Store, Table, Verifier,
+    Checkpoint, Content, Dataset, Digest, Endpoint, Figure, Kind, Manifest, NodeId, Problem, Run, RunId, Sampling,
+    Statement, Store, Table, Verifier,
 };
 
 use crate::args::Listing;
@@ -78,7 +78,8 @@ pub fn diff(dir: &Path, left: &str, right: &str, printer: &Printer) -> anyhow::R
     compare("figure", values(left)?, values(right)?);
     let head = |run| -> anyhow::Result<_> {
         let run = store.run(run)?;
-        let fields = [("seed", json!(run.seed)), ("device", json!(run.device)), ("record digest", json!(run.record_digest))];
+        let fields =
+            [("seed", json!(run.seed)), ("device", json!(run.device)), ("record digest", json!(run.record_digest))];
         Ok(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     };
     compare("run", head(left)?, head(right)?);

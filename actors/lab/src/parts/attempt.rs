@@ -10,9 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tracker_actors::Pool;
 use tracker_lm::{Lm, Prompt};
 use tracker_proof::Candidate;
-use tracker_store::{
-    Content, Cost, Digest, Finish, NodeId, Outcome, Recording, RowKey, Sample, Sampling, Verdict,
-};
+use tracker_store::{Content, Cost, Digest, Finish, NodeId, Outcome, Recording, RowKey, Sample, Sampling, Verdict};
 
 use crate::error::{Error, Result};
 use crate::lab::{Lab, Stage};
@@ -141,7 +139,10 @@ pub async fn attempt(
     }
     let n_infra: u32 = all.iter().map(|a| a.0.len() as u32 - a.n()).sum();
     if n_infra > 0 {
-        lab.note(format!("{}: {n_infra} samples have no verdict, for the verifier failed; they are not counted", stage.name()));
+        lab.note(format!(
+            "{}: {n_infra} samples have no verdict, for the verifier failed; they are not counted",
+            stage.name()
+        ));
     }
     Ok(all)
 }
@@ -312,8 +313,7 @@ impl Work<'_> {
                 verdicts[i] = verdict;
             }
         }
-        let verdicts: Vec<Verdict> =
-            verdicts.into_iter().map(|v| self.verdict(v)).collect::<Result<_>>()?;
+        let verdicts: Vec<Verdict> = verdicts.into_iter().map(|v| self.verdict(v)).collect::<Result<_>>()?;
         let mut recording = Recording::new();
         for (row, verdict) in rows.iter().zip(&verdicts) {
             recording.put_verdict(*row, verdict)?;

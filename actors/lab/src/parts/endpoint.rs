@@ -240,7 +240,10 @@ impl Endpoint {
         if let Tape::Replay(answers) = &self.tape {
             let answer = answers.get(&body.to_string()).cloned();
             return answer.ok_or_else(|| {
-                self.error(&self.settings.replay, "this request was never recorded; the plan differs from the recording".into())
+                self.error(
+                    &self.settings.replay,
+                    "this request was never recorded; the plan differs from the recording".into(),
+                )
             });
         }
         let url = self.route();
@@ -274,11 +277,8 @@ impl Endpoint {
         let transport = |e: reqwest::Error| Failure { what: chain(&e), retry_after: None, retryable: true };
         let response = post.send().await.map_err(transport)?;
         let status = response.status();
-        let retry_after = response
-            .headers()
-            .get("retry-after")
-            .and_then(|v| v.to_str().ok()?.parse().ok())
-            .map(Duration::from_secs);
+        let retry_after =
+            response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_secs);
         let text = response.text().await.map_err(transport)?;
         if !status.is_success() {
             let retryable = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
@@ -395,7 +395,8 @@ mod tests {
                     text.extend_from_slice(&chunk[..got]);
                     let all = String::from_utf8_lossy(&text).to_string();
                     if let Some((head, body)) = all.split_once("\r\n\r\n") {
-                        let length = head.to_lowercase().lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
+                        let length =
+                            head.to_lowercase().lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
                         if body.len() >= length.unwrap_or(0) {
                             seen.lock().unwrap().push(serde_json::from_str(body).unwrap_or(Json::Null));
                             break;
@@ -404,7 +405,10 @@ mod tests {
                 }
                 let call = n.fetch_add(1, Ordering::SeqCst);
                 let (status, body) = &script[call.min(script.len() - 1)];
-                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\nretry-after: 0\r\n\r\n", body.len());
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\nretry-after: 0\r\n\r\n",
+                    body.len()
+                );
                 socket.write_all(head.as_bytes()).await.unwrap();
                 socket.write_all(body.as_bytes()).await.unwrap();
             }
@@ -413,7 +417,14 @@ mod tests {
     }
 
     fn settings(url: &str, api: Api) -> EndpointSettings {
-        EndpointSettings { url: url.into(), model: "m".into(), api, attempts: 3, timeout_secs: 5, ..EndpointSettings::default() }
+        EndpointSettings {
+            url: url.into(),
+            model: "m".into(),
+            api,
+            attempts: 3,
+            timeout_secs: 5,
+            ..EndpointSettings::default()
+        }
     }
 
     fn request(n: u32) -> Request {
@@ -427,7 +438,8 @@ mod tests {
     }
 
     fn one(text: &str) -> String {
-        json!({"choices": [{"text": text, "finish_reason": "stop", "logprobs": {"token_logprobs": [-0.5, -0.25]}}]}).to_string()
+        json!({"choices": [{"text": text, "finish_reason": "stop", "logprobs": {"token_logprobs": [-0.5, -0.25]}}]})
+            .to_string()
     }
 
     #[tokio::test]

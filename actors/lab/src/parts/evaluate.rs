@@ -41,9 +41,8 @@ pub fn mean(xs: &[f64], stream: &mut ChaCha8Rng) -> Option<Estimate> {
         return None;
     }
     let average = |sum: f64| sum / xs.len() as f64;
-    let mut means: Vec<f64> = (0..N_RESAMPLES)
-        .map(|_| average((0..xs.len()).map(|_| xs[stream.random_range(0..xs.len())]).sum()))
-        .collect();
+    let mut means: Vec<f64> =
+        (0..N_RESAMPLES).map(|_| average((0..xs.len()).map(|_| xs[stream.random_range(0..xs.len())]).sum())).collect();
     means.sort_by(f64::total_cmp);
     let at = |q: f64| means[((N_RESAMPLES - 1) as f64 * q).round() as usize];
     Some(Estimate { value: average(xs.iter().sum()), low: at(0.025), high: at(0.975) })

@@ -79,9 +79,17 @@ impl Worker for EndpointGenerator {
     type Reply = Vec<Answer>;
     type State = Drawn;
 
-    async fn handle(&mut self, request: Request, turn: &mut Turn<'_, Drawn>) -> std::result::Result<Vec<Answer>, Fault> {
+    async fn handle(
+        &mut self,
+        request: Request,
+        turn: &mut Turn<'_, Drawn>,
+    ) -> std::result::Result<Vec<Answer>, Fault> {
         // The endpoint has used up its retries by itself, so this fault is final.
-        let answers = self.endpoint.complete(&request).await.map_err(|error| Fault::infra("the endpoint failed").because(error))?;
+        let answers = self
+            .endpoint
+            .complete(&request)
+            .await
+            .map_err(|error| Fault::infra("the endpoint failed").because(error))?;
         turn.update(|state| {
             state.n_samples += answers.len() as u64;
             state.n_tokens += answers.iter().filter_map(|a| a.n_tokens).map(u64::from).sum::<u64>();

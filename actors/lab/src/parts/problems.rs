@@ -44,9 +44,8 @@ struct Row {
 /// # Errors
 /// `Value` for a level that is none, `Proof` if so many distinct problems cannot be made.
 pub fn generate(seed: u64, n: usize, levels: &[u8], exclude: &BTreeSet<Digest>) -> Result<Vec<Posed>> {
-    let level = |number: &u8| {
-        Level::new(*number).map_err(|e| Error::Value { key: "levels".into(), message: e.to_string() })
-    };
+    let level =
+        |number: &u8| Level::new(*number).map_err(|e| Error::Value { key: "levels".into(), message: e.to_string() });
     let levels: Vec<Level> = levels.iter().map(level).collect::<Result<_>>()?;
     let spare = exclude.len().min(n);
     let made = corpus::statements(seed, n + spare, &levels)?;
@@ -72,7 +71,9 @@ pub fn generate(seed: u64, n: usize, levels: &[u8], exclude: &BTreeSet<Digest>) 
 pub fn read_jsonl(path: &Path, split: &str, limit: usize) -> Result<Vec<Posed>> {
     let bad = |what: String| Error::Input {
         what: format!("{}: {what}", path.display()),
-        hint: Some("expected JSON lines with `name`, `formal_statement` and `header`, as Goedel-Prover publishes them".into()),
+        hint: Some(
+            "expected JSON lines with `name`, `formal_statement` and `header`, as Goedel-Prover publishes them".into(),
+        ),
     };
     let text = std::fs::read_to_string(path).map_err(|e| bad(format!("cannot be read: {e}")))?;
     let source = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -123,7 +124,8 @@ mod tests {
 
     #[test]
     fn a_bad_row_is_named_by_its_line() {
-        let (_dir, path) = file("{\"name\": \"a\", \"formal_statement\": \"theorem a : 1 = 1 := by\"}\n{\"name\": 3}\n");
+        let (_dir, path) =
+            file("{\"name\": \"a\", \"formal_statement\": \"theorem a : 1 = 1 := by\"}\n{\"name\": 3}\n");
         let error = read_jsonl(&path, "", 10).unwrap_err().to_string();
         assert!(error.contains("line 2"), "{error}");
         let error = read_jsonl(&path, "valid", 1).unwrap_err().to_string();

@@ -17,7 +17,8 @@ pub fn prompt(template: Template, header: &str, informal: &str, statement: &str)
         Template::Bare => bare(statement),
         Template::Lean => format!(
             "Complete the following Lean 4 code:\n\n```lean4\n{header}{informal}{statement} := ",
-            informal = if informal.is_empty() || informal.ends_with('\n') { informal.into() } else { format!("{informal}\n") },
+            informal =
+                if informal.is_empty() || informal.ends_with('\n') { informal.into() } else { format!("{informal}\n") },
         ),
     }
 }
@@ -40,13 +41,45 @@ pub fn bare(statement: &str) -> String {
 /// Of the tokenizer.
 pub fn words() -> Result<Tokenizer> {
     const FIXED: [&str; 34] = [
-        "(", ")", ":", "→", ":=", ",", "⟨", "⟩", "fun", "=>", "True", "False", "Not", "And", "Or", "Iff", "And.intro",
-        "And.left", "And.right", "Or.inl", "Or.inr", "Or.elim", "Iff.intro", "Iff.mp", "Iff.mpr", "False.elim",
-        "True.intro", "trivial", "absurd", "id", "have", "show", "from", ";",
+        "(",
+        ")",
+        ":",
+        "→",
+        ":=",
+        ",",
+        "⟨",
+        "⟩",
+        "fun",
+        "=>",
+        "True",
+        "False",
+        "Not",
+        "And",
+        "Or",
+        "Iff",
+        "And.intro",
+        "And.left",
+        "And.right",
+        "Or.inl",
+        "Or.inr",
+        "Or.elim",
+        "Iff.intro",
+        "Iff.mp",
+        "Iff.mpr",
+        "False.elim",
+        "True.intro",
+        "trivial",
+        "absurd",
+        "id",
+        "have",
+        "show",
+        "from",
+        ";",
     ];
     let atoms = &tracker_proof::formula::ATOM_NAMES[..6];
     let variables: Vec<String> = (1..=N_VARIABLES).map(|i| format!("h{i}")).collect();
-    let all: Vec<&str> = FIXED.into_iter().chain(atoms.iter().copied()).chain(variables.iter().map(String::as_str)).collect();
+    let all: Vec<&str> =
+        FIXED.into_iter().chain(atoms.iter().copied()).chain(variables.iter().map(String::as_str)).collect();
     Ok(Tokenizer::words(&all)?)
 }
 

@@ -8,7 +8,8 @@ use tracker_actors::Pool;
 use tracker_proof::statement::Statement as Parsed;
 use tracker_proof::{Candidate, Compiled};
 use tracker_store::{
-    Content, Digest, Edge, Finish, NodeId, Recording, Relation, Reward, Sample, Sampling, Statement, Tally, Verifier, Votes,
+    Content, Digest, Edge, Finish, NodeId, Recording, Relation, Reward, Sample, Sampling, Statement, Tally, Verifier,
+    Votes,
 };
 
 use crate::error::{Error, Result};
@@ -33,6 +34,8 @@ pub struct Formal {
     pub informal: String,
     /// Level of difficulty, if known.
     pub level: Option<u8>,
+    /// Which problem it states, by its place.
+    pub problem: usize,
 }
 
 impl Formal {
@@ -71,7 +74,8 @@ pub async fn given(lab: &Lab, stage: &str, posed: &[Posed]) -> Result<Vec<Formal
             faithful: None,
         };
         let node = recording.put(lab.run(), &record)?;
-        all.push(Formal { node, record, informal: posed.problem.text.clone(), level: posed.level });
+        let (informal, level) = (posed.problem.text.clone(), posed.level);
+        all.push(Formal { node, record, informal, level, problem: all.len() });
     }
     lab.record(recording).await?;
     stage.done(posed.len());
@@ -97,6 +101,8 @@ pub async fn formalise(
         all.extend(work.style(posed).await?);
         stage.done(posed.len());
     }
+    // Problem by problem, so that the first so many statements have every style.
+    all.sort_by_key(|formal| formal.problem);
     Ok(all)
 }
 
@@ -243,7 +249,8 @@ impl Work<'_> {
             let node = recording.put(run, &record)?;
             let origin = NodeId::sample(self.stage.row(draft.item as u32, draft.k));
             recording.put_edge(run, &Edge::new(node, Relation::DerivedFrom, origin))?;
-            formals.push(Formal { node, record, informal: posed.problem.text.clone(), level: posed.level });
+            let (informal, level) = (posed.problem.text.clone(), posed.level);
+            formals.push(Formal { node, record, informal, level, problem: draft.item });
         }
         self.lab.record(recording).await?;
         Ok(formals)

@@ -77,7 +77,8 @@ impl TrainSet {
 
     fn record(&self, lab: &Lab, recording: &mut Recording) -> Result<NodeId> {
         let rows: Vec<_> = self.rows.iter().map(|r| (&r.prompt, &r.completion)).collect();
-        let lines: String = rows.iter().map(|(p, c)| format!("{}\n", serde_json::json!({"prompt": p, "completion": c}))).collect();
+        let lines: String =
+            rows.iter().map(|(p, c)| format!("{}\n", serde_json::json!({"prompt": p, "completion": c}))).collect();
         let file = lab.put_files("dataset", &self.name, &[("rows.jsonl".to_owned(), lines.clone().into_bytes())])?;
         let dataset = Dataset {
             name: self.name.clone(),

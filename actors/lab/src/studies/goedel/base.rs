@@ -10,7 +10,7 @@ use tracker_actors::Pool;
 use tracker_lm::{Config, Lm};
 use tracker_proof::formula::Style;
 use tracker_proof::search;
-use tracker_store::{Endpoint as EndpointRecord, NodeId, Recording, Sampling};
+use tracker_store::{Digest, Endpoint as EndpointRecord, NodeId, Recording, Sampling};
 
 use super::bench::Benchmark;
 use super::settings::{Goedel, PolicyKind};
@@ -43,6 +43,8 @@ pub(super) struct Base {
     pub(super) trained: Option<Trained>,
     /// Its training rows, to be mixed into every round's.
     rows: Vec<TrainRow>,
+    /// Canonical forms of the statements in them.
+    pub(super) canonical: Vec<Digest>,
     /// Their dataset.
     dataset: Option<NodeId>,
 }
@@ -58,7 +60,8 @@ impl Goedel {
                 PolicyKind::Endpoint if self.endpoint.api == Api::Completions => vec!["```".into()],
                 _ => vec![],
             },
-            template: serde_json::to_value(self.policy.template).map_or_else(|_| String::new(), |t| t.as_str().unwrap_or("").into()),
+            template: serde_json::to_value(self.policy.template)
+                .map_or_else(|_| String::new(), |t| t.as_str().unwrap_or("").into()),
         }
     }
 }
@@ -101,7 +104,10 @@ impl Provers {
         let n_all = all.len();
         all.retain(|formal| !benchmark.canonical().contains(&formal.record.canonical));
         if all.len() < n_all {
-            lab.note(format!("{} statements equal a benchmark statement and are left out of training", n_all - all.len()));
+            lab.note(format!(
+                "{} statements equal a benchmark statement and are left out of training",
+                n_all - all.len()
+            ));
         }
         Ok(all)
     }
@@ -124,17 +130,26 @@ impl Provers {
     }
 
     /// The model every round starts from.
-    pub(super) async fn base(&self, lab: &Lab, plan: &Goedel) -> Result<Base> {
+    pub(super) async fn base(&self, lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<Base> {
         match (plan.policy.kind, plan.policy.checkpoint.as_str()) {
             (PolicyKind::Endpoint, _) => {
                 let policy = self.endpoint(lab, plan).await?;
-                Ok(Base { policy, trained: None, rows: vec![], dataset: None })
+                Ok(Base { policy, trained: None, rows: vec![], canonical: vec![], dataset: None })
             }
-            (PolicyKind::Local, "") => self.from_nothing(lab, plan).await,
+            (PolicyKind::Local, "") => self.from_nothing(lab, plan, benchmark).await,
             (PolicyKind::Local, folder) => {
-                let model = Lm::load(folder, lab.device())?;
+                let model = Lm::load(folder, lab.device()).map_err(|error| Error::Input {
+                    what: format!("checkpoint `{folder}`: {error}"),
+                    hint: Some("expected a Hugging Face folder of a Llama or Qwen2 model".into()),
+                })?;
                 let trained = adopt(lab, "base", model).await?;
-                Ok(Base { policy: self.policy(&trained), trained: Some(trained), rows: vec![], dataset: None })
+                Ok(Base {
+                    policy: self.policy(&trained),
+                    trained: Some(trained),
+                    rows: vec![],
+                    canonical: vec![],
+                    dataset: None,
+                })
             }
         }
     }
@@ -158,8 +173,8 @@ impl Provers {
         Ok(Policy::Endpoint { node, generator })
     }
 
-    async fn from_nothing(&self, lab: &Lab, plan: &Goedel) -> Result<Base> {
-        let rows = pairs(lab, plan)?;
+    async fn from_nothing(&self, lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<Base> {
+        let (rows, canonical) = pairs(lab, plan, benchmark)?;
         let tokenizer = words()?;
         let settings = &plan.policy;
         let config = Config {
@@ -179,7 +194,7 @@ impl Provers {
         let step = Step { label: "base", from: None, model: &model, set: &set, settings: &plan.base.sft };
         let trained = sft(lab, &self.trainer, step).await?;
         let dataset = Some(set.node(lab)?);
-        Ok(Base { policy: self.policy(&trained), trained: Some(trained), rows: set.rows, dataset })
+        Ok(Base { policy: self.policy(&trained), trained: Some(trained), rows: set.rows, canonical, dataset })
     }
 }
 
@@ -195,23 +210,28 @@ impl Base {
 }
 
 /// Short, easy statements with proofs found by search, in both styles by turns; some with a no-op.
-fn pairs(lab: &Lab, plan: &Goedel) -> Result<Vec<TrainRow>> {
+fn pairs(lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<(Vec<TrainRow>, Vec<Digest>)> {
     let settings = &plan.base;
     let seed = lab.seeds().seed("base pairs", 0, 0);
-    let posed = generate(seed, settings.n_pairs as usize, &settings.levels, &BTreeSet::new())?;
+    let posed = generate(seed, settings.n_pairs as usize, &settings.levels, benchmark.canonical())?;
     let mut rows = Vec::with_capacity(posed.len());
+    let mut canonical = Vec::with_capacity(posed.len());
     for (i, posed) in posed.iter().enumerate() {
         let Some(meaning) = &posed.meaning else { continue };
         let style = if i % 2 == 0 { Formaliser::A } else { Formaliser::B };
         let statement = style.statement("t", meaning);
         let Some(proof) = search::prove(&statement, search::Limits::default()).proof() else {
-            return Err(Error::Internal(format!("no proof found for `{}`", meaning.print(Style::Constructor, &statement.atoms))));
+            return Err(Error::Internal(format!(
+                "no proof found for `{}`",
+                meaning.print(Style::Constructor, &statement.atoms)
+            )));
         };
         let names: Vec<&str> = statement.hypotheses.iter().map(|(name, _)| name.as_str()).collect();
         let proof = proof.render(&names);
         let mut stream = lab.seeds().stream("no-op", i as u32, 0);
         let completion = if stream.random_bool(settings.noop_rate) { format!("id ( {proof} )") } else { proof };
+        canonical.push(Digest::from_bytes(statement.digest()));
         rows.push(TrainRow { prompt: bare(&statement.print(Style::Constructor)), completion, source: None });
     }
-    Ok(rows)
+    Ok((rows, canonical))
 }

@@ -21,9 +21,6 @@ pub(super) struct Benchmark {
     statements: Vec<Formal>,
     canonical: BTreeSet<Digest>,
     node: NodeId,
-    /// Benchmark statements that equal a training statement; statements that would are left out of training, so any
-    /// other number than 0 is a fault.
-    pub(super) n_shared: usize,
 }
 
 impl Benchmark {
@@ -57,7 +54,7 @@ impl Benchmark {
             recording.put_edge(lab.run(), &Edge::new(node, Relation::Includes, statement.node).at(order as u32))?;
         }
         lab.record(recording).await?;
-        Ok(Self { statements, canonical, node, n_shared: 0 })
+        Ok(Self { statements, canonical, node })
     }
 
     /// Canonical forms of its statements.
@@ -78,8 +75,7 @@ impl Benchmark {
         let name = format!("{label}/benchmark");
         let tasks: Vec<_> = self.statements.iter().map(|s| s.task(plan.policy.template)).collect();
         let sampling = tracker_store::Sampling { temperature: settings.temperature, ..plan.sampling() };
-        let attempts =
-            attempt(lab, &name, policy, &provers.verifiers, &tasks, settings.n_samples, &sampling).await?;
+        let attempts = attempt(lab, &name, policy, &provers.verifiers, &tasks, settings.n_samples, &sampling).await?;
         let results = self.results(lab, &name, &attempts).await?;
         let used = [results, self.node, policy.node()];
         let stage = lab.stage(&format!("{label}/figures"), 1).await?;
@@ -118,10 +114,17 @@ impl Benchmark {
     }
 
     /// Mean length of proofs and mean number of no-ops in them.
-    async fn drift(&self, lab: &Lab, stage: &crate::lab::Stage<'_>, attempts: &[Attempts], used: &[NodeId]) -> Result<()> {
+    async fn drift(
+        &self,
+        lab: &Lab,
+        stage: &crate::lab::Stage<'_>,
+        attempts: &[Attempts],
+        used: &[NodeId],
+    ) -> Result<()> {
         let proofs = || attempts.iter().flat_map(Attempts::proofs);
         let lengths: Vec<f64> = proofs().map(|p| f64::from(p.n_tokens)).collect();
-        let no_ops: Vec<f64> = proofs().map(|p| p.text.split_whitespace().filter(|w| *w == "id").count() as f64).collect();
+        let no_ops: Vec<f64> =
+            proofs().map(|p| p.text.split_whitespace().filter(|w| *w == "id").count() as f64).collect();
         for (item, (what, values)) in [("proof length", lengths), ("no-ops a proof", no_ops)].into_iter().enumerate() {
             let mut stream = lab.seeds().stream(stage.name(), item as u32, 0);
             if let Some(estimate) = mean(&values, &mut stream) {
@@ -135,7 +138,8 @@ impl Benchmark {
 /// A generated benchmark statement needs no formaliser: it is written out as it is meant, in the two styles by turns.
 fn write_out(i: usize, posed: &mut Posed) {
     let style = if i % 2 == 0 { Formaliser::A } else { Formaliser::B };
-    let text = posed.meaning.as_ref().map(|m| style.statement("t", m).print(tracker_proof::formula::Style::Constructor));
+    let text =
+        posed.meaning.as_ref().map(|m| style.statement("t", m).print(tracker_proof::formula::Style::Constructor));
     posed.formal = text.map(|text| (tracker_proof::prelude::TEXT.to_owned(), text));
 }
 

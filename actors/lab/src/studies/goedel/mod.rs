@@ -29,8 +29,8 @@ use crate::study::Study;
 use base::Provers;
 use bench::Benchmark;
 pub use settings::{
-    Attempt, BaseSettings, BenchmarkSettings, FormaliseSettings, Goedel, PolicyKind, PolicySettings, Post, PostSettings,
-    ProblemSettings, RoundSettings, Template,
+    Attempt, BaseSettings, BenchmarkSettings, FormaliseSettings, Goedel, PolicyKind, PolicySettings, Post,
+    PostSettings, ProblemSettings, RoundSettings, Template,
 };
 
 impl Study for Goedel {
@@ -41,15 +41,15 @@ impl Study for Goedel {
     async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
         let provers = Provers::open(lab, self).await?;
         let benchmark = Benchmark::open(lab, self, &provers).await?;
+        let base = provers.base(lab, self, &benchmark).await?;
         let statements = provers.statements(lab, self, &benchmark).await?;
-        let base = provers.base(lab, self).await?;
 
         let mut policy = base.policy.clone();
         let mut last = base.trained.clone();
         let mut solved = Solved::new(statements.len());
         let mut scores = vec![benchmark.score(lab, self, &provers, "base", &policy).await?];
         for round in 1..=self.rounds.n {
-            let open = solved.to_try(self.rounds.attempt);
+            let open = solved.to_try(self.rounds.attempt, self.n_open(round, statements.len()));
             let tasks: Vec<_> = open.iter().map(|i| statements[*i].task(self.policy.template)).collect();
             let stage = format!("round {round}/attempt");
             let n = self.rounds.n_samples;
@@ -72,7 +72,9 @@ impl Study for Goedel {
         {
             benchmark.score(lab, self, &provers, "post", &provers.policy(&after)).await?;
         }
-        let claims = self.judge(lab, &benchmark, &solved, &scores);
+        let trained_on = statements.iter().map(|s| &s.record.canonical).chain(&base.canonical);
+        let n_shared = trained_on.filter(|form| benchmark.canonical().contains(form)).count();
+        let claims = self.judge(lab, n_shared, &solved, &scores);
         lab.claims(claims).await
     }
 }
@@ -94,9 +96,10 @@ impl Solved {
         self.proofs.iter().flatten().count()
     }
 
-    fn to_try(&self, attempt: Attempt) -> Vec<usize> {
+    /// Which of the first `n_open` statements are tried.
+    fn to_try(&self, attempt: Attempt, n_open: usize) -> Vec<usize> {
         let is_tried = |i: &usize| attempt == Attempt::All || self.proofs[*i].is_none();
-        (0..self.proofs.len()).filter(is_tried).collect()
+        (0..n_open.min(self.proofs.len())).filter(is_tried).collect()
     }
 
     /// Keeps one random proof of each statement solved in this round, and the earlier one of the others.
@@ -121,7 +124,14 @@ impl Solved {
 }
 
 impl Goedel {
-    fn judge(&self, lab: &Lab, benchmark: &Benchmark, solved: &Solved, scores: &[bench::Score]) -> Vec<(Claim, Vec<NodeId>)> {
+    /// How many of the statements are there in a round, counted from 1.
+    fn n_open(&self, round: u32, n_statements: usize) -> usize {
+        let shares = &self.rounds.schedule;
+        let share = shares.get(round as usize - 1).or(shares.last()).copied().unwrap_or(1.0);
+        (share.clamp(0.0, 1.0) * n_statements as f64).round() as usize
+    }
+
+    fn judge(&self, lab: &Lab, n_shared: usize, solved: &Solved, scores: &[bench::Score]) -> Vec<(Claim, Vec<NodeId>)> {
         let mut claims = Vec::new();
         let (first, last) = (scores.get(1), scores.last());
         if let (Some(first), Some(last)) = (first, last) {
@@ -129,7 +139,8 @@ impl Goedel {
             for k in self.benchmark.k.iter().filter(|_| of_rounds) {
                 let mut stream = lab.seeds().stream("claims/gain", 0, *k);
                 let Some(gain) = first.gain(last, *k, &mut stream) else { continue };
-                let statement = format!("pass@{k} on the held-out benchmark is higher after the last round than after the first");
+                let statement =
+                    format!("pass@{k} on the held-out benchmark is higher after the last round than after the first");
                 let figures = [first.figure(*k), last.figure(*k)].into_iter().flatten().collect();
                 claims.push((claim(&format!("pass@{k}-rises"), &statement, gain, 0.0), figures));
             }
@@ -140,9 +151,13 @@ impl Goedel {
             let statement = "every round solves training statements that no earlier round solved";
             claims.push((claim("more-solved-every-round", statement, exactly(least), 0.0), vec![]));
         }
-        let n_shared = benchmark.n_shared as f64;
-        let mut disjoint = claim("benchmark-is-held-out", "no benchmark statement equals a training statement up to names", exactly(n_shared), 0.0);
-        disjoint.holds = n_shared == 0.0;
+        let mut disjoint = claim(
+            "benchmark-is-held-out",
+            "no benchmark statement equals a training statement up to names",
+            exactly(n_shared as f64),
+            0.0,
+        );
+        disjoint.holds = n_shared == 0;
         claims.push((disjoint, vec![]));
         claims
     }

@@ -47,8 +47,7 @@ pub(super) async fn run(
             Objective::Dpo(pairs, Dpo { beta: plan.after.beta, smoothing: 0.0 })
         }
     };
-    let step =
-        Step { label: "post", from: Some(last), model: &last.model, set: &set, settings: &plan.after.sft };
+    let step = Step { label: "post", from: Some(last), model: &last.model, set: &set, settings: &plan.after.sft };
     Ok(Some(train(lab, &provers.trainer, step, objective).await?))
 }
 

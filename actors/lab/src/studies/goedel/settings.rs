@@ -149,6 +149,9 @@ pub struct RoundSettings {
     pub n_samples: u32,
     /// Statements tried: `unsolved` (so far) or `all`.
     pub attempt: Attempt,
+    /// Share of the statements that is there in each round, in (0, 1]; the last one stands for the rounds after it. New
+    /// statements come in round by round, as in the paper's table 8.
+    pub schedule: Vec<f64>,
     /// Sampling temperature.
     pub temperature: f64,
     /// Nucleus, in (0, 1].
@@ -232,9 +235,26 @@ impl Settings for Goedel {
         Self {
             problems: ProblemSettings { n: 60, levels: vec![1, 2], ..standard.problems },
             policy: PolicySettings { hidden: 32, layers: 2, heads: 2, ffn: 64, ..standard.policy },
-            base: BaseSettings { n_pairs: 600, levels: vec![1], sft: SftSettings { epochs: 4.0, ..standard.base.sft }, ..standard.base },
-            rounds: RoundSettings { n: 2, n_samples: 4, sft: quick(standard.rounds.sft), ..standard.rounds },
-            benchmark: BenchmarkSettings { n: 24, levels: vec![1, 2], n_samples: 4, k: vec![1, 4], ..standard.benchmark },
+            base: BaseSettings {
+                n_pairs: 600,
+                levels: vec![1],
+                sft: SftSettings { epochs: 10.0, ..standard.base.sft },
+                ..standard.base
+            },
+            rounds: RoundSettings {
+                n: 2,
+                n_samples: 4,
+                schedule: vec![0.5, 1.0],
+                sft: quick(standard.rounds.sft),
+                ..standard.rounds
+            },
+            benchmark: BenchmarkSettings {
+                n: 24,
+                levels: vec![1, 2],
+                n_samples: 4,
+                k: vec![1, 4],
+                ..standard.benchmark
+            },
             ..standard
         }
     }
@@ -242,7 +262,7 @@ impl Settings for Goedel {
 
 impl Default for ProblemSettings {
     fn default() -> Self {
-        Self { file: String::new(), split: String::new(), n: 1000, levels: vec![1, 2, 3, 4] }
+        Self { file: String::new(), split: String::new(), n: 3000, levels: vec![1, 2, 3, 4] }
     }
 }
 
@@ -276,7 +296,12 @@ impl Default for PolicySettings {
 
 impl Default for BaseSettings {
     fn default() -> Self {
-        Self { n_pairs: 5000, levels: vec![1, 2], noop_rate: 0.05, sft: SftSettings::default() }
+        Self {
+            n_pairs: 4000,
+            levels: vec![1, 2],
+            noop_rate: 0.05,
+            sft: SftSettings { epochs: 3.0, ..SftSettings::default() },
+        }
     }
 }
 
@@ -284,13 +309,14 @@ impl Default for RoundSettings {
     fn default() -> Self {
         Self {
             n: 4,
-            n_samples: 8,
+            n_samples: 16,
             attempt: Attempt::Unsolved,
+            schedule: vec![0.15, 0.4, 0.7, 1.0],
             temperature: 1.1,
             top_p: 1.0,
             max_tokens: 96,
             mixture: 0.5,
-            sft: SftSettings { lr: 1e-3, ..SftSettings::default() },
+            sft: SftSettings { epochs: 2.0, lr: 2e-3, ..SftSettings::default() },
         }
     }
 }
