@@ -4,12 +4,13 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-/// Owns stdout and stderr.
+/// Owns stdout and stderr: whoever prints has been handed one.
 #[derive(Debug)]
 pub struct Printer {
     json: bool,
 }
 
+#[allow(clippy::unused_self, reason = "only who holds the printer may print")]
 impl Printer {
     /// A printer of JSON or of text.
     #[must_use]

@@ -112,9 +112,10 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownStudy { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::UnknownStudy { nearest: Some(nearest), .. } | Self::UnknownKey { nearest: Some(nearest), .. } => {
+                Some(format!("did you mean `{nearest}`?"))
+            }
             Self::UnknownStudy { .. } => Some("`tracker studies` lists them".into()),
-            Self::UnknownKey { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             Self::UnknownKey { study, .. } => Some(format!("`tracker studies {study}` lists its keys")),
             Self::Endpoint { .. } => {
                 Some("is the server running, and are `endpoint.url` and `endpoint.model` right?".into())

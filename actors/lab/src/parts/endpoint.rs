@@ -201,20 +201,20 @@ impl Endpoint {
         if let Some(key) = &self.key {
             get = get.bearer_auth(key);
         }
-        let response = get.send().await.map_err(|e| self.error(&url, chain(&e)))?;
+        let response = get.send().await.map_err(|e| failed(&url, chain(&e)))?;
         let status = response.status();
         let body: Json = response
             .json()
             .await
-            .map_err(|_| self.error(&url, format!("expected a JSON list of models, got status {status}")))?;
+            .map_err(|_| failed(&url, format!("expected a JSON list of models, got status {status}")))?;
         let names: Vec<&str> = body["data"].as_array().into_iter().flatten().filter_map(|m| m["id"].as_str()).collect();
         if !status.is_success() || body["data"].as_array().is_none() {
-            return Err(self.error(&url, format!("expected a JSON list of models, got status {status}")));
+            return Err(failed(&url, format!("expected a JSON list of models, got status {status}")));
         }
         if names.is_empty() || names.contains(&self.settings.model.as_str()) {
             return Ok(());
         }
-        Err(self.error(&url, format!("expected model `{}`, the server has {}", self.settings.model, names.join(", "))))
+        Err(failed(&url, format!("expected model `{}`, the server has {}", self.settings.model, names.join(", "))))
     }
 
     /// `request.n` continuations, in order.
@@ -230,7 +230,7 @@ impl Endpoint {
             let have = answers.len() as u32;
             let body = self.body(request, request.n - have, request.seed.wrapping_add(u64::from(have)));
             let response = self.exchange(&body).await?;
-            let got = read_answers(self.settings.api, &response).map_err(|what| self.error(&self.route(), what))?;
+            let got = read_answers(self.settings.api, &response).map_err(|what| failed(&self.route(), what))?;
             answers.extend(got.into_iter().take((request.n - have) as usize));
         }
         Ok(answers)
@@ -240,7 +240,7 @@ impl Endpoint {
         if let Tape::Replay(answers) = &self.tape {
             let answer = answers.get(&body.to_string()).cloned();
             return answer.ok_or_else(|| {
-                self.error(
+                failed(
                     &self.settings.replay,
                     "this request was never recorded; the plan differs from the recording".into(),
                 )
@@ -255,7 +255,7 @@ impl Endpoint {
                     self.tape.append(&Exchange { request: body.clone(), response: response.clone() })?;
                     return Ok(response);
                 }
-                Err(failure) if !failure.retryable => return Err(self.error(&url, failure.what)),
+                Err(failure) if !failure.retryable => return Err(failed(&url, failure.what)),
                 Err(failure) => {
                     let backoff = Duration::from_millis(250).mul_f64(2f64.powi(attempt.min(7).cast_signed()));
                     let wait = failure.retry_after.unwrap_or(backoff).min(Duration::from_mins(1));
@@ -266,7 +266,7 @@ impl Endpoint {
                 }
             }
         }
-        Err(self.error(&url, format!("{last} ({} tries)", self.settings.attempts)))
+        Err(failed(&url, format!("{last} ({} tries)", self.settings.attempts)))
     }
 
     async fn send(&self, url: &str, body: &Json) -> std::result::Result<Json, Failure> {
@@ -327,10 +327,10 @@ impl Endpoint {
     fn url(&self, route: &str) -> String {
         format!("{}/{route}", self.settings.url.trim_end_matches('/'))
     }
+}
 
-    fn error(&self, url: &str, what: String) -> Error {
-        Error::Endpoint { url: url.to_owned(), what }
-    }
+fn failed(url: &str, what: String) -> Error {
+    Error::Endpoint { url: url.to_owned(), what }
 }
 
 /// An error with its causes in one line.

@@ -112,9 +112,8 @@ fn alter(f: &Formula, countdown: &mut usize, stream: &mut ChaCha8Rng) -> Formula
         let (a, b) = (a.clone(), b.clone());
         return match f {
             And(..) => Or(a, b),
-            Or(..) => And(a, b),
             Implies(..) if stream.random_bool(0.5) => Implies(b, a),
-            Implies(..) => And(a, b),
+            Or(..) | Implies(..) => And(a, b),
             _ => Implies(a, b),
         };
     }

@@ -24,7 +24,7 @@ pub struct Posed {
     pub formal: Option<(String, String)>,
 }
 
-/// The fields of a row of Goedel-Prover's, DeepSeek-Prover's and ProofNet's files; others are left alone.
+/// The fields of a row of Goedel-Prover's, DeepSeek-Prover's and their kin's files; others are left alone.
 #[derive(Deserialize)]
 struct Row {
     name: String,

@@ -31,8 +31,9 @@ pub fn bare(statement: &str) -> String {
         return format!("{} :=", words.join(" "));
     };
     let spaced = |f: &tracker_proof::formula::Formula| f.print(Style::Spaced, &parsed.atoms);
-    let hypotheses: String = parsed.hypotheses.iter().map(|(name, f)| format!("( {name} : {} ) ", spaced(f))).collect();
-    format!("{hypotheses}: {} :=", spaced(&parsed.goal))
+    let hypotheses = parsed.hypotheses.iter().map(|(name, f)| format!("( {name} : {} )", spaced(f)));
+    let goal = format!(": {} :=", spaced(&parsed.goal));
+    hypotheses.chain([goal]).collect::<Vec<_>>().join(" ")
 }
 
 /// The tokenizer of the embedded policies: every word statements and proofs are made of.

@@ -77,8 +77,13 @@ impl TrainSet {
 
     fn record(&self, lab: &Lab, recording: &mut Recording) -> Result<NodeId> {
         let rows: Vec<_> = self.rows.iter().map(|r| (&r.prompt, &r.completion)).collect();
-        let lines: String =
-            rows.iter().map(|(p, c)| format!("{}\n", serde_json::json!({"prompt": p, "completion": c}))).collect();
+        let lines: Vec<String> =
+            rows.iter().map(|(p, c)| serde_json::json!({"prompt": p, "completion": c}).to_string()).collect();
+        let lines = lines.join(
+            "
+",
+        ) + "
+";
         let file = lab.put_files("dataset", &self.name, &[("rows.jsonl".to_owned(), lines.clone().into_bytes())])?;
         let dataset = Dataset {
             name: self.name.clone(),
@@ -218,7 +223,7 @@ pub async fn train(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>, objective
     };
     let (model, losses) = trainer.ask(Lesson { model: model.clone(), objective, training }).await?;
     let now = Timestamp::now().millis();
-    let points: Vec<Point> = losses.iter().enumerate().map(|(i, loss)| Point::new(i as i64, now, *loss)).collect();
+    let points: Vec<Point> = (0..).zip(&losses).map(|(i, loss)| Point::new(i, now, *loss)).collect();
     let mut recording = Recording::new();
     recording.put_points(lab.run(), &format!("{label}/loss"), &points)?;
     let dataset = set.record(lab, &mut recording)?;

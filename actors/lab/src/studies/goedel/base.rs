@@ -136,7 +136,7 @@ impl Provers {
                 let policy = self.endpoint(lab, plan).await?;
                 Ok(Base { policy, trained: None, rows: vec![], canonical: vec![], dataset: None })
             }
-            (PolicyKind::Local, "") => self.from_nothing(lab, plan, benchmark).await,
+            (PolicyKind::Local, "") => self.pretrain(lab, plan, benchmark).await,
             (PolicyKind::Local, folder) => {
                 let model = Lm::load(folder, lab.device()).map_err(|error| Error::Input {
                     what: format!("checkpoint `{folder}`: {error}"),
@@ -173,7 +173,7 @@ impl Provers {
         Ok(Policy::Endpoint { node, generator })
     }
 
-    async fn from_nothing(&self, lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<Base> {
+    async fn pretrain(&self, lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<Base> {
         let (rows, canonical) = pairs(lab, plan, benchmark)?;
         let tokenizer = words()?;
         let settings = &plan.policy;
@@ -218,7 +218,7 @@ fn pairs(lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<(Vec<TrainRo
     let mut canonical = Vec::with_capacity(posed.len());
     for (i, posed) in posed.iter().enumerate() {
         let Some(meaning) = &posed.meaning else { continue };
-        let style = if i % 2 == 0 { Formaliser::A } else { Formaliser::B };
+        let style = if i.is_multiple_of(2) { Formaliser::A } else { Formaliser::B };
         let statement = style.statement("t", meaning);
         let Some(proof) = search::prove(&statement, search::Limits::default()).proof() else {
             return Err(Error::Internal(format!(

@@ -40,12 +40,12 @@ impl Benchmark {
         provers.probe_headers(&posed).await?;
         let statements = given(lab, "benchmark", &posed).await?;
         let canonical: BTreeSet<Digest> = statements.iter().map(|s| s.record.canonical).collect();
-        let content: String = statements.iter().map(|s| format!("{}\n", s.node)).collect();
+        let content: Vec<String> = statements.iter().map(|s| s.node.to_string()).collect();
         let dataset = Dataset {
             name: "benchmark".into(),
             purpose: "benchmark".into(),
             n_rows: statements.len() as u64,
-            content: Digest::of(content.as_bytes()),
+            content: Digest::of(content.join("\n").as_bytes()),
             rows: None,
         };
         let mut recording = Recording::new();
@@ -96,12 +96,12 @@ impl Benchmark {
     /// The verdicts a score rests on, as one dataset, so that every figure has one edge to all of them.
     async fn results(&self, lab: &Lab, name: &str, attempts: &[Attempts]) -> Result<NodeId> {
         let all = || attempts.iter().flat_map(|a| &a.0);
-        let content: String = all().map(|a| format!("{}\t{}\n", a.outcome, a.text)).collect();
+        let content: Vec<String> = all().map(|a| format!("{}\t{}", a.outcome, a.text)).collect();
         let dataset = Dataset {
             name: name.to_owned(),
             purpose: "results".into(),
             n_rows: all().count() as u64,
-            content: Digest::of(content.as_bytes()),
+            content: Digest::of(content.join("\n").as_bytes()),
             rows: None,
         };
         let mut recording = Recording::new();
@@ -137,7 +137,7 @@ impl Benchmark {
 
 /// A generated benchmark statement needs no formaliser: it is written out as it is meant, in the two styles by turns.
 fn write_out(i: usize, posed: &mut Posed) {
-    let style = if i % 2 == 0 { Formaliser::A } else { Formaliser::B };
+    let style = if i.is_multiple_of(2) { Formaliser::A } else { Formaliser::B };
     let text =
         posed.meaning.as_ref().map(|m| style.statement("t", m).print(tracker_proof::formula::Style::Constructor));
     posed.formal = text.map(|text| (tracker_proof::prelude::TEXT.to_owned(), text));

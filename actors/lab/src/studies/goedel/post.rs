@@ -37,15 +37,12 @@ pub(super) async fn run(
     let used: Vec<(usize, &Attempts)> = attempts.iter().enumerate().filter(|(_, a)| is_used(a)).collect();
     let prompts: Vec<&str> = used.iter().map(|(i, _)| tasks[*i].prompt.as_str()).collect();
     let mut set = TrainSet { name: "post".into(), ..TrainSet::default() };
-    let objective = match plan.post {
-        Post::Grpo => {
-            let rollouts = rollouts(lab, last, &prompts, &used, &mut set)?;
-            Objective::Grpo(rollouts, Grpo { clip: 0.2, kl: plan.after.kl })
-        }
-        _ => {
-            let pairs = pairs(lab, plan.post, last, &prompts, &used, &mut set)?;
-            Objective::Dpo(pairs, Dpo { beta: plan.after.beta, smoothing: 0.0 })
-        }
+    let objective = if plan.post == Post::Grpo {
+        let rollouts = rollouts(lab, last, &prompts, &used, &mut set)?;
+        Objective::Grpo(rollouts, Grpo { clip: 0.2, kl: plan.after.kl })
+    } else {
+        let pairs = pairs(lab, plan.post, last, &prompts, &used, &mut set)?;
+        Objective::Dpo(pairs, Dpo { beta: plan.after.beta, smoothing: 0.0 })
     };
     let step = Step { label: "post", from: Some(last), model: &last.model, set: &set, settings: &plan.after.sft };
     Ok(Some(train(lab, &provers.trainer, step, objective).await?))
