@@ -88,6 +88,11 @@ fn a_proof_leads_up_to_all_it_came_from_and_a_verifier_down_to_figures() {
     for part in ["base", "round 1"] {
         assert!(labels.iter().any(|l| l.contains(part)), "no checkpoint `{part}` above {late}: {labels:?}");
     }
+    let problem =
+        up["nodes"].as_array().unwrap().iter().find(|n| n["kind"] == "problem").unwrap()["id"].as_str().unwrap();
+    let words = &tracker.json(&["show", problem])[0]["record"]["text"];
+    assert!(words.as_str().is_some_and(|text| text.len() > 10), "{words}");
+
     let early = proofs.iter().find(|p| p["stage"] == "round 1/attempt").unwrap()["id"].as_str().unwrap();
     assert!(up["nodes"].as_array().unwrap().iter().any(|n| n["kind"] == "verdict" && n["id"] != late), "{early}");
 

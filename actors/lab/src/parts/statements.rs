@@ -210,6 +210,9 @@ impl Work<'_> {
             template: format!("style {}", self.formaliser.name()),
         };
         recording.put(run, &sampling)?;
+        for posed in posed {
+            recording.put(run, &posed.problem)?;
+        }
         for draft in drafts {
             let row = self.stage.row(draft.item as u32, draft.k);
             let sample = Sample {
