@@ -16,7 +16,12 @@ const VOCAB: usize = 128;
 const CONTEXT: usize = 128;
 const PROMPT: usize = 32;
 
+/// `[FILTER] [THREADS]`: only figures whose name contains FILTER, on so many threads (2).
 fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let filter = args.first().cloned().unwrap_or_default();
+    let n_threads = args.get(1).map_or(2, |n| n.parse().unwrap());
+    let bench = Bench { filter, n_threads };
     for (name, config) in [("1m", Config::tiny(VOCAB, CONTEXT)), ("5m", five_million())] {
         let words: Vec<String> = (4..VOCAB).map(|id| format!("w{id}")).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -24,9 +29,10 @@ fn main() {
         let lm = Lm::init(config, tokenizer, 1, &Device::cpu()).unwrap();
         println!("{name}: {} parameters", lm.n_params());
         for batch in [1, 32] {
-            sampling(name, &lm, batch);
+            bench.sampling(name, &lm, batch);
         }
-        training(name, &lm);
+        bench.sharing(name, &lm);
+        bench.training(name, &lm);
     }
 }
 
@@ -46,50 +52,71 @@ fn copies(row: usize, len: usize) -> Vec<u32> {
     (0..len).map(|at| ((row * 31 + (at % 32) * (row % 7 + 3)) % VOCAB) as u32).collect()
 }
 
-fn sampling(name: &str, lm: &Lm, batch: usize) {
-    let settings = Sampling { temperature: 1.0, top_p: 1.0, max_tokens: CONTEXT - PROMPT, stop_ids: vec![] };
-    let prompts: Vec<Prompt> = (0..batch).map(|row| Prompt { ids: copies(row, PROMPT), seed: row as u64 }).collect();
-    let repeats = if batch == 1 { 15 } else { 9 };
-    report(&format!("sample {name} b={batch}"), repeats, || {
-        let done = sample(lm, &prompts, &settings, 2).unwrap();
-        done.iter().map(|one| one.ids.len()).sum()
-    });
-    if batch > 1 {
-        let shared: Vec<Prompt> =
-            (0..64).map(|row| Prompt { ids: copies(row / 16, CONTEXT - 16), seed: row as u64 }).collect();
-        let settings = Sampling { max_tokens: 16, ..settings };
-        report(&format!("sample {name} 4 prompts of 112, 16 rollouts of 16 each"), repeats, || {
-            sample(lm, &shared, &settings, 2).unwrap().iter().map(|one| one.ids.len()).sum()
+struct Bench {
+    filter: String,
+    n_threads: usize,
+}
+
+impl Bench {
+    fn sampling(&self, name: &str, lm: &Lm, batch: usize) {
+        let settings = Sampling { temperature: 1.0, top_p: 1.0, max_tokens: CONTEXT - PROMPT, stop_ids: vec![] };
+        let prompts: Vec<Prompt> =
+            (0..batch).map(|row| Prompt { ids: copies(row, PROMPT), seed: row as u64 }).collect();
+        self.report(&format!("sample {name} b={batch}"), || {
+            sample(lm, &prompts, &settings, self.n_threads).unwrap().iter().map(|one| one.ids.len()).sum()
         });
     }
-}
 
-fn training(name: &str, lm: &Lm) {
-    let examples: Vec<Example> = (0..256).map(|row| Example::text(&copies(row, CONTEXT))).collect();
-    let n_steps = 12;
-    let settings = Training { length: Length::Steps(n_steps), batch: Batch::Items(16), ..Training::default() };
-    let mut times = Vec::new();
-    let mut last = (Instant::now(), cpu_secs());
-    sft(lm, &examples, &settings, 2, &mut |step| {
-        let now = (Instant::now(), cpu_secs());
-        times.push((step.n_tokens as f64, now.0.duration_since(last.0).as_secs_f64(), now.1 - last.1));
-        last = now;
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    print(&format!("train {name}"), &times[2..]);
-}
+    /// Sixteen short rollouts from each of four long prompts, and the same with prompts that differ in their first token.
+    fn sharing(&self, name: &str, lm: &Lm) {
+        let settings = Sampling { temperature: 1.0, top_p: 1.0, max_tokens: 16, stop_ids: vec![] };
+        for (what, own) in [("shared", 0), ("own", 1)] {
+            let prompts: Vec<Prompt> = (0..64)
+                .map(|row| {
+                    let mut ids = copies(row / 16, CONTEXT - 16);
+                    ids[0] = (row * own) as u32;
+                    Prompt { ids, seed: row as u64 }
+                })
+                .collect();
+            self.report(&format!("rollouts {name}, 16 tokens after 112, {what} prompts"), || {
+                sample(lm, &prompts, &settings, self.n_threads).unwrap().iter().map(|one| one.ids.len()).sum()
+            });
+        }
+    }
 
-fn report(name: &str, repeats: usize, mut work: impl FnMut() -> usize) {
-    work();
-    let times: Vec<(f64, f64, f64)> = (0..repeats)
-        .map(|_| {
-            let (wall, cpu) = (Instant::now(), cpu_secs());
-            let n_tokens = work();
-            (n_tokens as f64, wall.elapsed().as_secs_f64(), cpu_secs() - cpu)
+    fn training(&self, name: &str, lm: &Lm) {
+        let name = format!("train {name}");
+        if !name.contains(&self.filter) {
+            return;
+        }
+        let examples: Vec<Example> = (0..256).map(|row| Example::text(&copies(row, CONTEXT))).collect();
+        let settings = Training { length: Length::Steps(14), batch: Batch::Items(16), ..Training::default() };
+        let mut times = Vec::new();
+        let mut last = (Instant::now(), cpu_secs());
+        sft(lm, &examples, &settings, self.n_threads, &mut |step| {
+            let now = (Instant::now(), cpu_secs());
+            times.push((step.n_tokens as f64, now.0.duration_since(last.0).as_secs_f64(), now.1 - last.1));
+            last = now;
+            ControlFlow::Continue(())
         })
-        .collect();
-    print(name, &times);
+        .unwrap();
+        print(&name, &times[2..]);
+    }
+
+    fn report(&self, name: &str, mut work: impl FnMut() -> usize) {
+        if !name.contains(&self.filter) {
+            return;
+        }
+        work();
+        let times: Vec<(f64, f64, f64)> = (0..9)
+            .map(|_| {
+                let (wall, cpu) = (Instant::now(), cpu_secs());
+                let n_tokens = work();
+                (n_tokens as f64, wall.elapsed().as_secs_f64(), cpu_secs() - cpu)
+            })
+            .collect();
+        print(name, &times);
+    }
 }
 
 /// Median wall rate, and tokens a CPU second over all repeats.

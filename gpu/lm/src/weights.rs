@@ -140,7 +140,7 @@ impl Weights {
 
     /// Random weights: N(0, 0.02), maps into the residual stream N(0, 0.02 / sqrt(2 · layers)), norms one, biases zero.
     ///
-    /// Tensor `i` is drawn from stream `i` of ChaCha8 under `seed`, so the bits depend on nothing else. The scaling is
+    /// Tensor `i` is drawn from stream `i` of `ChaCha8` under `seed`, so the bits depend on nothing else. The scaling is
     /// that of Radford et al. 2019, §2.3.
     pub(crate) fn init(config: &Config, seed: u64) -> Self {
         let layout = Layout::of(config);

@@ -61,7 +61,7 @@ impl Panels {
     fn resize(&mut self, k: usize, n: usize) {
         (self.k, self.n) = (k, n);
         let len = k * n.next_multiple_of(PANEL);
-        if self.data.len() != len || n % PANEL != 0 {
+        if self.data.len() != len || !n.is_multiple_of(PANEL) {
             self.data.clear();
             self.data.resize(len, 0.0);
         }
@@ -119,6 +119,7 @@ pub(crate) fn multiply_in<S: Simd>(m: usize, left: Left<'_>, right: Right<'_>, o
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the output is lent to one product at a time")]
 #[inline(always)]
 fn blocks<S: Simd, const MR: usize>(m: usize, left: Left<'_>, right: Right<'_>, out: Out<'_>, pack: &mut Vec<f32>) {
     let width = f32::lanes::<S>() * WIDE;
@@ -154,10 +155,8 @@ fn pack_left<'a, const MR: usize>(
     d: usize,
     pack: &'a mut Vec<f32>,
 ) -> &'a [f32] {
-    if let (Left::Rows(data, _), 1) = (left, m) {
-        if MR == 1 {
-            return &data[depth..depth + d];
-        }
+    if let (Left::Rows(data, _), 1, 1) = (left, m, MR) {
+        return &data[depth..depth + d];
     }
     let n_blocks = m.div_ceil(MR);
     pack.clear();

@@ -286,7 +286,9 @@ impl Tape {
         for start in (0..n).step_by(TILE) {
             let tile = start..n.min(start + TILE);
             gather(&qkv[tile.start * width..tile.end * width], width, columns.clone(), queries);
-            queries.iter_mut().for_each(|value| *value *= scale);
+            for value in queries.iter_mut() {
+                *value *= scale;
+            }
             gather(&grad_attended[tile.start * q..tile.end * q], q, columns.clone(), grad_out);
             let keys = self.caches[row].own.span(block, head, tile.end).keys;
             let queries = Queries { rows: queries, n_tokens: tile.len(), group, dim, visible: start + 1 };

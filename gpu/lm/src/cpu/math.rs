@@ -138,7 +138,7 @@ pub(crate) fn rms_norm_backward<S: Simd>(
 /// `x`: rows of `stride`, of which the first `n_heads · 2 · half` are heads. `tables`: for each row, cosines then sines,
 /// `2 · half`. `inverse` turns back, which is the gradient.
 #[with_simd]
-pub(crate) fn rotate<'t, S: Simd>(x: &mut [f32], stride: usize, n_heads: usize, tables: &[&'t [f32]], inverse: bool) {
+pub(crate) fn rotate<S: Simd>(x: &mut [f32], stride: usize, n_heads: usize, tables: &[&[f32]], inverse: bool) {
     for (row, table) in x.chunks_exact_mut(stride).zip(tables) {
         let half = table.len() / 2;
         let (cos, sin) = table.split_at(half);
@@ -230,7 +230,7 @@ pub(crate) fn sum_of_squares<S: Simd>(x: &[f32]) -> f64 {
     x.chunks(4096).map(|block| f64::from(sum(block, |v| v * v))).sum()
 }
 
-/// One step of AdamW's constants.
+/// One step of `AdamW`'s constants.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamStep {
     pub(crate) betas: [f32; 2],
@@ -244,7 +244,7 @@ pub(crate) struct AdamStep {
     pub(crate) grad_scale: f32,
 }
 
-/// AdamW (Loshchilov & Hutter 2019, algorithm 2) on one array.
+/// `AdamW` (Loshchilov & Hutter 2019, algorithm 2) on one array.
 #[with_simd]
 pub(crate) fn adamw<S: Simd>(step: AdamStep, weights: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32]) {
     for (((w, g), m), v) in weights.iter_mut().zip(grad).zip(first).zip(second) {

@@ -78,7 +78,7 @@ impl Learner for NetLearner {
         guard(&name, || {
             if self.first.is_empty() {
                 self.first = self.grad.iter().map(Tensor::zeros_like).collect();
-                self.second = self.first.clone();
+                self.second.clone_from(&self.first);
             }
             let corrections = update.betas.map(|beta| 1.0 / (1.0 - beta.powi(update.step as i32)));
             let [b1, b2] = update.betas;

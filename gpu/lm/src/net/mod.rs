@@ -118,6 +118,7 @@ pub(crate) fn guard<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T
     })
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "errors and texts alike are handed over")]
 fn failed(name: &str, detail: impl ToString) -> Error {
     Error::Device { device: name.to_owned(), detail: detail.to_string() }
 }

@@ -138,7 +138,7 @@ mod tests {
         let some = shares(&sampling(1.0, 0.6), &logits);
         assert!(some[2] == 0.0 && (some[1] - 4.0 / 7.0).abs() < 0.02, "{some:?}");
         let one = shares(&sampling(1.0, 0.01), &logits);
-        assert_eq!(one[1], 1.0000000000000004_f64.min(one[1]), "{one:?}");
+        assert_eq!(one[1], 1.000_000_000_000_000_4_f64.min(one[1]), "{one:?}");
         assert!(one[0] + one[2] + one[3] == 0.0);
     }
 

@@ -38,7 +38,7 @@ pub enum Batch {
     Tokens(usize),
 }
 
-/// How a model is trained: AdamW (Loshchilov & Hutter 2019) on a rising, then falling rate.
+/// How a model is trained: `AdamW` (Loshchilov & Hutter 2019) on a rising, then falling rate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Training {
     /// Peak learning rate, > 0.

@@ -221,7 +221,7 @@ fn rewarded_rollouts_become_likelier() {
     let after = share(&policy);
     assert!(after > before + 0.15, "{before} and {after}");
     let rollout = Rollout { prompt: vec![5], completion: vec![6], log_probs: vec![-1.0], advantage: 1.0 };
-    let without = grpo(&lm, None, &[rollout.clone()], &Grpo { clip: 0.2, kl: 0.1 }, &training(1), 1, &mut go);
+    let without = grpo(&lm, None, std::slice::from_ref(&rollout), &Grpo { clip: 0.2, kl: 0.1 }, &training(1), 1, &mut go);
     assert!(matches!(without, Err(Error::Range { what: "kl", .. })));
     let short = Rollout { log_probs: vec![], ..rollout };
     let short = grpo(&lm, None, &[short], &Grpo { clip: 0.2, kl: 0.0 }, &training(1), 1, &mut go);
