@@ -137,8 +137,9 @@ pub(crate) fn rms_norm_backward<S: Simd>(
 /// Rotates pairs (i, i + half) of each head by its row's angle (Su et al. 2021, in Hugging Face's half-split layout).
 /// `x`: rows of `stride`, of which the first `n_heads · 2 · half` are heads. `tables`: for each row, cosines then sines,
 /// `2 · half`. `inverse` turns back, which is the gradient.
+#[allow(clippy::needless_lifetimes, clippy::elidable_lifetime_names, reason = "the macro needs every lifetime by name")]
 #[with_simd]
-pub(crate) fn rotate<S: Simd>(x: &mut [f32], stride: usize, n_heads: usize, tables: &[&[f32]], inverse: bool) {
+pub(crate) fn rotate<'t, S: Simd>(x: &mut [f32], stride: usize, n_heads: usize, tables: &[&'t [f32]], inverse: bool) {
     for (row, table) in x.chunks_exact_mut(stride).zip(tables) {
         let half = table.len() / 2;
         let (cos, sin) = table.split_at(half);
