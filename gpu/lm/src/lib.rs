@@ -12,7 +12,10 @@
 //!
 //! # Not here
 //! Chat templates, stores, runs, rewards: callers bring token ids and keep what they get.
-#![allow(clippy::inline_always, reason = "what is not inlined into a vectorised function is compiled without its vectors")]
+#![allow(
+    clippy::inline_always,
+    reason = "what is not inlined into a vectorised function is compiled without its vectors"
+)]
 
 mod checkpoint;
 mod config;
