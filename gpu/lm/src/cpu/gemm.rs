@@ -14,8 +14,8 @@ pub(crate) const PANEL: usize = 32;
 /// Vectors a tile is wide.
 const WIDE: usize = 2;
 
-/// Terms added in one pass, so that a panel stays in the first-level cache.
-const DEPTH: usize = 256;
+/// Terms added in one pass, so that a panel and a block stay in the second-level cache.
+const DEPTH: usize = 512;
 
 /// A right factor `[k, n]` as panels of [`PANEL`] columns, the last one filled up with zeros.
 #[derive(Debug, Clone, Default)]
@@ -52,25 +52,19 @@ impl Panels {
         self.resize(k, n);
         for (panel, to) in self.data.chunks_exact_mut(k * PANEL).enumerate() {
             let columns = PANEL.min(n - panel * PANEL);
-            let (to, _) = to.as_chunks_mut::<PANEL>();
-            for (to, row) in to.iter_mut().zip(from.chunks(stride)) {
-                let row = &row[panel * PANEL..];
-                match row.first_chunk::<PANEL>() {
-                    Some(row) if columns == PANEL => *to = *row,
-                    _ => to[..columns].copy_from_slice(&row[..columns]),
-                }
+            for (to, row) in to.chunks_exact_mut(PANEL).zip(from.chunks(stride)) {
+                to[..columns].copy_from_slice(&row[panel * PANEL..][..columns]);
             }
         }
     }
 
-    /// Makes room for `[k, n]`; what fills up the last panel is zero.
     fn resize(&mut self, k: usize, n: usize) {
+        (self.k, self.n) = (k, n);
         let len = k * n.next_multiple_of(PANEL);
-        if (self.k, self.n) != (k, n) {
+        if self.data.len() != len || !n.is_multiple_of(PANEL) {
             self.data.clear();
             self.data.resize(len, 0.0);
         }
-        (self.k, self.n) = (k, n);
     }
 
     pub(crate) fn right(&self) -> Right<'_> {
@@ -125,86 +119,72 @@ pub(crate) fn multiply_in<S: Simd>(m: usize, left: Left<'_>, right: Right<'_>, o
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the output is lent to one product at a time")]
 #[inline(always)]
-fn blocks<S: Simd, const MR: usize>(m: usize, left: Left<'_>, right: Right<'_>, mut out: Out<'_>, pack: &mut Vec<f32>) {
+fn blocks<S: Simd, const MR: usize>(m: usize, left: Left<'_>, right: Right<'_>, out: Out<'_>, pack: &mut Vec<f32>) {
+    let width = f32::lanes::<S>() * WIDE;
     let mut depth = 0;
     while depth < right.k {
         let d = DEPTH.min(right.k - depth);
-        let right = Right { data: &right.data[depth * right.row_stride..], k: d, ..right };
-        match left {
-            Left::Rows(data, stride) => sweep::<S, MR, _>(m, right, &mut out, |block| {
-                // Past the last row the last one is repeated, and the result not kept.
-                let row = |r| &data[(block * MR + r).min(m - 1) * stride + depth..][..d];
-                let rows: [&[f32]; MR] = std::array::from_fn(row);
-                move |i, r| rows[r][i]
-            }),
-            Left::Columns(data, stride) => {
-                pack_columns::<MR>(m, &data[depth * stride..], stride, d, pack);
-                let (packed, _) = pack.as_chunks::<MR>();
-                sweep::<S, MR, _>(m, right, &mut out, |block| {
-                    let columns = &packed[block * d..][..d];
-                    move |i, r| columns[i][r]
-                });
+        let add = out.add || depth > 0;
+        let packed = pack_left::<MR>(m, left, depth, d, pack);
+        for panel in 0..right.n.div_ceil(PANEL) {
+            let columns = PANEL.min(right.n - panel * PANEL);
+            let b = &right.data[panel * right.panel_stride + depth * right.row_stride..];
+            for (block, a) in packed.chunks_exact(d * MR).enumerate() {
+                let rows = MR.min(m - block * MR);
+                let mut at = 0;
+                while at < columns {
+                    let to = &mut out.data[block * MR * out.stride + panel * PANEL + at..];
+                    let shape = Shape { rows, columns: width.min(columns - at), stride: out.stride, add };
+                    tile::<S, MR>(a, b, right.row_stride, at, to, shape);
+                    at += width;
+                }
             }
         }
-        out.add = true;
         depth += d;
     }
 }
 
-/// Multiplies blocks of `MR` rows by all panels; `block` gives a block's elements by term and row.
+/// Columns `depth..depth + d` of the left factor as blocks of `MR` rows, each `[d, MR]`, filled up with zeros.
 #[inline(always)]
-fn sweep<S: Simd, const MR: usize, A: Fn(usize, usize) -> f32>(
+fn pack_left<'a, const MR: usize>(
     m: usize,
-    right: Right<'_>,
-    out: &mut Out<'_>,
-    block: impl Fn(usize) -> A,
-) {
-    let width = f32::lanes::<S>() * WIDE;
-    for panel in 0..right.n.div_ceil(PANEL) {
-        let columns = PANEL.min(right.n - panel * PANEL);
-        let b = &right.data[panel * right.panel_stride..];
-        for at in 0..m.div_ceil(MR) {
-            let a = block(at);
-            let mut column = 0;
-            while column < columns {
-                let to = &mut out.data[at * MR * out.stride + panel * PANEL + column..];
-                let shape = Shape {
-                    terms: right.k,
-                    rows: MR.min(m - at * MR),
-                    columns: width.min(columns - column),
-                    stride: out.stride,
-                    add: out.add,
-                };
-                tile::<S, MR>(&a, &b[column..], right.row_stride, to, shape);
-                column += width;
-            }
-        }
+    left: Left<'a>,
+    depth: usize,
+    d: usize,
+    pack: &'a mut Vec<f32>,
+) -> &'a [f32] {
+    if let (Left::Rows(data, _), 1, 1) = (left, m, MR) {
+        return &data[depth..depth + d];
     }
-}
-
-/// Lays `d` columns of the left factor out as blocks of `MR` rows, each `[d, MR]`, filled up with zeros.
-#[inline(always)]
-fn pack_columns<const MR: usize>(m: usize, data: &[f32], stride: usize, d: usize, pack: &mut Vec<f32>) {
+    let n_blocks = m.div_ceil(MR);
     pack.clear();
-    pack.resize(m.div_ceil(MR) * MR * d, 0.0);
-    let (packed, _) = pack.as_chunks_mut::<MR>();
-    for (block, to) in packed.chunks_exact_mut(d).enumerate() {
+    pack.resize(n_blocks * MR * d, 0.0);
+    for (block, to) in pack.chunks_exact_mut(MR * d).enumerate() {
         let rows = MR.min(m - block * MR);
-        for (to, from) in to.iter_mut().zip(data.chunks(stride)) {
-            let from = &from[block * MR..];
-            match from.first_chunk::<MR>() {
-                Some(from) if rows == MR => *to = *from,
-                _ => to[..rows].copy_from_slice(&from[..rows]),
+        match left {
+            Left::Rows(data, stride) => {
+                for r in 0..rows {
+                    let row = &data[(block * MR + r) * stride + depth..][..d];
+                    for (to, value) in to[r..].iter_mut().step_by(MR).zip(row) {
+                        *to = *value;
+                    }
+                }
+            }
+            Left::Columns(data, stride) => {
+                for (i, to) in to.chunks_exact_mut(MR).enumerate() {
+                    to[..rows].copy_from_slice(&data[(depth + i) * stride + block * MR..][..rows]);
+                }
             }
         }
     }
+    pack
 }
 
 /// The part of a tile that exists, and where its rows go.
 #[derive(Clone, Copy)]
 struct Shape {
-    terms: usize,
     rows: usize,
     columns: usize,
     stride: usize,
@@ -213,14 +193,9 @@ struct Shape {
 
 /// `MR` rows by `WIDE` vectors, held in registers while the terms are added.
 #[inline(always)]
-fn tile<S: Simd, const MR: usize>(
-    a: &impl Fn(usize, usize) -> f32,
-    b: &[f32],
-    b_stride: usize,
-    out: &mut [f32],
-    shape: Shape,
-) {
-    let width = f32::lanes::<S>() * WIDE;
+fn tile<S: Simd, const MR: usize>(a: &[f32], b: &[f32], b_stride: usize, at: usize, out: &mut [f32], shape: Shape) {
+    let lanes = f32::lanes::<S>();
+    let width = lanes * WIDE;
     let mut edge = [0.0f32; PANEL];
     let mut acc = [[0.0f32.splat::<S>(); WIDE]; MR];
     if shape.add {
@@ -233,10 +208,11 @@ fn tile<S: Simd, const MR: usize>(
             }
         }
     }
-    for (i, b) in b.chunks(b_stride).take(shape.terms).enumerate() {
-        let b = read::<S>(&b[..width]);
-        for (r, acc) in acc.iter_mut().enumerate() {
-            let a = a(i, r).splat::<S>();
+    let (a, _) = a.as_chunks::<MR>();
+    for (a, b) in a.iter().zip(b.chunks(b_stride)) {
+        let b = read::<S>(&b[at..at + width]);
+        for (acc, a) in acc.iter_mut().zip(a) {
+            let a = a.splat::<S>();
             for (acc, b) in acc.iter_mut().zip(b) {
                 *acc = f32::vfma(a, b, *acc);
             }
