@@ -29,6 +29,9 @@ pub enum Command {
     Replay {
         /// Run id or unique prefix.
         run: String,
+        /// Ask endpoints again, instead of answering from what the run exchanged with them.
+        #[arg(long, conflicts_with = "exchanges")]
+        call: bool,
         #[command(flatten)]
         machine: MachineArgs,
     },
@@ -106,6 +109,9 @@ pub struct MachineArgs {
     /// Threads to use; default: all cores.
     #[arg(long)]
     pub workers: Option<usize>,
+    /// Answer from recorded exchanges (`tracker artifact get STUDY/exchanges`) instead of calling endpoints.
+    #[arg(long, value_name = "FILE")]
+    pub exchanges: Option<PathBuf>,
 }
 
 /// What can be asked.

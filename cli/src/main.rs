@@ -26,7 +26,7 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
     let store = cli.store.as_path();
     match &cli.command {
         Command::Run(args) => commands::run::run(store, args, printer),
-        Command::Replay { run, machine } => commands::run::replay(store, run, machine, printer),
+        Command::Replay { run, call, machine } => commands::run::replay(store, run, *call, machine, printer),
         Command::Studies { study } => commands::studies::list(study.as_deref(), printer),
         Command::Ls { filter, limit } => commands::runs::ls(store, filter.as_deref(), *limit, printer),
         Command::Show { node } => commands::runs::show(store, node, printer),

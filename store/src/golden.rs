@@ -13,8 +13,8 @@ use crate::records::{EdgeRecord, Stored};
 use crate::series::{Block, Chunk, Head, Summary};
 use crate::{
     Checkpoint, Claim, Content, Cost, Dataset, Digest, Endpoint, Experiment, ExperimentId, Figure, FileEntry, Finish,
-    Kind, Manifest, NodeId, Outcome, Plan, Point, Problem, Relation, Reward, RowKey, Run, RunId, Sample, Sampling,
-    Slot, Stage, Statement, Status, Tally, Timestamp, Verdict, Verifier, Version, Votes,
+    Kind, Manifest, NodeId, Outcome, Plan, Point, Problem, Program, Relation, Reward, RowKey, Run, RunId, Sample,
+    Sampling, Slot, Stage, Statement, Status, Tally, Timestamp, Verdict, Verifier, Version, Votes,
 };
 
 const GOLDEN: &str = include_str!("../tests/golden/format-1.txt");
@@ -200,6 +200,11 @@ fn contents_of_format_1(lines: &mut Lines) {
         commit: "abc".to_owned(),
         binary: digest(0x44),
         flags: vec!["--json".to_owned()],
+    });
+    lines.content(&Program {
+        name: "judge".to_owned(),
+        version: "0.1.0".to_owned(),
+        settings: "n_assignments = 3".to_owned(),
     });
     lines.content(&Endpoint { url: "http://x".to_owned(), model: "m".to_owned(), api: "chat".to_owned() });
     lines.content(&Sampling {

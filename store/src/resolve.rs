@@ -6,7 +6,7 @@ use crate::artifact::Manifest;
 use crate::error::{Error, Result, unhex};
 use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
 use crate::keys::{self, RunIndex};
-use crate::model::{Checkpoint, Content, Dataset, Endpoint, Problem, Statement, Verifier};
+use crate::model::{Checkpoint, Content, Dataset, Endpoint, Problem, Program, Statement, Verifier};
 use crate::reader::{Entries, Span};
 use crate::store::Store;
 
@@ -160,6 +160,7 @@ impl Store {
             Kind::Verifier => named(self, |build: &Verifier| {
                 build.name == name || format!("{} {}", build.name, build.version) == name
             }),
+            Kind::Program => named(self, |program: &Program| program.name == name),
             Kind::Endpoint => named(self, |endpoint: &Endpoint| endpoint.model == name),
             _ => Ok(Vec::new()),
         }

@@ -1,10 +1,14 @@
 //! Runs the built `tracker` binary as a user would, over a folder of its own.
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod endpoint;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+
+pub use endpoint::Endpoint;
 
 /// The binary beside the test's own, which `tests/run` builds first.
 #[must_use]

@@ -1,6 +1,6 @@
 //! The lab: what a study works with. Stages, seeds, the recorder, the device, and whether to go on.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tracker_actors::{Cancel, Handle, Pool};
@@ -11,6 +11,7 @@ use tracker_store::{
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
+use crate::parts::endpoint::Tape;
 use crate::parts::evaluate::Estimate;
 use crate::parts::record::Recorder;
 use crate::plan::Plan;
@@ -28,6 +29,7 @@ pub struct Lab {
     pub(crate) workers: usize,
     pub(crate) cancel: Cancel,
     pub(crate) events: Events,
+    pub(crate) tape: Arc<Tape>,
     pub(crate) n_stages: AtomicU32,
 }
 
@@ -140,15 +142,10 @@ impl Lab {
         manifest.files.iter().map(read).collect()
     }
 
-    /// A file beside the store for this run's raw exchanges with endpoints, which is kept when the run goes on.
-    ///
-    /// # Errors
-    /// `Internal` if the folder cannot be made.
-    pub fn tape(&self) -> Result<PathBuf> {
-        let folder = self.store.dir().map_or_else(std::env::temp_dir, Path::to_path_buf).join("exchanges");
-        std::fs::create_dir_all(&folder)
-            .map_err(|e| Error::Internal(format!("cannot make the folder `{}`: {e}", folder.display())))?;
-        Ok(folder.join(format!("{}.jsonl", self.run)))
+    /// The raw exchanges of this run with endpoints.
+    #[must_use]
+    pub fn tape(&self) -> &Arc<Tape> {
+        &self.tape
     }
 }
 

@@ -19,6 +19,23 @@ use crate::error::{Error, Result};
 pub trait Settings: Serialize + DeserializeOwned + JsonSchema + Default {
     /// The preset that ends in seconds, for tests and first looks.
     fn smoke() -> Self;
+
+    /// Refuses values that have the right kind and make no sense.
+    ///
+    /// # Errors
+    /// `Value` naming the key, as [`require`] makes it.
+    fn check(&self) -> Result<()>;
+}
+
+/// Fails unless a key's value is what is `expected`.
+///
+/// # Errors
+/// `Value` naming the key, what was expected and what was got.
+pub fn require(holds: bool, key: &str, expected: &str, got: impl std::fmt::Display) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::Value { key: key.to_owned(), message: format!("expected {expected}, got `{got}`") })
 }
 
 /// Which defaults a plan starts from.
@@ -149,6 +166,7 @@ pub fn resolve<S: Settings>(name: &str, overlay: &Overlay) -> Result<(Plan, S)> 
         key: key_of(&e, &table, &overlay.sets),
         message: e.message().to_owned(),
     })?;
+    settings.check()?;
     let seed = seed.unwrap_or(1);
     let text = canonical(name, seed, &settings)?;
     Ok((Plan { study: name.to_owned(), seed, text }, settings))
@@ -344,6 +362,10 @@ mod tests {
         fn smoke() -> Self {
             Self { rounds: 1, ..Self::default() }
         }
+
+        fn check(&self) -> Result<()> {
+            require(self.rounds > 0, "rounds", "at least 1", self.rounds)
+        }
     }
 
     fn with(sets: &[&str]) -> Result<(Plan, Toy)> {
@@ -392,6 +414,8 @@ mod tests {
     fn a_value_of_the_wrong_kind_names_its_key() {
         let Err(e) = with(&["rounds=many"]) else { panic!("expected an error") };
         assert!(e.to_string().contains("rounds") && e.to_string().contains("many"), "{e}");
+        let Err(e) = with(&["rounds=0"]) else { panic!("expected an error") };
+        assert_eq!(e.to_string(), "key `rounds`: expected at least 1, got `0`");
         let Err(e) = with(&["inner=3"]) else { panic!("expected an error") };
         assert!(e.to_string().contains("inner.lr"), "{e}");
     }

@@ -1,6 +1,8 @@
 //! One run from start to end: makes or finds its record, brings up the actors, runs the study, says how it ended.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
@@ -8,13 +10,14 @@ use serde::Serialize;
 use tracker_actors::Runtime;
 use tracker_gpu::{Choice, Device};
 use tracker_store::{
-    Claim, Digest, Edge, Ending, NewRun, NodeId, Plan as PlanRecord, Recording, Relation, RowKey, Run, RunId, Stage,
-    Status, Store,
+    Claim, Digest, Edge, Ending, Endpoint, Kind, Manifest, NewRun, NodeId, Plan as PlanRecord, Recording, Relation,
+    RowKey, Run, RunId, Stage, Status, Store,
 };
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::lab::Lab;
+use crate::parts::endpoint::{Recorded, Tape};
 use crate::parts::record::Recorder;
 use crate::plan::Plan;
 use crate::seed::Seeds;
@@ -22,6 +25,8 @@ use crate::study::study;
 
 /// The stage claims are recorded in.
 const CLAIMS: &str = "claims";
+/// The kind, and the name within a study, of the artifact that has a run's exchanges with endpoints.
+const EXCHANGES: &str = "exchanges";
 
 /// How a session uses the machine and whom it tells.
 pub struct Session {
@@ -31,8 +36,23 @@ pub struct Session {
     pub workers: usize,
     /// Where events go.
     pub events: Events,
+    /// Recorded exchanges that answer in place of endpoints; without them endpoints are called.
+    pub exchanges: Option<Exchanges>,
     /// Called on the second interrupt; ends the process.
     pub exit: Box<dyn FnOnce() + Send>,
+}
+
+/// Recorded exchanges with endpoints.
+pub enum Exchanges {
+    /// A file of them, one JSON object a line.
+    File(PathBuf),
+    /// Its text, and what messages call it.
+    Text {
+        /// What it is called.
+        name: String,
+        /// The lines.
+        text: String,
+    },
 }
 
 /// How a run ended.
@@ -67,8 +87,10 @@ impl Session {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             versions: BTreeMap::from([("tracker".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         };
+        // A recording that cannot be read is found before there is a run.
+        let recorded = self.recorded()?;
         let run = store.create_run(&new)?;
-        self.execute(store, &run, plan, device, false)
+        self.execute(store, &run, plan, device, recorded, false)
     }
 
     /// Continues a run that was killed, interrupted or failed, from what it recorded.
@@ -92,22 +114,57 @@ impl Session {
                 device.id()
             ));
         }
+        let recorded = self.recorded()?;
         let run = store.resume_run(id)?;
-        self.execute(store, &run, plan, device, true)
+        self.execute(store, &run, plan, device, recorded, true)
     }
 
-    /// Runs the stored plan of a run again, as a new run.
+    /// Runs the stored plan of a run again, as a new run. Unless `calls`, what it asked of endpoints is answered from its
+    /// own exchanges.
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn replay(self, store: &Store, id: RunId) -> Result<Finished> {
+    pub fn replay(mut self, store: &Store, id: RunId, calls: bool) -> Result<Finished> {
         let run = store.run(id)?;
         let plan = stored_plan(&run)?;
+        if !calls && self.exchanges.is_none() {
+            let all = store.contents_of::<Manifest>(id)?;
+            let exchanges = all.into_iter().map(|(_, manifest)| manifest).find(|manifest| manifest.kind == EXCHANGES);
+            if let Some(file) = exchanges.as_ref().and_then(|manifest| manifest.files.first()) {
+                let text = String::from_utf8_lossy(&store.read_file(file.digest)?).into_owned();
+                self.exchanges = Some(Exchanges::Text { name: format!("exchanges of {id}"), text });
+            }
+        }
         self.run(store, plan, Some(format!("replay of {}", run.name)))
     }
 
-    fn execute(self, store: &Store, run: &Run, plan: Plan, device: Device, resumed: bool) -> Result<Finished> {
+    /// The recording to answer from, read.
+    fn recorded(&self) -> Result<Option<Recorded>> {
+        match &self.exchanges {
+            None => Ok(None),
+            Some(Exchanges::Text { name, text }) => Recorded::parse(name, text).map(Some),
+            Some(Exchanges::File(path)) => match std::fs::read_to_string(path) {
+                Ok(text) => Recorded::parse(&path.display().to_string(), &text).map(Some),
+                Err(error) => {
+                    let what = format!("recorded exchanges `{}` cannot be read: {error}", path.display());
+                    Err(Error::Input { what, hint: None })
+                }
+            },
+        }
+    }
+
+    fn execute(
+        self,
+        store: &Store,
+        run: &Run,
+        plan: Plan,
+        device: Device,
+        recorded: Option<Recorded>,
+        resumed: bool,
+    ) -> Result<Finished> {
         let begun = Instant::now();
+        let file = store.dir().map(|dir| dir.join(EXCHANGES).join(format!("{}.jsonl", run.id)));
+        let tape = Arc::new(Tape::open(file, recorded)?);
         let runtime = Runtime::new()?;
         let ended = runtime.block_on(async {
             let cancel = runtime.interrupts(self.exit).await?;
@@ -127,6 +184,7 @@ impl Session {
                 workers: self.workers.max(1),
                 cancel,
                 events: self.events.clone(),
+                tape: tape.clone(),
                 n_stages: AtomicU32::new(0),
                 plan,
             };
@@ -168,7 +226,7 @@ impl Session {
     }
 }
 
-/// Records the plan's keys as params, runs the study, records its claims.
+/// Records the plan's keys as params, runs the study, keeps what was exchanged with endpoints.
 async fn attend(lab: &Lab) -> Result<Vec<Claim>> {
     let mut params = Recording::new();
     for (key, value) in lab.plan.settings()? {
@@ -176,7 +234,24 @@ async fn attend(lab: &Lab) -> Result<Vec<Claim>> {
     }
     lab.record(params).await?;
     let claims = study(&lab.plan.study)?.run(lab).await?;
+    keep_exchanges(lab).await?;
     Ok(claims)
+}
+
+/// Stores the exchanges as an artifact that comes from the endpoints asked.
+async fn keep_exchanges(lab: &Lab) -> Result<()> {
+    let Some(text) = lab.tape.text() else { return Ok(()) };
+    let manifest = lab.put_files(EXCHANGES, EXCHANGES, &[("exchanges.jsonl".to_owned(), text.into_bytes())])?;
+    let mut recording = Recording::new();
+    if let Some(artifact) = NodeId::content(Kind::Artifact, manifest) {
+        for (order, (endpoint, _)) in lab.store.contents_of::<Endpoint>(lab.run)?.into_iter().enumerate() {
+            let edge = Edge::new(artifact, Relation::GeneratedBy, endpoint).at(order as u32);
+            recording.put_edge(lab.run, &edge)?;
+        }
+    }
+    lab.record(recording).await?;
+    lab.tape.remove();
+    Ok(())
 }
 
 impl Lab {

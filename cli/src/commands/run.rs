@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use serde_json::json;
-use tracker_lab::{Events, Finished, Overlay, Plan, Preset, Session};
+use tracker_gpu::Choice;
+use tracker_lab::{Events, Exchanges, Finished, Overlay, Plan, Preset, Session};
 use tracker_store::{Claim, Digest, RunId, Status, Store};
 
 use crate::args::{MachineArgs, RunArgs};
@@ -14,27 +15,29 @@ use crate::progress;
 
 /// Runs a study or a plan file, or goes on with a run.
 pub fn run(dir: &Path, args: &RunArgs, printer: &Printer) -> anyhow::Result<Answer> {
+    let machine = Machine::read(&args.machine)?;
     if let Some(run) = &args.resume {
         let store = Store::open(dir)?;
         let run = store.resolve_run(run)?;
-        let finished = attend(&args.machine, printer, |session| session.resume(&store, run))?;
+        let finished = machine.attend(printer, |session| session.resume(&store, run))?;
         return conclude(&finished, None, printer);
     }
     let plan = plan(args)?;
     let store = Store::create(dir)?;
-    let finished = attend(&args.machine, printer, |session| session.run(&store, plan, args.name.clone()))?;
+    let finished = machine.attend(printer, |session| session.run(&store, plan, args.name.clone()))?;
     conclude(&finished, None, printer)
 }
 
 /// Runs a stored plan again and compares.
-pub fn replay(dir: &Path, run: &str, machine: &MachineArgs, printer: &Printer) -> anyhow::Result<Answer> {
+pub fn replay(dir: &Path, run: &str, calls: bool, machine: &MachineArgs, printer: &Printer) -> anyhow::Result<Answer> {
+    let machine = Machine::read(machine)?;
     let store = Store::open(dir)?;
     let run = store.resolve_run(run)?;
     let before = store.run(run)?.record_digest.ok_or_else(|| InputError {
         what: format!("run {run} never finished, so there is no digest to compare with"),
         hint: Some(format!("to finish it: tracker run --resume {run}")),
     })?;
-    let finished = attend(machine, printer, |session| session.replay(&store, run))?;
+    let finished = machine.attend(printer, |session| session.replay(&store, run, calls))?;
     conclude(&finished, Some(before), printer)
 }
 
@@ -54,28 +57,42 @@ fn plan(args: &RunArgs) -> anyhow::Result<Plan> {
     Ok(tracker_lab::study(&study)?.resolve(&overlay)?)
 }
 
-/// Runs `work` with a session whose events are printed from another thread.
-fn attend(
-    machine: &MachineArgs,
-    printer: &Printer,
-    work: impl FnOnce(Session) -> tracker_lab::Result<Finished>,
-) -> anyhow::Result<Finished> {
-    let device = machine.device.parse().map_err(|e: tracker_gpu::Error| InputError {
-        what: e.to_string(),
-        hint: Some("`tracker devices` lists what is there".into()),
-    })?;
-    let workers = match machine.workers {
-        Some(0) => return Err(InputError { what: "expected at least 1 worker, got 0".into(), hint: None }.into()),
-        Some(n) => n,
-        None => thread::available_parallelism().map_or(1, usize::from),
-    };
-    let (events, received) = Events::channel();
-    let session = Session { device, workers, events, exit: Box::new(exit_at_once) };
-    let finished = thread::scope(|scope| {
-        scope.spawn(move || progress::follow(&received, printer));
-        work(session)
-    });
-    Ok(finished?)
+/// What a run may use, read before anything is made.
+struct Machine {
+    device: Choice,
+    workers: usize,
+    exchanges: Option<Exchanges>,
+}
+
+impl Machine {
+    fn read(args: &MachineArgs) -> anyhow::Result<Self> {
+        let device = args.device.parse().map_err(|e: tracker_gpu::Error| InputError {
+            what: e.to_string(),
+            hint: Some("`tracker devices` lists what is there".into()),
+        })?;
+        let workers = match args.workers {
+            Some(0) => return Err(InputError { what: "expected at least 1 worker, got 0".into(), hint: None }.into()),
+            Some(n) => n,
+            None => thread::available_parallelism().map_or(1, usize::from),
+        };
+        Ok(Self { device, workers, exchanges: args.exchanges.clone().map(Exchanges::File) })
+    }
+
+    /// Runs `work` with a session whose events are printed from another thread.
+    fn attend(
+        self,
+        printer: &Printer,
+        work: impl FnOnce(Session) -> tracker_lab::Result<Finished>,
+    ) -> anyhow::Result<Finished> {
+        let Self { device, workers, exchanges } = self;
+        let (events, received) = Events::channel();
+        let session = Session { device, workers, events, exchanges, exit: Box::new(exit_at_once) };
+        let finished = thread::scope(|scope| {
+            scope.spawn(move || progress::follow(&received, printer));
+            work(session)
+        });
+        Ok(finished?)
+    }
 }
 
 #[allow(clippy::exit, reason = "a second Ctrl-C ends the process at once; what was acknowledged is on disk")]

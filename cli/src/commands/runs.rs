@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tracker_store::{
-    Checkpoint, Content, Dataset, Digest, Endpoint, Figure, Kind, Manifest, NodeId, Problem, Run, RunId, Sampling,
-    Statement, Store, Table, Verifier,
+    Checkpoint, Content, Dataset, Digest, Endpoint, Figure, Kind, Manifest, NodeId, Problem, Program, Run, RunId,
+    Sampling, Statement, Store, Table, Verifier,
 };
 
 use crate::args::Listing;
@@ -158,6 +158,7 @@ fn describe(store: &Store, node: &NodeId) -> anyhow::Result<Value> {
             Kind::Dataset => content::<Dataset>(store, digest),
             Kind::Checkpoint => content::<Checkpoint>(store, digest),
             Kind::Verifier => content::<Verifier>(store, digest),
+            Kind::Program => content::<Program>(store, digest),
             Kind::Endpoint => content::<Endpoint>(store, digest),
             Kind::Sampling => content::<Sampling>(store, digest),
             Kind::Artifact => content::<Manifest>(store, digest),

@@ -74,6 +74,14 @@ impl Other {
         self.child.wait().unwrap();
     }
 
+    /// A signal is delivered some time after it was sent.
+    fn wait_until_stopped(&self) {
+        let stat = format!("/proc/{}/stat", self.pid());
+        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+            std::thread::yield_now();
+        }
+    }
+
     fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap().success());
     }
@@ -247,6 +255,7 @@ fn a_stopped_holder_is_named_and_may_go_on() {
     let early = open(dir.path(), &impatient).unwrap();
     put(&*early, b"k", b"1");
     holder.signal("-STOP");
+    holder.wait_until_stopped();
     for error in [early.get(b"k").err().unwrap(), open(dir.path(), &impatient).err().unwrap()] {
         let Error::Unavailable { pid, stopped, .. } = error else { panic!("{error}") };
         assert_eq!((pid, stopped), (Some(holder.pid()), true));

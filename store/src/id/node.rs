@@ -35,6 +35,8 @@ pub enum Kind {
     Recipe = 10,
     /// A Pareto front.
     Front = 11,
+    /// A program that wrote or judged something.
+    Program = 12,
     /// One generated text.
     Sample = 32,
     /// What a verifier said of a sample.
@@ -49,7 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in stored order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Run,
         Self::Problem,
         Self::Statement,
@@ -61,6 +63,7 @@ impl Kind {
         Self::Sampling,
         Self::Recipe,
         Self::Front,
+        Self::Program,
         Self::Sample,
         Self::Verdict,
         Self::Reward,
@@ -86,6 +89,7 @@ impl Kind {
             Self::Sampling => "sampling",
             Self::Recipe => "recipe",
             Self::Front => "front",
+            Self::Program => "program",
             Self::Sample => "sample",
             Self::Verdict => "verdict",
             Self::Reward => "reward",

@@ -7,8 +7,8 @@ use crate::error::{Result, shortened};
 use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
 use crate::keys;
 use crate::model::{
-    Checkpoint, Claim, Dataset, Endpoint, Figure, Problem, Reward, Run, Sample, Sampling, Stage, Statement, Verdict,
-    Verifier,
+    Checkpoint, Claim, Dataset, Endpoint, Figure, Problem, Program, Reward, Run, Sample, Sampling, Stage, Statement,
+    Verdict, Verifier,
 };
 use crate::records::Stored;
 use crate::store::Store;
@@ -52,6 +52,9 @@ impl<'a> Labels<'a> {
             Kind::Checkpoint => Checkpoint::decode(&key, record)?.label,
             Kind::Verifier => {
                 Verifier::decode(&key, record).map(|build| format!("{} {}", build.name, build.version))?
+            }
+            Kind::Program => {
+                Program::decode(&key, record).map(|program| format!("{} {}", program.name, program.version))?
             }
             Kind::Endpoint => Endpoint::decode(&key, record)?.model,
             Kind::Sampling => Sampling::decode(&key, record)

@@ -151,6 +151,21 @@ impl Content for Verifier {
     const KIND: Kind = Kind::Verifier;
 }
 
+/// A program that wrote or judged something: a formaliser, a judge, a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it was told: the settings that change what it answers.
+    pub settings: String,
+}
+
+impl Content for Program {
+    const KIND: Kind = Kind::Program;
+}
+
 /// A model behind a network interface. Never holds a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {

@@ -8,7 +8,7 @@ mod edge;
 mod row;
 mod run;
 
-pub use content::{Checkpoint, Content, Dataset, Endpoint, Problem, Sampling, Statement, Verifier, Votes};
+pub use content::{Checkpoint, Content, Dataset, Endpoint, Problem, Program, Sampling, Statement, Verifier, Votes};
 pub use edge::{Edge, Relation};
 pub use row::{Claim, Cost, Figure, Finish, Outcome, Reward, Sample, Tally, Verdict};
 pub use run::{Ending, Experiment, NewRun, Plan, Run, Stage, Status};

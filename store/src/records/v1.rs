@@ -10,8 +10,8 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::{Digest, ExperimentId, NodeId, RunId};
 use crate::model::{
-    Checkpoint, Claim, Cost, Dataset, Endpoint, Experiment, Figure, Finish, Outcome, Plan, Problem, Reward, Run,
-    Sample, Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
+    Checkpoint, Claim, Cost, Dataset, Endpoint, Experiment, Figure, Finish, Outcome, Plan, Problem, Program, Reward,
+    Run, Sample, Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
 };
 use crate::series::{Block, Chunk, Head, Point, Summary};
 
@@ -88,6 +88,8 @@ stored!(CheckpointV1 for Checkpoint { label: String, config: Digest, manifest: D
 stored!(VerifierV1 for Verifier { name: String, version: String, commit: String, binary: Digest, flags: Vec<String> });
 
 stored!(EndpointV1 for Endpoint { url: String, model: String, api: String });
+
+stored!(ProgramV1 for Program { name: String, version: String, settings: String });
 
 stored!(SamplingV1 for Sampling {
     temperature: f64,

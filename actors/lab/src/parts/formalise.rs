@@ -8,10 +8,92 @@
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tracker_proof::formula::{Formula, Style};
 use tracker_proof::statement::Statement;
+use tracker_store::Sampling;
 
 use crate::error::{Error, Result};
+
+/// How problems become statements.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FormaliseSettings {
+    /// Who writes statements: `embedded` (for generated problems) or `endpoint` (see `formaliser`).
+    pub author: Clerk,
+    /// Who votes on them: `embedded` (for generated problems) or `endpoint` (see `judge`).
+    pub judge: Clerk,
+    /// Styles: `a` states hypotheses as implications, `b` as named binders. One statement a style is kept.
+    pub styles: Vec<String>,
+    /// The model that writes each style, where they differ; empty for `formaliser.model` throughout.
+    pub models: Vec<String>,
+    /// What stands before every statement, such as `import Mathlib`; empty for a prelude that needs no library.
+    pub header: String,
+    /// Statements written a problem and style.
+    pub n_samples: u32,
+    /// Share of statements the embedded formalisers spoil, in [0, 1].
+    pub error_rate: f64,
+    /// Independent faithfulness votes a statement.
+    pub n_votes: u32,
+    /// Truth assignments one embedded vote looks at; fewer make a worse judge.
+    pub n_assignments: u32,
+    /// Smallest share of `appropriate` votes that keeps a statement.
+    pub min_faithfulness: f64,
+    /// Sampling temperature of endpoints.
+    pub temperature: f64,
+    /// Longest answer of endpoints, in tokens.
+    pub max_tokens: u32,
+}
+
+/// Who does a piece of clerical work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clerk {
+    /// A program of ours, for problems whose meaning is known.
+    Embedded,
+    /// A model behind an endpoint.
+    Endpoint,
+}
+
+impl Default for FormaliseSettings {
+    fn default() -> Self {
+        Self {
+            author: Clerk::Embedded,
+            judge: Clerk::Embedded,
+            styles: vec!["a".into(), "b".into()],
+            models: vec![],
+            header: String::new(),
+            n_samples: 2,
+            error_rate: 0.25,
+            n_votes: 4,
+            n_assignments: 3,
+            min_faithfulness: 0.5,
+            temperature: 1.0,
+            max_tokens: 1024,
+        }
+    }
+}
+
+impl FormaliseSettings {
+    /// What stands before every statement.
+    #[must_use]
+    pub fn header(&self) -> &str {
+        if self.header.is_empty() { tracker_proof::prelude::TEXT } else { &self.header }
+    }
+
+    /// How endpoints are sampled with a template.
+    #[must_use]
+    pub fn sampling(&self, template: &str) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_p: 1.0,
+            max_tokens: self.max_tokens,
+            stop: vec![],
+            template: template.to_owned(),
+        }
+    }
+}
 
 /// How premises are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

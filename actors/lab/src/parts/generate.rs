@@ -1,12 +1,207 @@
 //! Generators: whoever writes text for prompts. A language model of ours, or an endpoint.
+//!
+//! [`draw`] is the one way from prompts to recorded samples. What a killed run recorded is read back instead of drawn
+//! again; a batch is drawn whole, so that it does not depend on where a run was killed.
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{Completion, Lm, Prompt, Sampling};
+use tracker_store::{Content, Endpoint as EndpointRecord, Finish, NodeId, Recording, RowKey, Sample};
 
 use crate::error::Result;
-use crate::parts::endpoint::{Answer, Endpoint, Request};
+use crate::lab::{Lab, Stage};
+use crate::parts::endpoint::{Answer, Api, Endpoint, EndpointSettings, Request};
+
+/// Who writes.
+#[derive(Clone)]
+pub enum Policy {
+    /// A language model of ours.
+    Local {
+        /// Its checkpoint.
+        node: NodeId,
+        /// Its weights.
+        model: Arc<Lm>,
+        /// Who samples it.
+        generator: Pool<LocalGenerator>,
+    },
+    /// A model behind an endpoint.
+    Endpoint {
+        /// Its record.
+        node: NodeId,
+        /// Who asks it.
+        generator: Pool<EndpointGenerator>,
+    },
+}
+
+impl Policy {
+    /// A model behind an endpoint, which must answer. `section` is where its settings stand in the plan.
+    ///
+    /// # Errors
+    /// `Value` for settings that cannot work, `Endpoint` if it does not answer.
+    pub async fn endpoint(lab: &Lab, section: &str, settings: &EndpointSettings) -> Result<Self> {
+        let endpoint = Endpoint::new(section, settings.clone(), lab.tape().clone())?;
+        endpoint.probe().await?;
+        let api = match settings.api {
+            Api::Completions => "completions",
+            Api::Chat => "chat",
+        };
+        let record = EndpointRecord { url: settings.url.clone(), model: settings.model.clone(), api: api.to_owned() };
+        let mut recording = Recording::new();
+        let node = recording.put(lab.run(), &record)?;
+        lab.record(recording).await?;
+        let generator = EndpointGenerator::start(lab.actors(), Arc::new(endpoint), settings.concurrency)?;
+        Ok(Self::Endpoint { node, generator })
+    }
+
+    /// Its node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        match self {
+            Self::Local { node, .. } | Self::Endpoint { node, .. } => *node,
+        }
+    }
+
+    /// How many prompts of `n` samples each keep it busy at once.
+    #[must_use]
+    pub fn n_prompts(&self, n: u32) -> usize {
+        match self {
+            Self::Local { .. } => (BATCH_ROWS / n.max(1) as usize).max(1),
+            Self::Endpoint { generator, .. } => generator.observe().workers.len().max(1),
+        }
+    }
+}
+
+/// Rows sampled in one batch, about: enough to keep a batched model busy.
+const BATCH_ROWS: usize = 256;
+
+/// A prompt, and the rows its continuations are recorded at.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// What the continuations answer: a statement or a problem.
+    pub subject: NodeId,
+    /// What the policy reads.
+    pub prompt: String,
+    /// One row a continuation.
+    pub rows: Vec<RowKey>,
+}
+
+/// Samples and records the continuations of every prompt: one list, prompt by prompt.
+///
+/// # Errors
+/// Of the policy and the store.
+pub async fn draw(
+    lab: &Lab,
+    stage: &Stage<'_>,
+    policy: &Policy,
+    asks: &[Ask],
+    sampling: &tracker_store::Sampling,
+) -> Result<Vec<Sample>> {
+    let store = lab.store();
+    let recorded = asks.iter().flat_map(|ask| &ask.rows).map(|row| Ok(store.sample(*row)?));
+    if let Some(samples) = recorded.collect::<Result<Option<Vec<_>>>>()? {
+        return Ok(samples);
+    }
+    let written = match policy {
+        Policy::Local { model, generator, .. } => sample(stage, asks, sampling, model, generator).await?,
+        Policy::Endpoint { generator, .. } => request(stage, asks, sampling, generator).await?,
+    };
+    let mut recording = Recording::new();
+    let sampling = recording.put(lab.run(), sampling).and_then(|_| sampling.digest())?;
+    let mut samples = Vec::with_capacity(written.len());
+    let rows = asks.iter().flat_map(|ask| ask.rows.iter().map(move |row| (ask.subject, *row)));
+    for ((subject, row), written) in rows.zip(written) {
+        let Written { text, n_tokens, sum_logprob, finish } = written;
+        let (policy, seed) = (policy.node(), stage.seed(row.item, row.k));
+        let sample = Sample { subject, policy, sampling, seed, text, n_tokens, sum_logprob, finish };
+        recording.put_sample(row, &sample)?;
+        samples.push(sample);
+    }
+    lab.record(recording).await?;
+    Ok(samples)
+}
+
+async fn sample(
+    stage: &Stage<'_>,
+    asks: &[Ask],
+    sampling: &tracker_store::Sampling,
+    model: &Arc<Lm>,
+    generator: &Pool<LocalGenerator>,
+) -> Result<Vec<Written>> {
+    let mut prompts = Vec::new();
+    for ask in asks {
+        let ids = model.tokenizer().encode(&ask.prompt)?;
+        prompts.extend(ask.rows.iter().map(|row| Prompt { ids: ids.clone(), seed: stage.seed(row.item, row.k) }));
+    }
+    let sampling = Sampling {
+        temperature: sampling.temperature as f32,
+        top_p: sampling.top_p as f32,
+        max_tokens: sampling.max_tokens as usize,
+        stop_ids: model.config().eos.clone(),
+    };
+    let drawn = generator.ask(Draw { model: model.clone(), prompts, sampling }).await?;
+    let written = drawn.into_iter().map(|completion| {
+        Ok(Written {
+            text: model.tokenizer().decode(completion.text_ids())?,
+            n_tokens: completion.ids.len() as u32,
+            sum_logprob: Some(completion.log_probs.iter().map(|x| f64::from(*x)).sum()),
+            finish: match completion.finish {
+                tracker_lm::Finish::Stop => Finish::Stop,
+                tracker_lm::Finish::Length => Finish::Length,
+            },
+        })
+    });
+    written.collect()
+}
+
+async fn request(
+    stage: &Stage<'_>,
+    asks: &[Ask],
+    sampling: &tracker_store::Sampling,
+    generator: &Pool<EndpointGenerator>,
+) -> Result<Vec<Written>> {
+    let requests = asks.iter().enumerate().filter_map(|(i, ask)| {
+        let first = ask.rows.first()?;
+        let request = Request {
+            prompt: ask.prompt.clone(),
+            n: ask.rows.len() as u32,
+            seed: stage.seed(first.item, first.k),
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            max_tokens: sampling.max_tokens,
+            stop: sampling.stop.clone(),
+        };
+        Some((i, request))
+    });
+    let answers: Vec<_> = generator.ask_all(requests).collect().await;
+    let mut written = Vec::new();
+    for (_, answer) in answers {
+        written.extend(answer?.into_iter().map(Written::from));
+    }
+    Ok(written)
+}
+
+/// What a policy wrote, whichever it is.
+struct Written {
+    text: String,
+    n_tokens: u32,
+    sum_logprob: Option<f64>,
+    finish: Finish,
+}
+
+impl From<Answer> for Written {
+    fn from(answer: Answer) -> Self {
+        let finish = match answer.finish.as_str() {
+            "length" => Finish::Length,
+            "content_filter" => Finish::Filtered,
+            _ => Finish::Stop,
+        };
+        // Where the server does not count, words are the next best measure of length.
+        let n_tokens = answer.n_tokens.unwrap_or_else(|| answer.text.split_whitespace().count() as u32);
+        Self { text: answer.text, n_tokens, sum_logprob: answer.sum_logprob, finish }
+    }
+}
 
 /// What a generator has written so far.
 #[derive(Clone, Debug, Default, serde::Serialize)]

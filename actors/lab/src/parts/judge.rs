@@ -9,12 +9,13 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
-use tracker_gpu::{Device, Op, Program};
+use tracker_gpu::Device;
 use tracker_proof::formula::{ATOM_NAMES, Formula};
 use tracker_proof::statement::Statement;
 
 use crate::error::Result;
 use crate::parts::formalise::parts;
+use crate::parts::truth::program;
 
 /// One statement to be judged against its problem.
 pub struct Case {
@@ -43,8 +44,6 @@ pub struct Judgement {
     pub n_yes: u32,
     /// Whether premises and conclusion are classically equivalent to the problem's.
     pub is_faithful: bool,
-    /// Whether the statement is a classical theorem; if not, nothing can prove it.
-    pub is_theorem: bool,
 }
 
 /// A scorer that judges on a device.
@@ -75,8 +74,8 @@ impl Worker for Judge {
     }
 }
 
-/// Programs of a case: premises and conclusion of the problem, then of the statement, then the whole statement.
-const PER_CASE: usize = 5;
+/// Programs of a case: premises and conclusion of the problem, then of the statement.
+const PER_CASE: usize = 4;
 
 fn judge(device: &Device, ballot: &Ballot) -> tracker_gpu::Result<Vec<Judgement>> {
     let mut programs = Vec::with_capacity(ballot.cases.len() * PER_CASE);
@@ -85,7 +84,7 @@ fn judge(device: &Device, ballot: &Ballot) -> tracker_gpu::Result<Vec<Judgement>
         let written = in_common_names(&case.statement);
         let [premises, goal] = parts(&case.meaning);
         let [written_premises, written_goal] = parts(&written);
-        for formula in [&premises, &goal, &written_premises, &written_goal, &written] {
+        for formula in [&premises, &goal, &written_premises, &written_goal] {
             n_atoms = n_atoms.max(formula.n_atoms());
             programs.push(program(formula)?);
         }
@@ -104,7 +103,6 @@ fn judge(device: &Device, ballot: &Ballot) -> tracker_gpu::Result<Vec<Judgement>
         Judgement {
             n_yes: (0..ballot.n_votes).filter(|_| vote()).count() as u32,
             is_faithful: tables.equivalent(first, first + 2) && tables.equivalent(first + 1, first + 3),
-            is_theorem: tables.is_tautology(first + 4),
         }
     });
     Ok(judgements.collect())
@@ -118,35 +116,6 @@ fn in_common_names(statement: &Statement) -> Formula {
         ATOM_NAMES.iter().position(|known| *known == name).map_or(i, |at| at as u8)
     };
     statement.proposition().map_atoms(&place)
-}
-
-/// The formula as a postfix program.
-fn program(formula: &Formula) -> tracker_gpu::Result<Program> {
-    fn push(formula: &Formula, ops: &mut Vec<Op>) {
-        let op = match formula {
-            Formula::True => Op::True,
-            Formula::False => Op::False,
-            Formula::Atom(i) => Op::Atom(*i),
-            Formula::Not(a) => {
-                push(a, ops);
-                Op::Not
-            }
-            Formula::And(a, b) | Formula::Or(a, b) | Formula::Implies(a, b) | Formula::Iff(a, b) => {
-                push(a, ops);
-                push(b, ops);
-                match formula {
-                    Formula::And(..) => Op::And,
-                    Formula::Or(..) => Op::Or,
-                    Formula::Implies(..) => Op::Implies,
-                    _ => Op::Iff,
-                }
-            }
-        };
-        ops.push(op);
-    }
-    let mut ops = Vec::new();
-    push(formula, &mut ops);
-    Program::new(ops)
 }
 
 #[cfg(test)]
@@ -168,7 +137,7 @@ mod tests {
         let b = case("And p q → q", "theorem t (p q : Prop) (h1 : And p q) : q");
         let reordered = case("And p q → q", "theorem t (q p : Prop) (h1 : And q p) : q");
         for judgement in ballot(vec![a, b, reordered], 3) {
-            assert_eq!(judgement, Judgement { n_yes: 4, is_faithful: true, is_theorem: true });
+            assert_eq!(judgement, Judgement { n_yes: 4, is_faithful: true });
         }
     }
 
@@ -177,7 +146,7 @@ mod tests {
         let weaker = case("And p q → q", "theorem t (p q : Prop) : q → q");
         let swapped = case("And p q → q", "theorem t (p q : Prop) : q → And p q");
         let judged = ballot(vec![weaker, swapped], 64);
-        assert_eq!(judged[0], Judgement { n_yes: 0, is_faithful: false, is_theorem: true });
-        assert_eq!(judged[1], Judgement { n_yes: 0, is_faithful: false, is_theorem: false });
+        assert_eq!(judged[0], Judgement { n_yes: 0, is_faithful: false });
+        assert_eq!(judged[1], Judgement { n_yes: 0, is_faithful: false });
     }
 }

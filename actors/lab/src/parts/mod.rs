@@ -1,14 +1,17 @@
 //! What studies are made of. A part does one thing, records what it did, and is reusable by any study.
 
 pub mod attempt;
+pub mod author;
 pub mod endpoint;
 pub mod evaluate;
 pub mod formalise;
 pub mod generate;
 pub mod judge;
+pub mod jury;
 pub mod problems;
 pub mod prompt;
 pub mod record;
 pub mod statements;
 pub mod train;
+pub mod truth;
 pub mod verify;

@@ -24,18 +24,20 @@ pub struct Posed {
     pub formal: Option<(String, String)>,
 }
 
-/// The fields of a row of Goedel-Prover's, DeepSeek-Prover's and their kin's files; others are left alone.
+/// The fields of a row of Goedel-Prover's, DeepSeek-Prover's and their kin's files, and of files of problems in words
+/// (Numina's `problem`, GSM8K's `question`); others are left alone.
 #[derive(Deserialize)]
 struct Row {
+    #[serde(default)]
     name: String,
     #[serde(default)]
     split: String,
     #[serde(default)]
     header: String,
-    formal_statement: String,
+    formal_statement: Option<String>,
     #[serde(default)]
     informal_prefix: String,
-    #[serde(default)]
+    #[serde(default, alias = "problem", alias = "question")]
     informal_statement: String,
 }
 
@@ -64,16 +66,20 @@ pub fn generate(seed: u64, n: usize, levels: &[u8], exclude: &BTreeSet<Digest>) 
 }
 
 /// Reads up to `limit` rows of `split` (all rows if it is empty). Rows are told apart by their place, since published
-/// files repeat names.
+/// files repeat names. A row has a formal statement, or words, or both.
 ///
 /// # Errors
 /// `Input` naming file, line and field; also if nothing is left of the file.
 pub fn read_jsonl(path: &Path, split: &str, limit: usize) -> Result<Vec<Posed>> {
-    let bad = |what: String| Error::Input {
+    let bad = |what: String| {
+        Error::Input {
         what: format!("{}: {what}", path.display()),
         hint: Some(
-            "expected JSON lines with `name`, `formal_statement` and `header`, as Goedel-Prover publishes them".into(),
+            "expected JSON lines with `name`, `formal_statement` and `header`, as Goedel-Prover publishes them, or with \
+             words in `informal_statement`, `problem` or `question`"
+                .into(),
         ),
+    }
     };
     let text = std::fs::read_to_string(path).map_err(|e| bad(format!("cannot be read: {e}")))?;
     let source = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -83,14 +89,17 @@ pub fn read_jsonl(path: &Path, split: &str, limit: usize) -> Result<Vec<Posed>> 
         if !split.is_empty() && row.split != split {
             continue;
         }
-        let cut = tracker_proof::statement::split(&row.formal_statement)
-            .map_err(|e| bad(format!("line {}: `formal_statement`: {e}", idx + 1)))?;
+        let cut = row.formal_statement.as_deref().map(tracker_proof::statement::split).transpose();
+        let cut = cut.map_err(|e| bad(format!("line {}: `formal_statement`: {e}", idx + 1)))?;
         let words = if row.informal_prefix.is_empty() { row.informal_statement } else { row.informal_prefix };
+        if cut.is_none() && words.trim().is_empty() {
+            return Err(bad(format!("line {}: expected `formal_statement` or a problem in words", idx + 1)));
+        }
         posed.push(Posed {
             problem: Problem { name: format!("{}#{}", row.name, idx + 1), source: source.clone(), text: words },
             meaning: None,
             level: None,
-            formal: Some((row.header, cut.statement)),
+            formal: cut.map(|cut| (row.header, cut.statement)),
         });
         if posed.len() == limit {
             break;
@@ -123,11 +132,22 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_row_is_named_by_its_line() {
+    fn a_row_of_words_alone_is_a_problem() {
         let (_dir, path) =
-            file("{\"name\": \"a\", \"formal_statement\": \"theorem a : 1 = 1 := by\"}\n{\"name\": 3}\n");
+            file("{\"problem\": \"Show that 1 = 1.\", \"solution\": \"Clear.\"}\n{\"question\": \"Why?\"}\n");
+        let posed = read_jsonl(&path, "", 10).unwrap();
+        assert_eq!(posed.iter().map(|p| p.problem.text.as_str()).collect::<Vec<_>>(), ["Show that 1 = 1.", "Why?"]);
+        assert!(posed.iter().all(|p| p.formal.is_none()));
+    }
+
+    #[test]
+    fn a_bad_row_is_named_by_its_line() {
+        let (_dir, path) = file(
+            "{\"name\": \"a\", \"formal_statement\": \"theorem a : 1 = 1 := by\"}\n{\"name\": \"b\"}\n{\"name\": 3}\n",
+        );
         let error = read_jsonl(&path, "", 10).unwrap_err().to_string();
-        assert!(error.contains("line 2"), "{error}");
+        assert!(error.contains("line 2") && error.contains("formal_statement"), "{error}");
+        let (_dir, path) = file("{\"name\": \"a\", \"formal_statement\": \"theorem a : 1 = 1 := by\"}\n");
         let error = read_jsonl(&path, "valid", 1).unwrap_err().to_string();
         assert!(error.contains("split `valid`"), "{error}");
     }

@@ -1,11 +1,34 @@
 //! How a statement is put to a policy, and the words of the small language the embedded policies speak.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tracker_lm::Tokenizer;
 use tracker_proof::formula::Style;
 use tracker_proof::statement::Statement;
 
 use crate::error::Result;
-use crate::studies::goedel::Template;
+use crate::parts::formalise::Formaliser;
+
+/// How a statement is put to a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Template {
+    /// Hypotheses and goal, one space between words.
+    Bare,
+    /// An instruction and an open Lean fence with header and statement, as Goedel-Prover asks.
+    Lean,
+}
+
+impl Template {
+    /// Its name in a plan.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Lean => "lean",
+        }
+    }
+}
 
 /// Largest number of a bound variable the embedded vocabulary has.
 const N_VARIABLES: usize = 32;
@@ -21,6 +44,39 @@ pub fn prompt(template: Template, header: &str, informal: &str, statement: &str)
                 if informal.is_empty() || informal.ends_with('\n') { informal.into() } else { format!("{informal}\n") },
         ),
     }
+}
+
+/// Asks a model to state a problem formally, in one of two styles.
+#[must_use]
+pub fn formalise(header: &str, style: Formaliser, problem: &str) -> String {
+    let how = match style {
+        Formaliser::A => "State every premise as an implication, to the right of the colon.",
+        Formaliser::B => "State every premise as a named hypothesis, to the left of the colon.",
+    };
+    format!(
+        "State the following problem as one Lean 4 theorem named `t`. {how}\n\
+         Answer with the theorem alone, in a ```lean4 fence, with `:= by sorry` in place of a proof.\n\n\
+         The file begins with:\n```lean4\n{header}\n```\n\nProblem:\n{problem}\n",
+        header = header.trim_end(),
+    )
+}
+
+/// Asks a model whether a statement says what its problem says.
+#[must_use]
+pub fn judge(problem: &str, statement: &str) -> String {
+    format!(
+        "Does the Lean 4 theorem state the problem? Compare the quantities and conditions, whether each is translated \
+         correctly, whether the structure is kept, and whether anything is missing or added.\n\n\
+         Problem:\n{problem}\n\nTheorem:\n```lean4\n{statement}\n```\n\n\
+         End your answer with one word: Appropriate or Inappropriate.\n"
+    )
+}
+
+/// The code in the last Lean fence of a model's answer, whether or not it is closed.
+#[must_use]
+pub fn last_fence(text: &str) -> Option<&str> {
+    let (_, body) = text[text.rfind("```lean")?..].split_once('\n')?;
+    Some(body.split("```").next().unwrap_or(body))
 }
 
 /// Hypotheses and goal, one space between words: `( h1 : And p q ) : q :=`. A statement outside the fragment as it is.

@@ -4,24 +4,22 @@
 //! with a cut at one half, one random statement a formaliser.
 
 use rand::seq::IndexedRandom;
-use tracker_actors::Pool;
-use tracker_proof::statement::Statement as Parsed;
 use tracker_proof::{Candidate, Compiled};
-use tracker_store::{
-    Content, Digest, Edge, Finish, NodeId, Recording, Relation, Reward, Sample, Sampling, Statement, Tally, Verifier,
-    Votes,
-};
+use tracker_store::{Content, Digest, Edge, NodeId, Recording, Relation, Reward, Statement, Tally};
 
 use crate::error::{Error, Result};
 use crate::lab::{Lab, Stage};
 use crate::parts::attempt::Task;
+use crate::parts::author::{Assignment, Author, Draft};
 use crate::parts::evaluate;
-use crate::parts::formalise::Formaliser;
-use crate::parts::judge::{Ballot, Case, Judge, Judgement};
+use crate::parts::formalise::{FormaliseSettings, Formaliser};
+use crate::parts::jury::{Jury, Votes};
 use crate::parts::problems::Posed;
-use crate::parts::prompt::prompt;
+use crate::parts::prompt::{Template, prompt};
 use crate::parts::verify::Verifiers;
-use crate::studies::goedel::{FormaliseSettings, Template};
+
+/// Problems formalised at a time.
+const BATCH: usize = 512;
 
 /// A statement to prove.
 #[derive(Clone, Debug)]
@@ -82,24 +80,46 @@ pub async fn given(lab: &Lab, stage: &str, posed: &[Posed]) -> Result<Vec<Formal
     Ok(all)
 }
 
+/// Who makes statements of problems.
+pub struct Bureau {
+    /// Who writes, one a style.
+    pub authors: Vec<Author>,
+    /// Who tells what compiles.
+    pub verifiers: Verifiers,
+    /// Who votes.
+    pub jury: Jury,
+}
+
 /// Formalises problems in every style of `settings` and keeps what compiles and is voted faithful.
 ///
 /// # Errors
-/// Of the verifier, the judge, the store.
+/// Of the author, the verifier, the jury, the store.
 pub async fn formalise(
     lab: &Lab,
     settings: &FormaliseSettings,
-    verifiers: &Verifiers,
-    judge: &Pool<Judge>,
+    bureau: &Bureau,
     posed: &[Posed],
 ) -> Result<Vec<Formal>> {
     let mut all = Vec::new();
-    for style in &settings.styles {
-        let formaliser = Formaliser::parse(style)?;
-        let stage = lab.stage(&format!("formalise {style}"), posed.len()).await?;
-        let work = Work { lab, stage: &stage, settings, formaliser, verifiers, judge };
+    for (style, author) in settings.styles.iter().zip(&bureau.authors) {
+        let style = Formaliser::parse(style)?;
+        let stage = lab.stage(&format!("formalise {}", style.name()), posed.len()).await?;
+        let votes = match bureau.jury {
+            Jury::Embedded(_) => None,
+            Jury::Model(_) => Some(lab.stage(&format!("judge {}", style.name()), posed.len()).await?),
+        };
+        let work = Work {
+            assignment: Assignment { lab, stage: &stage, settings, style },
+            votes: votes.as_ref().unwrap_or(&stage),
+            writer: author.node(lab, style, settings).await?,
+            judge: bureau.jury.node(lab, settings).await?,
+            author,
+            bureau,
+        };
         all.extend(work.style(posed).await?);
-        stage.done(posed.len());
+        if let Some(votes) = &votes {
+            votes.done(posed.len());
+        }
     }
     // Problem by problem, so that the first so many statements have every style.
     all.sort_by_key(|formal| formal.problem);
@@ -107,189 +127,171 @@ pub async fn formalise(
 }
 
 struct Work<'a> {
-    lab: &'a Lab,
-    stage: &'a Stage<'a>,
-    settings: &'a FormaliseSettings,
-    formaliser: Formaliser,
-    verifiers: &'a Verifiers,
-    judge: &'a Pool<Judge>,
+    assignment: Assignment<'a>,
+    /// Where a model's votes are recorded.
+    votes: &'a Stage<'a>,
+    author: &'a Author,
+    writer: NodeId,
+    judge: NodeId,
+    bureau: &'a Bureau,
 }
 
 /// One written statement and what was found out about it.
-struct Draft {
-    item: usize,
-    k: u32,
-    text: String,
-    judgement: Option<Judgement>,
+struct Checked {
+    draft: Draft,
+    compiles: bool,
+    /// Whether it is known that it has no proof.
+    is_refuted: bool,
+    votes: Option<Votes>,
 }
 
 impl Work<'_> {
     async fn style(&self, posed: &[Posed]) -> Result<Vec<Formal>> {
-        let mut drafts = self.write(posed);
-        self.check(posed, &mut drafts).await?;
-        let kept = self.select(&drafts);
-        let formals = self.record(posed, &drafts, &kept).await?;
-        self.report(&drafts).await?;
+        let Assignment { lab, stage, .. } = self.assignment;
+        let (mut all, mut formals) = (Vec::new(), Vec::new());
+        for (idx, batch) in posed.chunks(BATCH).enumerate() {
+            lab.check()?;
+            let first = idx * BATCH;
+            self.record_problems(batch).await?;
+            let drafts = self.author.write(&self.assignment, self.writer, first, batch).await?;
+            let checked = self.check(posed, drafts).await?;
+            formals.extend(self.record(posed, &checked).await?);
+            all.extend(checked);
+            stage.done(first + batch.len());
+        }
+        self.report(&all).await?;
         Ok(formals)
     }
 
-    fn write(&self, posed: &[Posed]) -> Vec<Draft> {
-        let mut drafts = Vec::new();
-        for (item, posed) in posed.iter().enumerate() {
-            let Some(meaning) = &posed.meaning else { continue };
-            for k in 0..self.settings.n_samples {
-                let mut stream = self.lab.seeds().stream(self.stage.name(), item as u32, k);
-                let text = self.formaliser.write("t", meaning, self.settings.error_rate, &mut stream);
-                drafts.push(Draft { item, k, text, judgement: None });
-            }
+    async fn record_problems(&self, posed: &[Posed]) -> Result<()> {
+        let lab = self.assignment.lab;
+        let mut recording = Recording::new();
+        for posed in posed {
+            recording.put(lab.run(), &posed.problem)?;
         }
-        drafts
+        recording.put(lab.run(), self.bureau.verifiers.record())?;
+        lab.record(recording).await
     }
 
-    /// Compiles every draft; those that do are judged.
-    async fn check(&self, posed: &[Posed], drafts: &mut [Draft]) -> Result<()> {
-        let header = tracker_proof::prelude::TEXT;
-        let candidate =
-            |d: &Draft| Candidate { header: header.to_owned(), statement: d.text.clone(), proof: String::new() };
-        let compiled = self.verifiers.compile(drafts.iter().map(candidate).collect()).await?;
-        let mut asked = Vec::new();
-        let mut cases = Vec::new();
-        for (i, (draft, compiled)) in drafts.iter().zip(compiled).enumerate() {
-            match compiled {
+    /// Compiles every draft; those that do are voted on.
+    async fn check(&self, posed: &[Posed], drafts: Vec<Draft>) -> Result<Vec<Checked>> {
+        let Assignment { lab, settings, .. } = self.assignment;
+        let candidate = |d: &Draft| Candidate {
+            header: settings.header().to_owned(),
+            statement: d.statement.clone(),
+            proof: String::new(),
+        };
+        let candidates: Vec<Candidate> = drafts.iter().map(candidate).collect();
+        let compiled = self.bureau.verifiers.compile(candidates.clone()).await?;
+        let refuted = self.bureau.verifiers.refute(candidates).await?;
+        let mut checked = Vec::with_capacity(drafts.len());
+        for ((draft, compiled), refuted) in drafts.into_iter().zip(compiled).zip(refuted) {
+            let compiles = match compiled {
+                Compiled::Yes(_) => true,
+                Compiled::No(_) => false,
                 Compiled::Infra(why) => return Err(Error::Internal(format!("the compile check failed: {why}"))),
-                Compiled::No(_) => {}
-                Compiled::Yes(_) => {
-                    let Some(meaning) = posed[draft.item].meaning.clone() else { continue };
-                    // Lean may accept what is outside the fragment the judge reads; such a draft gets no votes.
-                    let Ok(statement) = Parsed::parse(&draft.text) else { continue };
-                    let seed = self.lab.seeds().seed("faithfulness", draft.item as u32, draft.k);
-                    asked.push(i);
-                    cases.push(Case { meaning, statement, seed });
+            };
+            checked.push(Checked { draft, compiles, is_refuted: refuted.is_some(), votes: None });
+        }
+        let asked: Vec<usize> = (0..checked.len()).filter(|i| checked[*i].compiles).collect();
+        let drafts: Vec<&Draft> = asked.iter().map(|i| &checked[*i].draft).collect();
+        let votes = self.bureau.jury.vote(lab, self.votes, settings, &drafts, |d| &posed[d.item]).await?;
+        for (i, votes) in asked.into_iter().zip(votes) {
+            checked[i].votes = votes;
+        }
+        Ok(checked)
+    }
+
+    /// Whether a draft may be proved: what is known to have no proof is screened out whatever the votes are.
+    fn is_kept(&self, checked: &Checked) -> bool {
+        let least = self.assignment.settings.min_faithfulness;
+        checked.compiles && !checked.is_refuted && checked.votes.as_ref().is_some_and(|v| share(v.tally) >= least)
+    }
+
+    /// Records what was found out about every draft, and the statement of one random draft of those kept, a problem.
+    async fn record(&self, posed: &[Posed], checked: &[Checked]) -> Result<Vec<Formal>> {
+        let Assignment { lab, stage, .. } = self.assignment;
+        let run = lab.run();
+        let compiler = self.bureau.verifiers.node()?;
+        let mut recording = Recording::new();
+        for checked in checked {
+            let row = stage.row(checked.draft.item as u32, checked.draft.k);
+            let compiles = f64::from(u8::from(checked.compiles));
+            recording.put_reward(row, &reward(compiler, "compiles", compiles, None))?;
+            if let Some(votes) = &checked.votes {
+                let reward = reward(self.judge, "faithful", share(votes.tally), Some(votes.tally));
+                let node = recording.put_reward(row, &reward)?;
+                for (order, sample) in votes.samples.iter().enumerate() {
+                    recording.put_edge(run, &Edge::new(node, Relation::Used, *sample).at(order as u32))?;
                 }
             }
         }
-        let FormaliseSettings { n_votes, n_assignments, .. } = *self.settings;
-        let judgements = self.judge.ask(Ballot { cases, n_votes, n_assignments }).await?;
-        for (i, judgement) in asked.into_iter().zip(judgements) {
-            drafts[i].judgement = Some(judgement);
-        }
-        Ok(())
-    }
-
-    fn is_kept(&self, draft: &Draft) -> bool {
-        let share = |n_yes: u32| f64::from(n_yes) / f64::from(self.settings.n_votes.max(1));
-        // What is no classical theorem is screened out: no proof of it can exist.
-        draft.judgement.is_some_and(|j| j.is_theorem && share(j.n_yes) >= self.settings.min_faithfulness)
-    }
-
-    /// One random draft of those kept, a problem.
-    fn select(&self, drafts: &[Draft]) -> Vec<usize> {
-        let by_item = drafts.chunk_by(|a, b| a.item == b.item);
-        let mut first = 0;
-        let mut chosen = Vec::new();
-        for group in by_item {
-            let good: Vec<usize> = (first..first + group.len()).filter(|i| self.is_kept(&drafts[*i])).collect();
-            let mut stream = self.lab.seeds().stream("select", drafts[first].item as u32, 0);
-            chosen.extend(good.choose(&mut stream));
-            first += group.len();
-        }
-        chosen
-    }
-
-    async fn record(&self, posed: &[Posed], drafts: &[Draft], kept: &[usize]) -> Result<Vec<Formal>> {
-        let run = self.lab.run();
-        let mut recording = Recording::new();
-        let author = recording.put(run, &program(&format!("formaliser-{}", self.formaliser.name())))?;
-        let judge = recording.put(run, &program("judge"))?;
-        let compiler = recording.put(run, self.verifiers.record())?;
-        let sampling = Sampling {
-            temperature: 1.0,
-            top_p: 1.0,
-            max_tokens: 0,
-            stop: vec![],
-            template: format!("style {}", self.formaliser.name()),
-        };
-        recording.put(run, &sampling)?;
-        for posed in posed {
-            recording.put(run, &posed.problem)?;
-        }
-        for draft in drafts {
-            let row = self.stage.row(draft.item as u32, draft.k);
-            let sample = Sample {
-                subject: posed[draft.item].problem.node()?,
-                policy: author,
-                sampling: sampling.digest()?,
-                seed: self.stage.seed(draft.item as u32, draft.k),
-                text: draft.text.clone(),
-                n_tokens: draft.text.split_whitespace().count() as u32,
-                sum_logprob: None,
-                finish: Finish::Stop,
-            };
-            recording.put_sample(row, &sample)?;
-            let compiles = f64::from(u8::from(draft.judgement.is_some()));
-            recording.put_reward(row, &reward(compiler, "compiles", compiles, None))?;
-            if let Some(judgement) = draft.judgement {
-                let votes = Tally { hits: judgement.n_yes, of: self.settings.n_votes };
-                let share = f64::from(votes.hits) / f64::from(votes.of.max(1));
-                recording.put_reward(row, &reward(judge, "faithful", share, Some(votes)))?;
+        let mut formals = Vec::new();
+        for of_problem in checked.chunk_by(|a, b| a.draft.item == b.draft.item) {
+            let kept: Vec<&Checked> = of_problem.iter().filter(|checked| self.is_kept(checked)).collect();
+            let mut stream = lab.seeds().stream("select", of_problem[0].draft.item as u32, 0);
+            if let Some(chosen) = kept.choose(&mut stream) {
+                formals.push(self.state(&mut recording, &posed[chosen.draft.item], chosen)?);
             }
         }
-        let mut formals = Vec::with_capacity(kept.len());
-        for draft in kept.iter().map(|i| &drafts[*i]) {
-            let posed = &posed[draft.item];
-            let header = tracker_proof::prelude::TEXT.to_owned();
-            let record = Statement {
-                name: posed.problem.name.clone(),
-                canonical: Digest::from_bytes(tracker_proof::statement::digest(&header, &draft.text)),
-                header,
-                text: draft.text.clone(),
-                style: self.formaliser.name().to_owned(),
-                problem: posed.problem.node()?.digest(),
-                formalizer: Some(author),
-                compiles: Some(true),
-                faithful: draft.judgement.map(|j| Votes { yes: j.n_yes, of: self.settings.n_votes }),
-            };
-            let node = recording.put(run, &record)?;
-            let origin = NodeId::sample(self.stage.row(draft.item as u32, draft.k));
-            recording.put_edge(run, &Edge::new(node, Relation::DerivedFrom, origin))?;
-            let (informal, level) = (posed.problem.text.clone(), posed.level);
-            formals.push(Formal { node, record, informal, level, problem: draft.item });
-        }
-        self.lab.record(recording).await?;
+        lab.record(recording).await?;
         Ok(formals)
     }
 
-    /// Shares that compile and that are kept, and how good the judge was.
-    async fn report(&self, drafts: &[Draft]) -> Result<()> {
+    fn state(&self, recording: &mut Recording, posed: &Posed, chosen: &Checked) -> Result<Formal> {
+        let Assignment { lab, stage, settings, style } = self.assignment;
+        let (draft, header) = (&chosen.draft, settings.header().to_owned());
+        let record = Statement {
+            name: posed.problem.name.clone(),
+            canonical: Digest::from_bytes(tracker_proof::statement::digest(&header, &draft.statement)),
+            header,
+            text: draft.statement.clone(),
+            style: style.name().to_owned(),
+            problem: posed.problem.node()?.digest(),
+            formalizer: Some(self.writer),
+            compiles: Some(true),
+            faithful: chosen.votes.as_ref().map(|v| tracker_store::Votes { yes: v.tally.hits, of: v.tally.of }),
+        };
+        let node = recording.put(lab.run(), &record)?;
+        let origin = NodeId::sample(stage.row(draft.item as u32, draft.k));
+        recording.put_edge(lab.run(), &Edge::new(node, Relation::DerivedFrom, origin))?;
+        let (informal, level) = (posed.problem.text.clone(), posed.level);
+        Ok(Formal { node, record, informal, level, problem: draft.item })
+    }
+
+    /// Shares that compile and that are kept, and how good the judge was where that is known.
+    async fn report(&self, all: &[Checked]) -> Result<()> {
+        let Assignment { lab, stage, .. } = self.assignment;
         let flag = |b: bool| f64::from(u8::from(b));
-        let judged = || drafts.iter().filter_map(|d| d.judgement.map(|j| (self.is_kept(d), j.is_faithful)));
+        let judged = || all.iter().filter_map(|c| Some((self.is_kept(c), c.votes.as_ref()?.is_faithful?)));
         let shares: [(&str, Vec<f64>); 4] = [
-            ("compiles", drafts.iter().map(|d| flag(d.judgement.is_some())).collect()),
-            ("kept", drafts.iter().map(|d| flag(self.is_kept(d))).collect()),
+            ("compiles", all.iter().map(|c| flag(c.compiles)).collect()),
+            ("kept", all.iter().map(|c| flag(self.is_kept(c))).collect()),
             ("judge precision", judged().filter(|(kept, _)| *kept).map(|(_, faithful)| flag(faithful)).collect()),
             ("judge recall", judged().filter(|(_, faithful)| *faithful).map(|(kept, _)| flag(kept)).collect()),
         ];
+        let used = [self.writer, self.bureau.verifiers.node()?, self.judge];
         for (item, (name, hits)) in shares.iter().enumerate() {
-            let mut stream = self.lab.seeds().stream(&format!("{}/{name}", self.stage.name()), 0, 0);
+            let mut stream = lab.seeds().stream(&format!("{}/{name}", stage.name()), 0, 0);
             if let Some(estimate) = evaluate::mean(hits, &mut stream) {
-                self.stage.figure(item as u32, name, estimate, hits.len(), &[]).await?;
+                stage.figure(item as u32, name, estimate, hits.len(), &used).await?;
             }
+        }
+        let n_unread = all.iter().filter(|c| c.compiles && c.votes.is_none()).count();
+        if n_unread > 0 {
+            lab.note(format!(
+                "{}: {n_unread} statements have no vote that could be read, and are left out",
+                stage.name()
+            ));
         }
         Ok(())
     }
+}
+
+fn share(tally: Tally) -> f64 {
+    f64::from(tally.hits) / f64::from(tally.of.max(1))
 }
 
 fn reward(scorer: NodeId, kind: &str, value: f64, tally: Option<Tally>) -> Reward {
     Reward { scorer, kind: kind.to_owned(), values: vec![value], tallies: tally.into_iter().collect() }
-}
-
-/// A program of this crate, as recorded.
-fn program(name: &str) -> Verifier {
-    Verifier {
-        name: name.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        commit: String::new(),
-        binary: Digest::of(env!("CARGO_PKG_VERSION").as_bytes()),
-        flags: vec![],
-    }
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
+use tracker_gpu::Device;
 use tracker_proof::kernel::Kernel;
 use tracker_proof::lean::{self, Lean};
-use tracker_proof::{Candidate, Compiled, Verdict, Verifier};
+use tracker_proof::{Candidate, Compiled, Outcome, Verdict, Verifier, statement};
 use tracker_store::{Content, Digest, NodeId, Verifier as VerifierRecord};
 
 use crate::error::{Error, Result};
+use crate::parts::truth::Screen;
 
 /// Who checks proofs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -73,6 +75,8 @@ pub enum Check {
     Proofs(Vec<Candidate>),
     /// Are these statements well-formed?
     Statements(Vec<Candidate>),
+    /// Which of these statements are known to have no proof?
+    Refutations(Vec<Candidate>),
     /// Can this header be used?
     Header(String),
 }
@@ -83,13 +87,44 @@ pub enum Checked {
     Proofs(Vec<Verdict>),
     /// To [`Check::Statements`].
     Statements(Vec<Compiled>),
+    /// To [`Check::Refutations`]: why none can exist.
+    Refutations(Vec<Option<String>>),
     /// To [`Check::Header`]: what is missing.
     Header(std::result::Result<(), String>),
 }
 
-/// A worker around one verifier.
+/// A worker around one verifier, which is not bothered with statements that the device refutes.
 pub struct CheckWorker {
     verifier: Box<dyn Verifier>,
+    screen: Screen,
+}
+
+impl CheckWorker {
+    fn check(&mut self, candidates: &[Candidate]) -> tracker_gpu::Result<Vec<Verdict>> {
+        let refuted = self.screen.refute(candidates)?;
+        let open: Vec<Candidate> =
+            candidates.iter().zip(&refuted).filter(|(_, why)| why.is_none()).map(|(c, _)| c.clone()).collect();
+        let mut checked = self.verifier.check(&open).into_iter();
+        let verdict = |(candidate, why): (&Candidate, Option<String>)| match why {
+            Some(why) => Some(unprovable(candidate, why)),
+            None => checked.next(),
+        };
+        Ok(candidates.iter().zip(refuted).filter_map(verdict).collect())
+    }
+}
+
+/// The verdict on any proof of a statement that has none. The proof is not looked at.
+fn unprovable(candidate: &Candidate, why: String) -> Verdict {
+    Verdict {
+        outcome: Outcome::Failed,
+        message: why,
+        axioms: vec![],
+        wall_micros: 0,
+        cpu_micros: 0,
+        peak_rss_bytes: None,
+        sandboxed: true,
+        statement_digest: statement::digest(&candidate.header, &candidate.statement),
+    }
 }
 
 /// Verdicts given so far.
@@ -109,7 +144,8 @@ impl Worker for CheckWorker {
     async fn handle(&mut self, check: Check, turn: &mut Turn<'_, Judged>) -> std::result::Result<Checked, Fault> {
         Ok(match check {
             Check::Proofs(candidates) => {
-                let verdicts = self.verifier.check(&candidates);
+                let verdicts =
+                    self.check(&candidates).map_err(|error| Fault::infra("could not screen").because(error))?;
                 turn.update(|state| {
                     state.n_checked += verdicts.len() as u64;
                     state.n_proved += verdicts.iter().filter(|v| v.is_proved()).count() as u64;
@@ -117,6 +153,10 @@ impl Worker for CheckWorker {
                 Checked::Proofs(verdicts)
             }
             Check::Statements(candidates) => Checked::Statements(self.verifier.compile(&candidates)),
+            Check::Refutations(candidates) => {
+                let refuted = self.screen.refute(&candidates);
+                Checked::Refutations(refuted.map_err(|error| Fault::infra("could not screen").because(error))?)
+            }
             Check::Header(header) => Checked::Header(self.verifier.probe(&header)),
         })
     }
@@ -135,7 +175,13 @@ impl Verifiers {
     ///
     /// # Errors
     /// `Input` if there is no such verifier on this machine; those of starting a pool.
-    pub fn start(actors: &Handle, checker: Checker, lean: &LeanSettings, n_workers: usize) -> Result<Self> {
+    pub fn start(
+        actors: &Handle,
+        device: &Device,
+        checker: Checker,
+        lean: &LeanSettings,
+        n_workers: usize,
+    ) -> Result<Self> {
         let build = open(checker, lean, n_workers)?.build().clone();
         let record = VerifierRecord {
             name: build.name,
@@ -144,12 +190,12 @@ impl Verifiers {
             binary: Digest::from_bytes(build.binary_digest),
             flags: build.flags,
         };
-        let lean = lean.clone();
+        let (lean, device) = (lean.clone(), device.clone());
         // Lean runs its own processes side by side; the kernel is one thread each.
         let (n_actors, n_jobs) = if checker == Checker::Lean { (1, n_workers.max(1)) } else { (n_workers.max(1), 1) };
         let pool = Pool::start(actors, PoolOptions::cpu("verifier", n_actors), move |_| {
             let verifier = open(checker, &lean, n_jobs).map_err(|error| Fault::infra("no verifier").because(error))?;
-            Ok(CheckWorker { verifier })
+            Ok(CheckWorker { verifier, screen: Screen::new(&device) })
         })?;
         Ok(Self { pool, digest: record.digest()?, record })
     }
@@ -192,6 +238,17 @@ impl Verifiers {
     pub async fn compile(&self, candidates: Vec<Candidate>) -> Result<Vec<Compiled>> {
         match self.pool.ask(Check::Statements(candidates)).await? {
             Checked::Statements(compiled) => Ok(compiled),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    /// For each statement that has no proof, why; in order.
+    ///
+    /// # Errors
+    /// If the workers are lost, or their device.
+    pub async fn refute(&self, candidates: Vec<Candidate>) -> Result<Vec<Option<String>>> {
+        match self.pool.ask(Check::Refutations(candidates)).await? {
+            Checked::Refutations(refuted) => Ok(refuted),
             _ => Err(mixed_up()),
         }
     }

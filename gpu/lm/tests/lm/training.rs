@@ -34,17 +34,17 @@ fn go(_: Step) -> ControlFlow<()> {
 #[test]
 fn training_learns_to_copy() {
     let mut losses = Vec::new();
-    let settings = Training { batch: Batch::Tokens(200), ..training(150) };
+    let settings = Training { batch: Batch::Tokens(200), ..training(400) };
     let trained = sft(&init(llama(), 1), &copies(), &settings, 2, &mut |step| {
-        assert!(step.n_tokens > 0 && step.grad_norm > 0.0 && step.n_steps == 150);
+        assert!(step.n_tokens > 0 && step.grad_norm > 0.0 && step.n_steps == 400);
         losses.push(step.loss);
         ControlFlow::Continue(())
     })
     .unwrap();
-    assert_eq!(losses.len(), 150);
+    assert_eq!(losses.len(), 400);
     assert!((losses[0] - 40f64.ln()).abs() < 0.1, "an untrained model is uniform: {}", losses[0]);
-    let last = losses[140..].iter().sum::<f64>() / 10.0;
-    assert!(last < 0.5, "{last}");
+    let last = losses[390..].iter().sum::<f64>() / 10.0;
+    assert!(last < 0.1, "{last}");
     let example = &copies()[5];
     let prompt = Prompt { ids: example.ids[..10].to_vec(), seed: 1 };
     let greedy = Sampling { temperature: 0.0, top_p: 1.0, max_tokens: 12, stop_ids: vec![2] };

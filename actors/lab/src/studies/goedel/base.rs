@@ -10,20 +10,21 @@ use tracker_actors::Pool;
 use tracker_lm::{Config, Lm};
 use tracker_proof::formula::Style;
 use tracker_proof::search;
-use tracker_store::{Digest, Endpoint as EndpointRecord, NodeId, Recording, Sampling};
+use tracker_store::{Digest, NodeId, Sampling};
 
 use super::bench::Benchmark;
 use super::settings::{Goedel, PolicyKind};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
-use crate::parts::attempt::Policy;
-use crate::parts::endpoint::{Api, Endpoint, Tape};
-use crate::parts::formalise::Formaliser;
-use crate::parts::generate::{EndpointGenerator, LocalGenerator};
+use crate::parts::author::Author;
+use crate::parts::endpoint::{Api, EndpointSettings};
+use crate::parts::formalise::{Clerk, Formaliser};
+use crate::parts::generate::{LocalGenerator, Policy};
 use crate::parts::judge::Judge;
+use crate::parts::jury::Jury;
 use crate::parts::problems::{Posed, generate, read_jsonl};
 use crate::parts::prompt::{bare, words};
-use crate::parts::statements::{Formal, formalise, given};
+use crate::parts::statements::{Bureau, Formal, formalise, given};
 use crate::parts::train::{SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, adopt, sft};
 use crate::parts::verify::Verifiers;
 
@@ -33,6 +34,8 @@ pub(super) struct Provers {
     pub(super) trainer: Pool<Trainer>,
     judge: Pool<Judge>,
     generator: Pool<LocalGenerator>,
+    /// The policy, if it is behind an endpoint.
+    remote: Option<Policy>,
 }
 
 /// What every round starts from.
@@ -60,8 +63,7 @@ impl Goedel {
                 PolicyKind::Endpoint if self.endpoint.api == Api::Completions => vec!["```".into()],
                 _ => vec![],
             },
-            template: serde_json::to_value(self.policy.template)
-                .map_or_else(|_| String::new(), |t| t.as_str().unwrap_or("").into()),
+            template: self.policy.template.name().to_owned(),
         }
     }
 }
@@ -70,9 +72,13 @@ impl Provers {
     /// Brings the actors up.
     pub(super) async fn open(lab: &Lab, plan: &Goedel) -> Result<Self> {
         // Verification in Lean is processes beside us; the kernel is far faster than sampling and needs one thread.
-        let verifiers = Verifiers::start(lab.actors(), plan.verifier, &plan.lean, lab.workers().min(2))?;
-        verifiers.probe(tracker_proof::prelude::TEXT).await?;
+        let verifiers = Verifiers::start(lab.actors(), lab.device(), plan.verifier, &plan.lean, lab.workers().min(2))?;
+        let remote = match plan.policy.kind {
+            PolicyKind::Local => None,
+            PolicyKind::Endpoint => Some(Policy::endpoint(lab, "endpoint", &plan.endpoint).await?),
+        };
         Ok(Self {
+            remote,
             verifiers,
             trainer: Trainer::start(lab.actors(), lab.workers())?,
             judge: Judge::start(lab.actors(), lab.device())?,
@@ -92,14 +98,19 @@ impl Provers {
     /// The statements to prove: formalised from generated problems, or as they stand in a file.
     pub(super) async fn statements(&self, lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<Vec<Formal>> {
         let settings = &plan.problems;
-        let mut all = if settings.file.is_empty() {
+        let posed = if settings.file.is_empty() {
             let seed = lab.seeds().seed("problems", 0, 0);
-            let posed = generate(seed, settings.n as usize, &settings.levels, benchmark.canonical())?;
-            formalise(lab, &plan.formalise, &self.verifiers, &self.judge, &posed).await?
+            generate(seed, settings.n as usize, &settings.levels, benchmark.canonical())?
         } else {
-            let posed = read_jsonl(Path::new(&settings.file), &settings.split, settings.n as usize)?;
+            read_jsonl(Path::new(&settings.file), &settings.split, settings.n as usize)?
+        };
+        let have_statements = posed.iter().all(|posed| posed.formal.is_some());
+        let mut all = if have_statements && plan.formalise.author == Clerk::Embedded {
             self.probe_headers(&posed).await?;
             given(lab, "problems", &posed).await?
+        } else {
+            let bureau = self.bureau(lab, plan, &posed).await?;
+            formalise(lab, &plan.formalise, &bureau, &posed).await?
         };
         let n_all = all.len();
         all.retain(|formal| !benchmark.canonical().contains(&formal.record.canonical));
@@ -110,6 +121,37 @@ impl Provers {
             ));
         }
         Ok(all)
+    }
+
+    /// Who formalises these problems.
+    async fn bureau(&self, lab: &Lab, plan: &Goedel, posed: &[Posed]) -> Result<Bureau> {
+        let settings = &plan.formalise;
+        let are_understood = posed.iter().all(|posed| posed.meaning.is_some());
+        for (key, clerk) in [("formalise.author", settings.author), ("formalise.judge", settings.judge)] {
+            if clerk == Clerk::Embedded && !are_understood {
+                return Err(Error::Value {
+                    key: key.into(),
+                    message: "expected `endpoint` for problems in words of a file, got `embedded`".into(),
+                });
+            }
+        }
+        self.verifiers.probe(settings.header()).await?;
+        let mut authors = Vec::with_capacity(settings.styles.len());
+        for idx in 0..settings.styles.len() {
+            authors.push(match settings.author {
+                Clerk::Embedded => Author::Embedded,
+                Clerk::Endpoint => {
+                    let model = settings.models.get(idx).unwrap_or(&plan.formaliser.model).clone();
+                    let settings = EndpointSettings { model, ..plan.formaliser.clone() };
+                    Author::Model(Policy::endpoint(lab, "formaliser", &settings).await?)
+                }
+            });
+        }
+        let jury = match settings.judge {
+            Clerk::Embedded => Jury::Embedded(self.judge.clone()),
+            Clerk::Endpoint => Jury::Model(Policy::endpoint(lab, "judge", &plan.judge).await?),
+        };
+        Ok(Bureau { authors, verifiers: self.verifiers.clone(), jury })
     }
 
     /// The policy of a checkpoint.
@@ -131,46 +173,20 @@ impl Provers {
 
     /// The model every round starts from.
     pub(super) async fn base(&self, lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<Base> {
-        match (plan.policy.kind, plan.policy.checkpoint.as_str()) {
-            (PolicyKind::Endpoint, _) => {
-                let policy = self.endpoint(lab, plan).await?;
-                Ok(Base { policy, trained: None, rows: vec![], canonical: vec![], dataset: None })
-            }
-            (PolicyKind::Local, "") => self.pretrain(lab, plan, benchmark).await,
-            (PolicyKind::Local, folder) => {
-                let model = Lm::load(folder, lab.device()).map_err(|error| Error::Input {
-                    what: format!("checkpoint `{folder}`: {error}"),
-                    hint: Some("expected a Hugging Face folder of a Llama or Qwen2 model".into()),
-                })?;
-                let trained = adopt(lab, "base", model).await?;
-                Ok(Base {
-                    policy: self.policy(&trained),
-                    trained: Some(trained),
-                    rows: vec![],
-                    canonical: vec![],
-                    dataset: None,
-                })
-            }
+        if let Some(policy) = self.remote.clone() {
+            return Ok(Base { policy, trained: None, rows: vec![], canonical: vec![], dataset: None });
         }
-    }
-
-    async fn endpoint(&self, lab: &Lab, plan: &Goedel) -> Result<Policy> {
-        let tape = lab.tape()?;
-        let endpoint = Endpoint::new(plan.endpoint.clone(), Tape::Record(tape))?;
-        endpoint.probe().await?;
-        let record = EndpointRecord {
-            url: plan.endpoint.url.clone(),
-            model: plan.endpoint.model.clone(),
-            api: match plan.endpoint.api {
-                Api::Completions => "completions".into(),
-                Api::Chat => "chat".into(),
-            },
-        };
-        let mut recording = Recording::new();
-        let node = recording.put(lab.run(), &record)?;
-        lab.record(recording).await?;
-        let generator = EndpointGenerator::start(lab.actors(), Arc::new(endpoint), plan.endpoint.concurrency)?;
-        Ok(Policy::Endpoint { node, generator })
+        if plan.policy.checkpoint.is_empty() {
+            return self.pretrain(lab, plan, benchmark).await;
+        }
+        let folder = &plan.policy.checkpoint;
+        let model = Lm::load(folder, lab.device()).map_err(|error| Error::Input {
+            what: format!("checkpoint `{folder}`: {error}"),
+            hint: Some("expected a Hugging Face folder of a Llama or Qwen2 model".into()),
+        })?;
+        let trained = adopt(lab, "base", model).await?;
+        let policy = self.policy(&trained);
+        Ok(Base { policy, trained: Some(trained), rows: vec![], canonical: vec![], dataset: None })
     }
 
     async fn pretrain(&self, lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<Base> {

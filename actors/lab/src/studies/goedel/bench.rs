@@ -10,9 +10,10 @@ use super::base::Provers;
 use super::settings::Goedel;
 use crate::error::Result;
 use crate::lab::Lab;
-use crate::parts::attempt::{Attempts, Policy, attempt};
+use crate::parts::attempt::{Attempts, attempt};
 use crate::parts::evaluate::{Estimate, mean, paired_gain, pass_at_k};
 use crate::parts::formalise::Formaliser;
+use crate::parts::generate::Policy;
 use crate::parts::problems::{Posed, generate, read_jsonl};
 use crate::parts::statements::{Formal, given};
 

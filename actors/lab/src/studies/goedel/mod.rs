@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::attempt::{Attempts, attempt};
 use crate::parts::evaluate::Estimate;
+use crate::parts::prompt::Template;
 use crate::parts::statements::Formal;
 use crate::parts::train::TrainRow;
 use crate::study::Study;
@@ -29,8 +30,8 @@ use crate::study::Study;
 use base::Provers;
 use bench::Benchmark;
 pub use settings::{
-    Attempt, BaseSettings, BenchmarkSettings, FormaliseSettings, Goedel, PolicyKind, PolicySettings, Post,
-    PostSettings, ProblemSettings, RoundSettings, Template,
+    Attempt, BaseSettings, BenchmarkSettings, Goedel, PolicyKind, PolicySettings, Post, PostSettings, ProblemSettings,
+    RoundSettings,
 };
 
 impl Study for Goedel {
@@ -41,8 +42,8 @@ impl Study for Goedel {
     async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
         let provers = Provers::open(lab, self).await?;
         let benchmark = Benchmark::open(lab, self, &provers).await?;
-        let base = provers.base(lab, self, &benchmark).await?;
         let statements = provers.statements(lab, self, &benchmark).await?;
+        let base = provers.base(lab, self, &benchmark).await?;
 
         let mut policy = base.policy.clone();
         let mut last = base.trained.clone();

@@ -3,10 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::parts::endpoint::EndpointSettings;
+use crate::error::Result;
+use crate::parts::endpoint::{Api, EndpointSettings};
+use crate::parts::formalise::{FormaliseSettings, Formaliser};
+use crate::parts::prompt::Template;
 use crate::parts::train::SftSettings;
 use crate::parts::verify::{Checker, LeanSettings};
-use crate::plan::Settings;
+use crate::plan::{Settings, require};
 
 /// Settings of the study `goedel`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +23,10 @@ pub struct Goedel {
     pub problems: ProblemSettings,
     /// How problems become statements.
     pub formalise: FormaliseSettings,
+    /// The endpoint that writes statements when `formalise.author` is `endpoint`.
+    pub formaliser: EndpointSettings,
+    /// The endpoint that votes on them when `formalise.judge` is `endpoint`.
+    pub judge: EndpointSettings,
     /// Who writes proofs.
     pub policy: PolicySettings,
     /// The endpoint that writes proofs when `policy.kind` is `endpoint`.
@@ -65,24 +72,6 @@ pub struct ProblemSettings {
     pub levels: Vec<u8>,
 }
 
-/// How problems become statements.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct FormaliseSettings {
-    /// Styles: `a` states hypotheses as implications, `b` as named binders. One statement a style is kept.
-    pub styles: Vec<String>,
-    /// Statements written a problem and style.
-    pub n_samples: u32,
-    /// Share of statements the embedded formalisers spoil, in [0, 1].
-    pub error_rate: f64,
-    /// Independent faithfulness votes a statement.
-    pub n_votes: u32,
-    /// Truth assignments one embedded vote looks at; fewer make a worse judge.
-    pub n_assignments: u32,
-    /// Smallest share of `appropriate` votes that keeps a statement.
-    pub min_faithfulness: f64,
-}
-
 /// Which policy writes proofs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -113,16 +102,6 @@ pub struct PolicySettings {
     pub ffn: usize,
     /// Its longest sequence, in tokens.
     pub context: usize,
-}
-
-/// How a statement is put to a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Template {
-    /// Hypotheses and goal, one space between words.
-    Bare,
-    /// An instruction and an open Lean fence with header and statement, as Goedel-Prover asks.
-    Lean,
 }
 
 /// The base model's training.
@@ -217,6 +196,8 @@ impl Default for Goedel {
             post: Post::None,
             problems: ProblemSettings::default(),
             formalise: FormaliseSettings::default(),
+            formaliser: EndpointSettings { api: Api::Chat, ..EndpointSettings::default() },
+            judge: EndpointSettings { api: Api::Chat, ..EndpointSettings::default() },
             policy: PolicySettings::default(),
             endpoint: EndpointSettings::default(),
             base: BaseSettings::default(),
@@ -258,24 +239,86 @@ impl Settings for Goedel {
             ..standard
         }
     }
+
+    fn check(&self) -> Result<()> {
+        self.check_problems()?;
+        self.check_sampling()?;
+        self.check_models()
+    }
+}
+
+impl Goedel {
+    fn check_problems(&self) -> Result<()> {
+        let (problems, formalise, benchmark) = (&self.problems, &self.formalise, &self.benchmark);
+        require(problems.n > 0, "problems.n", "at least 1", problems.n)?;
+        require(benchmark.n > 0, "benchmark.n", "at least 1", benchmark.n)?;
+        for (key, levels) in [("problems.levels", &problems.levels), ("benchmark.levels", &benchmark.levels)] {
+            let are_levels = !levels.is_empty() && levels.iter().all(|level| (1..=5).contains(level));
+            require(are_levels, key, "levels from 1 to 5", format!("{levels:?}"))?;
+        }
+        require(!formalise.styles.is_empty(), "formalise.styles", "at least one style", "[]")?;
+        formalise.styles.iter().try_for_each(|style| Formaliser::parse(style).map(drop))?;
+        require(formalise.n_samples > 0, "formalise.n_samples", "at least 1", formalise.n_samples)?;
+        require(formalise.n_votes > 0, "formalise.n_votes", "at least 1", formalise.n_votes)?;
+        is_share("formalise.error_rate", formalise.error_rate)?;
+        is_share("formalise.min_faithfulness", formalise.min_faithfulness)?;
+        is_temperature("formalise.temperature", formalise.temperature)
+    }
+
+    fn check_sampling(&self) -> Result<()> {
+        let (rounds, benchmark, after) = (&self.rounds, &self.benchmark, &self.after);
+        require(rounds.n_samples > 0, "rounds.n_samples", "at least 1", rounds.n_samples)?;
+        require(rounds.max_tokens > 0, "rounds.max_tokens", "at least 1", rounds.max_tokens)?;
+        is_temperature("rounds.temperature", rounds.temperature)?;
+        is_temperature("benchmark.temperature", benchmark.temperature)?;
+        let is_nucleus = rounds.top_p > 0.0 && rounds.top_p <= 1.0;
+        require(is_nucleus, "rounds.top_p", "a share in (0, 1]", rounds.top_p)?;
+        require((0.0..1.0).contains(&rounds.mixture), "rounds.mixture", "a share in [0, 1)", rounds.mixture)?;
+        let are_shares = !rounds.schedule.is_empty() && rounds.schedule.iter().all(|s| *s > 0.0 && *s <= 1.0);
+        require(are_shares, "rounds.schedule", "shares in (0, 1]", format!("{:?}", rounds.schedule))?;
+        require(benchmark.n_samples > 0, "benchmark.n_samples", "at least 1", benchmark.n_samples)?;
+        for k in &benchmark.k {
+            let expected = format!("budgets from 1 to `benchmark.n_samples` ({})", benchmark.n_samples);
+            require((1..=benchmark.n_samples).contains(k), "benchmark.k", &expected, k)?;
+        }
+        require(after.n_samples > 0, "after.n_samples", "at least 1", after.n_samples)?;
+        is_share("after.max_ratio", after.max_ratio)
+    }
+
+    fn check_models(&self) -> Result<()> {
+        let policy = &self.policy;
+        let fit = policy.heads > 0 && policy.hidden > 0 && policy.hidden.is_multiple_of(2 * policy.heads);
+        require(
+            fit,
+            "policy.hidden",
+            &format!("a multiple of twice `policy.heads` ({})", policy.heads),
+            policy.hidden,
+        )?;
+        require(policy.layers > 0, "policy.layers", "at least 1", policy.layers)?;
+        require(policy.ffn > 0, "policy.ffn", "at least 1", policy.ffn)?;
+        require(policy.context > 1, "policy.context", "at least 2", policy.context)?;
+        is_share("base.noop_rate", self.base.noop_rate)?;
+        for (section, sft) in [("base", &self.base.sft), ("rounds", &self.rounds.sft), ("after", &self.after.sft)] {
+            require(sft.batch > 0, &format!("{section}.sft.batch"), "at least 1", sft.batch)?;
+            require(sft.epochs > 0.0, &format!("{section}.sft.epochs"), "a number above 0", sft.epochs)?;
+            require(sft.lr > 0.0 && sft.lr.is_finite(), &format!("{section}.sft.lr"), "a rate above 0", sft.lr)?;
+            is_share(&format!("{section}.sft.warmup"), sft.warmup)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_share(key: &str, share: f64) -> Result<()> {
+    require((0.0..=1.0).contains(&share), key, "a share in [0, 1]", share)
+}
+
+fn is_temperature(key: &str, temperature: f64) -> Result<()> {
+    require(temperature >= 0.0 && temperature.is_finite(), key, "a temperature of at least 0", temperature)
 }
 
 impl Default for ProblemSettings {
     fn default() -> Self {
         Self { file: String::new(), split: String::new(), n: 3000, levels: vec![1, 2, 3, 4] }
-    }
-}
-
-impl Default for FormaliseSettings {
-    fn default() -> Self {
-        Self {
-            styles: vec!["a".into(), "b".into()],
-            n_samples: 2,
-            error_rate: 0.25,
-            n_votes: 4,
-            n_assignments: 3,
-            min_faithfulness: 0.5,
-        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! A policy behind an OpenAI-compatible HTTP endpoint (vLLM, llama.cpp, transformers, a hosted service).
 //!
 //! Both `/completions` and `/chat/completions` are spoken. Every raw exchange goes onto a [`Tape`], so that a run can be
-//! replayed without a single call. The key is read from the environment, sent as a header, and stored nowhere.
+//! run again without a single call. The key is read from the environment, sent as a header, and stored nowhere.
 //! What cannot be answered is an error of the endpoint, never an empty or failed sample.
 
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+mod tape;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::error::{Error, Result};
+
+pub use tape::{Exchange, Recorded, Tape};
 
 /// Which of the two routes is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,8 +48,6 @@ pub struct EndpointSettings {
     pub timeout_secs: u64,
     /// Tries of one request, the first included.
     pub attempts: u32,
-    /// A file of recorded exchanges to answer from instead of calling; empty to call.
-    pub replay: String,
 }
 
 impl Default for EndpointSettings {
@@ -60,7 +60,6 @@ impl Default for EndpointSettings {
             concurrency: 8,
             timeout_secs: 300,
             attempts: 6,
-            replay: String::new(),
         }
     }
 }
@@ -97,60 +96,13 @@ pub struct Answer {
     pub finish: String,
 }
 
-/// One recorded exchange: what was sent, what came back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Exchange {
-    /// Request body.
-    pub request: Json,
-    /// Response body.
-    pub response: Json,
-}
-
-/// Recorded exchanges: appended to while calling, answered from while replaying.
-#[derive(Debug)]
-pub enum Tape {
-    /// Exchanges are appended to this file.
-    Record(PathBuf),
-    /// Answers come from here, by request body; nothing is called.
-    Replay(BTreeMap<String, Json>),
-}
-
-impl Tape {
-    /// Reads a file of exchanges, one JSON object a line.
-    ///
-    /// # Errors
-    /// `Input` naming file and line.
-    pub fn load(path: &Path) -> Result<Self> {
-        let bad = |what: String| Error::Input { what: format!("{}: {what}", path.display()), hint: None };
-        let text = std::fs::read_to_string(path).map_err(|e| bad(format!("cannot be read: {e}")))?;
-        let mut answers = BTreeMap::new();
-        for (idx, line) in text.lines().enumerate() {
-            let exchange: Exchange = serde_json::from_str(line)
-                .map_err(|e| bad(format!("line {}: expected a recorded exchange: {e}", idx + 1)))?;
-            answers.insert(exchange.request.to_string(), exchange.response);
-        }
-        Ok(Self::Replay(answers))
-    }
-
-    fn append(&self, exchange: &Exchange) -> Result<()> {
-        let Self::Record(path) = self else { return Ok(()) };
-        let line = format!("{}\n", json!(exchange));
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(line.as_bytes()))
-            .map_err(|e| Error::Internal(format!("cannot record an exchange in `{}`: {e}", path.display())))
-    }
-}
-
 /// A connection to one endpoint.
 #[derive(Debug)]
 pub struct Endpoint {
     settings: EndpointSettings,
     client: reqwest::Client,
     key: Option<String>,
-    tape: Tape,
+    tape: Arc<Tape>,
 }
 
 /// Why one try failed, and whether another may help.
@@ -161,25 +113,25 @@ struct Failure {
 }
 
 impl Endpoint {
-    /// An endpoint that records onto `tape`, or answers from `settings.replay` if that is set.
+    /// An endpoint whose exchanges are kept on `tape`, or answered from it. `section` is where its settings stand.
     ///
     /// # Errors
-    /// `Value` for settings that cannot work, `Input` for an unreadable recording.
-    pub fn new(settings: EndpointSettings, tape: Tape) -> Result<Self> {
+    /// `Value` for settings that cannot work.
+    pub fn new(section: &str, settings: EndpointSettings, tape: Arc<Tape>) -> Result<Self> {
+        let wrong = |key: &str, expected: &str, got: &str| Error::Value {
+            key: format!("{section}.{key}"),
+            message: format!("expected {expected}, got `{got}`"),
+        };
         let url = reqwest::Url::parse(&settings.url).ok().filter(|u| matches!(u.scheme(), "http" | "https"));
         if url.is_none() {
-            return Err(Error::Value {
-                key: "endpoint.url".into(),
-                message: format!("expected a URL such as `http://127.0.0.1:8000/v1`, got `{}`", settings.url),
-            });
+            return Err(wrong("url", "a URL such as `http://127.0.0.1:8000/v1`", &settings.url));
         }
-        if settings.attempts == 0 || settings.concurrency == 0 {
-            return Err(Error::Value {
-                key: "endpoint.attempts".into(),
-                message: "expected attempts and concurrency of at least 1".into(),
-            });
+        if settings.attempts == 0 {
+            return Err(wrong("attempts", "at least one try", "0"));
         }
-        let tape = if settings.replay.is_empty() { tape } else { Tape::load(Path::new(&settings.replay))? };
+        if settings.concurrency == 0 {
+            return Err(wrong("concurrency", "at least one request in flight", "0"));
+        }
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(settings.timeout_secs))
             .build()
@@ -188,12 +140,18 @@ impl Endpoint {
         Ok(Self { settings, client, key, tape })
     }
 
+    /// Its settings.
+    #[must_use]
+    pub fn settings(&self) -> &EndpointSettings {
+        &self.settings
+    }
+
     /// Asks the server for its models, so that a dead or foreign one is found before any work.
     ///
     /// # Errors
     /// `Endpoint` naming the URL and what came instead.
     pub async fn probe(&self) -> Result<()> {
-        if matches!(self.tape, Tape::Replay(_)) {
+        if !self.tape.calls() {
             return Ok(());
         }
         let url = self.url("models");
@@ -222,29 +180,25 @@ impl Endpoint {
     /// Servers that return fewer choices than asked for are asked again, with the next seed.
     ///
     /// # Errors
-    /// `Endpoint` once the tries are used up, at once for a request the server refuses, and in replay for an exchange
-    /// that was not recorded.
+    /// `Endpoint` once the tries are used up, and at once for a request the server refuses; `Input` if only recorded
+    /// answers may be given and there is none.
     pub async fn complete(&self, request: &Request) -> Result<Vec<Answer>> {
         let mut answers = Vec::with_capacity(request.n as usize);
         while answers.len() < request.n as usize {
             let have = answers.len() as u32;
             let body = self.body(request, request.n - have, request.seed.wrapping_add(u64::from(have)));
-            let response = self.exchange(&body).await?;
-            let got = read_answers(self.settings.api, &response).map_err(|what| failed(&self.route(), what))?;
+            let got = self.exchange(&body).await?;
             answers.extend(got.into_iter().take((request.n - have) as usize));
         }
         Ok(answers)
     }
 
-    async fn exchange(&self, body: &Json) -> Result<Json> {
-        if let Tape::Replay(answers) = &self.tape {
-            let answer = answers.get(&body.to_string()).cloned();
-            return answer.ok_or_else(|| {
-                failed(
-                    &self.settings.replay,
-                    "this request was never recorded; the plan differs from the recording".into(),
-                )
-            });
+    /// One exchange, from the tape if it is there.
+    async fn exchange(&self, body: &Json) -> Result<Vec<Answer>> {
+        let read =
+            |response: &Json| read_answers(self.settings.api, response).map_err(|what| failed(&self.route(), what));
+        if let Some(response) = self.tape.answer(body)? {
+            return read(&response);
         }
         let url = self.route();
         let mut jitter = ChaCha8Rng::from_seed(*blake3::hash(body.to_string().as_bytes()).as_bytes());
@@ -252,8 +206,9 @@ impl Endpoint {
         for attempt in 0..self.settings.attempts {
             match self.send(&url, body).await {
                 Ok(response) => {
-                    self.tape.append(&Exchange { request: body.clone(), response: response.clone() })?;
-                    return Ok(response);
+                    let answers = read(&response)?;
+                    self.tape.keep(body, &response)?;
+                    return Ok(answers);
                 }
                 Err(failure) if !failure.retryable => return Err(failed(&url, failure.what)),
                 Err(failure) => {
@@ -431,10 +386,8 @@ mod tests {
         Request { prompt: "p".into(), n, seed: 7, temperature: 1.0, top_p: 0.95, max_tokens: 8, stop: vec![] }
     }
 
-    fn tape() -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("exchanges.jsonl");
-        (dir, path)
+    fn open(url: &str, api: Api) -> Endpoint {
+        Endpoint::new("endpoint", settings(url, api), Arc::default()).unwrap()
     }
 
     fn one(text: &str) -> String {
@@ -445,8 +398,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_gives_one_choice_is_asked_until_there_are_n() {
         let (url, calls, bodies) = server(vec![(200, one("a")), (200, one("b"))]).await;
-        let (_dir, path) = tape();
-        let endpoint = Endpoint::new(settings(&url, Api::Completions), Tape::Record(path.clone())).unwrap();
+        let endpoint = open(&url, Api::Completions);
         let answers = endpoint.complete(&request(2)).await.unwrap();
         assert_eq!(answers.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((answers[0].n_tokens, answers[0].sum_logprob), (Some(2), Some(-0.75)));
@@ -454,8 +406,9 @@ mod tests {
         assert_eq!(seeds, [(json!(2), json!(7)), (json!(1), json!(8))]);
 
         // The recording answers the same, without a call.
-        let replay = EndpointSettings { replay: path.display().to_string(), ..settings(&url, Api::Completions) };
-        let replayed = Endpoint::new(replay, Tape::Record(path)).unwrap();
+        let recorded = Recorded::parse("recording", &endpoint.tape.text().unwrap()).unwrap();
+        let recording = Tape::open(None, Some(recorded)).unwrap();
+        let replayed = Endpoint::new("endpoint", settings(&url, Api::Completions), Arc::new(recording)).unwrap();
         assert_eq!(replayed.complete(&request(2)).await.unwrap(), answers);
         assert_eq!(calls.load(Ordering::SeqCst), 2);
         let other = Request { prompt: "q".into(), ..request(2) };
@@ -465,14 +418,13 @@ mod tests {
     #[tokio::test]
     async fn overload_is_retried_and_a_refusal_is_not() {
         let (url, calls, _) = server(vec![(429, "busy".into()), (500, "broken".into()), (200, one("ok"))]).await;
-        let (_dir, path) = tape();
-        let endpoint = Endpoint::new(settings(&url, Api::Completions), Tape::Record(path.clone())).unwrap();
+        let endpoint = open(&url, Api::Completions);
         assert_eq!(endpoint.complete(&request(1)).await.unwrap()[0].text, "ok");
         assert_eq!(calls.load(Ordering::SeqCst), 3);
 
         let (url, calls, _) = server(vec![(400, "no such model".into())]).await;
-        let endpoint = Endpoint::new(settings(&url, Api::Completions), Tape::Record(path)).unwrap();
-        let error = endpoint.complete(&request(1)).await.unwrap_err().to_string();
+        let refusing = open(&url, Api::Completions);
+        let error = refusing.complete(&request(1)).await.unwrap_err().to_string();
         assert!(error.contains("no such model"), "{error}");
         assert_eq!(calls.load(Ordering::SeqCst), 1);
     }
@@ -481,12 +433,12 @@ mod tests {
     async fn chat_answers_and_nonsense_are_told_apart() {
         let chat = json!({"choices": [{"message": {"content": "hi"}, "finish_reason": "length"}], "usage": {"completion_tokens": 5}});
         let (url, _, bodies) = server(vec![(200, chat.to_string()), (200, "<html>".into())]).await;
-        let (_dir, path) = tape();
-        let endpoint = Endpoint::new(settings(&url, Api::Chat), Tape::Record(path.clone())).unwrap();
+        let endpoint = open(&url, Api::Chat);
         let answers = endpoint.complete(&request(1)).await.unwrap();
         assert_eq!((answers[0].text.as_str(), answers[0].n_tokens, answers[0].sum_logprob), ("hi", Some(5), None));
         assert_eq!(bodies.lock().unwrap()[0]["messages"][0]["content"], "p");
-        assert!(endpoint.complete(&request(1)).await.unwrap_err().to_string().contains("expected JSON"));
+        let other = Request { prompt: "q".into(), ..request(1) };
+        assert!(endpoint.complete(&other).await.unwrap_err().to_string().contains("expected JSON"));
         assert!(endpoint.probe().await.is_err());
     }
 
@@ -495,9 +447,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         drop(listener);
-        let (_dir, path) = tape();
-        let endpoint = Endpoint::new(settings(&url, Api::Completions), Tape::Record(path.clone())).unwrap();
+        let endpoint = open(&url, Api::Completions);
         assert!(endpoint.probe().await.unwrap_err().to_string().contains(&url));
-        assert!(Endpoint::new(settings("localhost:1", Api::Chat), Tape::Record(path)).is_err());
+        let error = Endpoint::new("judge", settings("localhost:1", Api::Chat), Arc::default()).unwrap_err().to_string();
+        assert!(error.contains("judge.url"), "{error}");
     }
 }

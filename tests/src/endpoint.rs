@@ -1,0 +1,137 @@
+//! An OpenAI-compatible server on the loopback that can do what the studies ask of it: state problems of propositional
+//! logic, judge statements, and prove them. It stands where a user has vLLM.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use tracker_proof::formula::{ATOM_NAMES, Style};
+use tracker_proof::statement::Statement;
+use tracker_proof::{english, search};
+
+/// A running server; it stops when dropped.
+pub struct Endpoint {
+    address: String,
+    stopped: Arc<AtomicBool>,
+    n_calls: Arc<AtomicUsize>,
+}
+
+impl Endpoint {
+    /// Starts one on a free port.
+    #[must_use]
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (stopped, n_calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let server = Self { address, stopped: stopped.clone(), n_calls: n_calls.clone() };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if stopped.load(Ordering::SeqCst) {
+                    break;
+                }
+                let n_calls = n_calls.clone();
+                std::thread::spawn(move || serve(stream, &n_calls));
+            }
+        });
+        server
+    }
+
+    /// Its base URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// Completions asked of it so far.
+    #[must_use]
+    pub fn n_calls(&self) -> usize {
+        self.n_calls.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        // A last caller wakes the listener; if it is gone already, all is well.
+        drop(TcpStream::connect(&self.address));
+    }
+}
+
+/// Answers one request. A caller that goes away in the middle, as a killed one does, is no concern.
+fn serve(mut stream: TcpStream, n_calls: &AtomicUsize) {
+    let Some((route, body)) = read(&stream) else { return };
+    let answer = if route.ends_with("/models") {
+        json!({"data": [{"id": "writer"}, {"id": "judge"}, {"id": "prover"}]})
+    } else {
+        n_calls.fetch_add(1, Ordering::SeqCst);
+        complete(&route, &body)
+    }
+    .to_string();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
+    drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(answer.as_bytes())));
+}
+
+fn read(stream: &TcpStream) -> Option<(String, Value)> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let route = line.split(' ').nth(1)?.to_owned();
+    let mut length = 0;
+    loop {
+        line.clear();
+        reader.read_line(&mut line).ok()?;
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((route, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+}
+
+fn complete(route: &str, body: &Value) -> Value {
+    let seed = body["seed"].as_u64().unwrap();
+    let is_chat = route.ends_with("/chat/completions");
+    let prompt = if is_chat { &body["messages"][0]["content"] } else { &body["prompt"] }.as_str().unwrap();
+    let choices: Vec<Value> = (0..body["n"].as_u64().unwrap())
+        .map(|i| {
+            let text = match body["model"].as_str().unwrap() {
+                "writer" => state(prompt, (seed + i) % 4),
+                "judge" => "Appropriate".to_owned(),
+                _ => prove(prompt),
+            };
+            if is_chat {
+                json!({"message": {"role": "assistant", "content": text}, "finish_reason": "stop"})
+            } else {
+                let logprobs = json!({"token_logprobs": [-0.5, -0.25]});
+                json!({"text": text, "finish_reason": "stop", "logprobs": logprobs})
+            }
+        })
+        .collect();
+    json!({"choices": choices})
+}
+
+/// States the problem at the end of the prompt; one answer in four is no statement.
+fn state(prompt: &str, mood: u64) -> String {
+    let words = prompt.rsplit("Problem:\n").next().unwrap().trim();
+    if mood == 0 {
+        return "I am not sure.".to_owned();
+    }
+    let meaning = english::parse_problem(words, &ATOM_NAMES).unwrap();
+    let statement = Statement::of("t", meaning).print(Style::Constructor);
+    format!("Certainly.\n```lean4\n{statement} := by sorry\n```\n")
+}
+
+/// Proves the theorem at the end of the prompt.
+fn prove(prompt: &str) -> String {
+    let text = &prompt[prompt.rfind("theorem").unwrap()..];
+    let statement = Statement::parse(text.trim().trim_end_matches(":=")).unwrap();
+    let names: Vec<&str> = statement.hypotheses.iter().map(|(name, _)| name.as_str()).collect();
+    let proof = search::prove(&statement, search::Limits::default()).proof().map(|proof| proof.render(&names));
+    format!("{}\n```\n", proof.unwrap_or_else(|| "sorry".to_owned()))
+}

@@ -1,0 +1,98 @@
+//! A model behind an OpenAI-compatible endpoint formalises, judges and proves; what it said is kept and answers again.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+
+use serde_json::{Value, json};
+use tracker_proof::formula::ATOM_NAMES;
+use tracker_proof::{corpus, english};
+use tracker_tests::{Endpoint, Tracker};
+
+/// A plan whose every model is behind `endpoint`, on a file of problems in words.
+fn plan(tracker: &Tracker, endpoint: &Endpoint) {
+    let level = corpus::Level::new(1).unwrap();
+    let made = corpus::statements(7, 12, &[level]).unwrap();
+    let row = |(i, made): (usize, &corpus::Problem)| {
+        let words = english::problem(&made.statement.proposition(), &ATOM_NAMES, i as u64);
+        json!({"problem": words}).to_string() + "\n"
+    };
+    let rows: String = made.iter().enumerate().map(row).collect();
+    std::fs::write(tracker.folder().join("words.jsonl"), rows).unwrap();
+    let url = endpoint.url();
+    let plan = format!(
+        "study = \"goedel\"\nproblems.file = \"words.jsonl\"\nbenchmark = {{ n = 12, levels = [3], n_samples = 2, k = [1, 2] }}\n\
+         rounds = {{ n = 1, n_samples = 2 }}\npolicy = {{ kind = \"endpoint\", template = \"lean\" }}\n\
+         endpoint = {{ url = \"{url}\", model = \"prover\" }}\nformaliser = {{ url = \"{url}\", model = \"writer\" }}\n\
+         judge = {{ url = \"{url}\", model = \"judge\" }}\nformalise = {{ author = \"endpoint\", judge = \"endpoint\", n_samples = 3 }}\n"
+    );
+    std::fs::write(tracker.folder().join("plan.toml"), plan).unwrap();
+}
+
+fn last(answer: &tracker_tests::Answer) -> Value {
+    assert!(answer.code == 0 || answer.code == 1, "{}", answer.stderr);
+    answer.lines().pop().unwrap()
+}
+
+#[test]
+fn words_become_proofs_and_a_replay_needs_no_server() {
+    let (tracker, endpoint) = (Tracker::new(), Endpoint::start());
+    plan(&tracker, &endpoint);
+    let ended = last(&tracker.run(&["run", "plan.toml", "--json"]));
+    assert_eq!(ended["status"], "finished");
+    let run = ended["run"].as_str().unwrap();
+
+    // Of a proof in a round, all who had a part in it.
+    let proofs = tracker.json(&["query", "proofs", "outcome = 'proved' AND stage LIKE 'round 1/%'"]);
+    assert!(proofs.len() > 12, "{} proofs", proofs.len());
+    let up = &tracker.json(&["query", "lineage", proofs[0]["id"].as_str().unwrap(), "--up"])[0];
+    let nodes: BTreeSet<(&str, &str)> = up["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| (n["kind"].as_str().unwrap(), n["label"].as_str().unwrap()))
+        .collect();
+    for model in ["writer", "prover"] {
+        assert!(nodes.contains(&("endpoint", model)), "no {model} in {nodes:?}");
+    }
+    let rewards = tracker.json(&["query", "rewards", "kind = 'faithful'", "--limit", "1000"]);
+    assert!(!rewards.is_empty() && rewards.iter().all(|r| r["scorer"].as_str().unwrap().starts_with("endpoint:")));
+
+    // What was exchanged is an artifact, and answers in place of the server.
+    let n_calls = endpoint.n_calls();
+    drop(endpoint);
+    let replayed = last(&tracker.run(&["replay", run, "--json"]));
+    assert_eq!(replayed["same_as_before"], true, "{replayed}");
+    let out = tracker.folder().join("kept");
+    assert_eq!(tracker.run(&["artifact", "get", "goedel/exchanges", out.to_str().unwrap()]).code, 0);
+    let file = out.join("exchanges.jsonl");
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), n_calls);
+    let again = last(&tracker.run(&["run", "plan.toml", "--json", "--exchanges", file.to_str().unwrap()]));
+    assert_eq!(again["record_digest"], ended["record_digest"]);
+
+    // Another seed asks other things, and nobody is there to answer.
+    let answer = tracker.run(&["run", "plan.toml", "--seed", "2", "--exchanges", file.to_str().unwrap()]);
+    assert_eq!(answer.code, 2, "{}", answer.stderr);
+    assert!(answer.stderr.contains("never recorded"), "{}", answer.stderr);
+    assert_eq!(tracker.run(&["replay", run, "--call"]).code, 3);
+}
+
+#[test]
+fn a_killed_run_asks_nothing_twice() {
+    let (tracker, endpoint) = (Tracker::new(), Endpoint::start());
+    plan(&tracker, &endpoint);
+    let whole = tracker.run(&["run", "plan.toml", "--json"]);
+    let (n_events, n_calls) = (whole.lines().len(), endpoint.n_calls());
+    for part in 1..=3 {
+        let mut child = tracker.spawn(&["run", "plan.toml", "--json"]);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        lines.take(n_events * part / 4).for_each(|line| drop(line.unwrap()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let before = endpoint.n_calls();
+        let resumed = last(&tracker.run(&["run", "--resume", first["run"].as_str().unwrap(), "--json"]));
+        assert_eq!(resumed["record_digest"], last(&whole)["record_digest"], "killed after part {part} of 4");
+        assert!(endpoint.n_calls() - before < n_calls, "everything was asked again");
+    }
+}
