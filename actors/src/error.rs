@@ -48,13 +48,24 @@ pub enum FaultKind {
 }
 
 /// Why a worker could not be built, or could not answer.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{text}")]
+#[derive(Debug, Clone)]
 pub struct Fault {
     kind: FaultKind,
     text: String,
-    #[source]
     source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Fault {
+    /// The error itself, so that it can be told by its type; a derived `source` gives its `Arc`, which has none.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
 }
 
 impl Fault {
@@ -160,5 +171,19 @@ impl Retryable for AskError {
             Self::Panicked { .. } | Self::TimedOut { .. } => true,
             Self::Stopped | Self::Start { .. } | Self::GaveUp { .. } => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_led_to_a_fault_is_found_by_its_type() {
+        let inner = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = AskError::from(Fault::infra("could not record").because(inner));
+        let source = error.source().unwrap();
+        let inner = source.downcast_ref::<std::io::Error>().unwrap();
+        assert_eq!(inner.kind(), std::io::ErrorKind::StorageFull);
     }
 }

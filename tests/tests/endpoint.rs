@@ -22,7 +22,7 @@ fn plan(tracker: &Tracker, endpoint: &Endpoint) {
     let url = endpoint.url();
     let plan = format!(
         "study = \"goedel\"\nproblems.file = \"words.jsonl\"\nbenchmark = {{ n = 12, levels = [3], n_samples = 2, k = [1, 2] }}\n\
-         rounds = {{ n = 1, n_samples = 2 }}\npolicy = {{ kind = \"endpoint\", template = \"lean\" }}\n\
+         rounds = {{ n = 1, n_samples = 2, schedule = [1.0] }}\npolicy = {{ kind = \"endpoint\", template = \"lean\" }}\n\
          endpoint = {{ url = \"{url}\", model = \"prover\" }}\nformaliser = {{ url = \"{url}\", model = \"writer\" }}\n\
          judge = {{ url = \"{url}\", model = \"judge\" }}\nformalise = {{ author = \"endpoint\", judge = \"endpoint\", n_samples = 3 }}\n"
     );
