@@ -1,10 +1,12 @@
-//! An OpenAI-compatible server on the loopback that can do what the studies ask of it: state problems of propositional
-//! logic, judge statements, and prove them. It stands where a user has vLLM.
+//! OpenAI-compatible servers on the loopback, where a user has vLLM: one that can do what the studies ask of it (state
+//! problems of propositional logic, judge statements, prove them), and one that says what a real server once said.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tracker_proof::formula::{ATOM_NAMES, Style};
@@ -19,9 +21,26 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Starts one on a free port.
+    /// Starts an able one on a free port.
     #[must_use]
     pub fn start() -> Self {
+        Self::serve(Mind::Able)
+    }
+
+    /// Starts one that answers each prompt with what was recorded for it, by turns, whatever the seed is.
+    #[must_use]
+    pub fn recorded(exchanges: &Path) -> Self {
+        let mut answers: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for line in std::fs::read_to_string(exchanges).unwrap().lines() {
+            let exchange: Value = serde_json::from_str(line).unwrap();
+            let prompt = exchange["request"]["prompt"].as_str().unwrap().to_owned();
+            answers.entry(prompt).or_default().push(exchange["response"].clone());
+        }
+        Self::serve(Mind::Recorded(Mutex::new(answers)))
+    }
+
+    fn serve(mind: Mind) -> Self {
+        let mind = Arc::new(mind);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stopped, n_calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -31,8 +50,8 @@ impl Endpoint {
                 if stopped.load(Ordering::SeqCst) {
                     break;
                 }
-                let n_calls = n_calls.clone();
-                std::thread::spawn(move || serve(stream, &n_calls));
+                let (mind, n_calls) = (mind.clone(), n_calls.clone());
+                std::thread::spawn(move || serve(stream, &mind, &n_calls));
             }
         });
         server
@@ -59,14 +78,28 @@ impl Drop for Endpoint {
     }
 }
 
+/// What it answers by.
+enum Mind {
+    Able,
+    Recorded(Mutex<BTreeMap<String, Vec<Value>>>),
+}
+
 /// Answers one request. A caller that goes away in the middle, as a killed one does, is no concern.
-fn serve(mut stream: TcpStream, n_calls: &AtomicUsize) {
+fn serve(mut stream: TcpStream, mind: &Mind, n_calls: &AtomicUsize) {
     let Some((route, body)) = read(&stream) else { return };
     let answer = if route.ends_with("/models") {
-        json!({"data": [{"id": "writer"}, {"id": "judge"}, {"id": "prover"}]})
+        json!({"data": [{"id": "writer"}, {"id": "judge"}, {"id": "prover"}, {"id": "model"}]})
     } else {
         n_calls.fetch_add(1, Ordering::SeqCst);
-        complete(&route, &body)
+        match mind {
+            Mind::Able => complete(&route, &body),
+            Mind::Recorded(answers) => {
+                let mut answers = answers.lock().unwrap();
+                let of_prompt = answers.get_mut(body["prompt"].as_str().unwrap()).expect("a recorded prompt");
+                of_prompt.rotate_left(1);
+                of_prompt[0].clone()
+            }
+        }
     }
     .to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());

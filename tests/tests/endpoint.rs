@@ -1,5 +1,10 @@
 //! A model behind an OpenAI-compatible endpoint formalises, judges and proves; what it said is kept and answers again.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and tells what it skips"
+)]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -95,4 +100,38 @@ fn a_killed_run_asks_nothing_twice() {
         assert_eq!(resumed["record_digest"], last(&whole)["record_digest"], "killed after part {part} of 4");
         assert!(endpoint.n_calls() - before < n_calls, "everything was asked again");
     }
+}
+
+/// What transformers 5.24 (`transformers serve`) said, serving the last checkpoint of a run of `goedel`.
+#[test]
+fn what_a_real_server_said_goes_through_real_lean() {
+    if tracker_proof::lean::find().is_none() {
+        println!("SKIP a real server's exchanges on real Lean: no `lean` here");
+        return;
+    }
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/endpoint");
+    let (tracker, endpoint) = (Tracker::new(), Endpoint::recorded(&golden.join("exchanges.jsonl")));
+    for file in ["plan.toml", "rows.jsonl"] {
+        std::fs::copy(golden.join(file), tracker.folder().join(file)).unwrap();
+    }
+    let url = format!("endpoint.url={}", endpoint.url());
+    let ended = last(&tracker.run(&["run", "plan.toml", "--set", &url, "--json"]));
+    assert_eq!(ended["status"], "finished");
+
+    // Lean's verdicts: this model's proofs and its mistakes; and nothing was proved of what has no proof.
+    let count = |filter: &str| tracker.json(&["query", "proofs", filter, "--limit", "1000"]).len();
+    assert_eq!(count("outcome != 'infra'"), 64);
+    assert!(count("outcome = 'proved'") >= 10 && count("outcome = 'failed'") >= 10);
+    let proofs = tracker.json(&["query", "proofs", "outcome = 'proved'", "--limit", "1000"]);
+    for proof in &proofs {
+        let up = &tracker.json(&["query", "lineage", proof["id"].as_str().unwrap(), "--up"])[0];
+        let labels: BTreeSet<&str> =
+            up["nodes"].as_array().unwrap().iter().map(|n| n["label"].as_str().unwrap()).collect();
+        assert!(labels.contains("model") && labels.iter().any(|l| l.starts_with("lean 4.")), "{labels:?}");
+        assert!(!labels.iter().any(|l| l.starts_with("no_theorem")), "{labels:?}");
+    }
+    let figures = &tracker.json(&["show", ended["run"].as_str().unwrap()])[0]["figures"];
+    let passes =
+        figures.as_array().unwrap().iter().filter(|f| f["figure"]["name"].as_str().unwrap().starts_with("pass@"));
+    assert_eq!(passes.count(), 3);
 }

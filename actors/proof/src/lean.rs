@@ -249,7 +249,7 @@ impl Lean {
 /// What helps a user whose Lean cannot import a library.
 fn import_hint(error: &str) -> &'static str {
     if error.contains("unknown module prefix") || error.contains("unknown package") || error.contains("object file") {
-        "; hint: this Lean has no such library: name a lake project that has it (for Mathlib, `lake exe cache get` there)"
+        "; hint: this Lean has no such library; make a Lake project that has it (for Mathlib, `lake exe cache get` in it)"
     } else {
         ""
     }

@@ -183,7 +183,7 @@ pub trait Verifier: Send {
     /// Tells, before any work is spent, whether this header can be used at all.
     ///
     /// # Errors
-    /// What is missing, and what to install or change, in one sentence for the user.
+    /// What is missing; after `; hint: `, where there is one, what to install or change.
     fn probe(&mut self, header: &str) -> std::result::Result<(), String>;
 }
 

@@ -259,7 +259,14 @@ impl Verifiers {
     /// `Input` with what to install.
     pub async fn probe(&self, header: &str) -> Result<()> {
         match self.pool.ask(Check::Header(header.to_owned())).await? {
-            Checked::Header(answer) => answer.map_err(|what| Error::Input { what, hint: None }),
+            Checked::Header(answer) => answer.map_err(|why| {
+                let (what, hint) = why.split_once("; hint: ").map_or((&*why, None), |(what, hint)| (what, Some(hint)));
+                let name = &self.record.name;
+                Error::Input {
+                    what: format!("{name} cannot use the header of the problems: {what}"),
+                    hint: hint.map(|hint| format!("{hint}; then set `lean.project` to it")),
+                }
+            }),
             _ => Err(mixed_up()),
         }
     }

@@ -146,7 +146,8 @@ impl Endpoint {
         &self.settings
     }
 
-    /// Asks the server for its models, so that a dead or foreign one is found before any work.
+    /// Asks the server for its models, and for a token if ours is not among them, so that a dead or foreign server is found
+    /// before any work.
     ///
     /// # Errors
     /// `Endpoint` naming the URL and what came instead.
@@ -172,7 +173,24 @@ impl Endpoint {
         if names.is_empty() || names.contains(&self.settings.model.as_str()) {
             return Ok(());
         }
-        Err(failed(&url, format!("expected model `{}`, the server has {}", self.settings.model, names.join(", "))))
+        // Some servers list what they have loaded and load the rest when asked: ask for one token.
+        let request = Request {
+            prompt: "1".to_owned(),
+            n: 1,
+            seed: 0,
+            temperature: 1.0,
+            top_p: 1.0,
+            max_tokens: 1,
+            stop: Vec::new(),
+        };
+        let Err(Failure { what, .. }) = self.send(&self.route(), &self.body(&request, 1, 0)).await else {
+            return Ok(());
+        };
+        let (model, names) = (&self.settings.model, names.join(", "));
+        Err(failed(
+            &url,
+            format!("expected model `{model}`, the server has {names}; asked for it all the same: {what}"),
+        ))
     }
 
     /// `request.n` continuations, in order.

@@ -23,7 +23,7 @@ use crate::parts::generate::{LocalGenerator, Policy};
 use crate::parts::judge::Judge;
 use crate::parts::jury::Jury;
 use crate::parts::problems::{Posed, generate, read_jsonl};
-use crate::parts::prompt::{bare, words};
+use crate::parts::prompt::{Template, bare, words};
 use crate::parts::statements::{Bureau, Formal, formalise, given};
 use crate::parts::train::{SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, adopt, sft};
 use crate::parts::verify::Verifiers;
@@ -59,8 +59,9 @@ impl Goedel {
             temperature: self.rounds.temperature,
             top_p: self.rounds.top_p,
             max_tokens: self.rounds.max_tokens,
-            stop: match self.policy.kind {
-                PolicyKind::Endpoint if self.endpoint.api == Api::Completions => vec!["```".into()],
+            stop: match (self.policy.kind, self.endpoint.api, self.policy.template) {
+                // The prompt opens a fence; what stands after its end is no proof.
+                (PolicyKind::Endpoint, Api::Completions, Template::Lean) => vec!["```".into()],
                 _ => vec![],
             },
             template: self.policy.template.name().to_owned(),
@@ -221,7 +222,7 @@ impl Base {
         let mut stream = lab.seeds().stream("mixture", round, 0);
         let old = self.rows.sample(&mut stream, wanted.min(self.rows.len())).cloned();
         let all = rows.into_iter().chain(old).collect();
-        TrainSet { name: format!("round {round}"), rows: all, drawn_from: self.dataset.into_iter().collect() }
+        TrainSet { name: format!("round {round} pairs"), rows: all, drawn_from: self.dataset.into_iter().collect() }
     }
 }
 

@@ -9,13 +9,18 @@ use tracker_store::{Dataset, Digest, Edge, NodeId, Recording, Relation};
 use super::base::Provers;
 use super::settings::Goedel;
 use crate::error::Result;
-use crate::lab::Lab;
+use crate::lab::{Lab, Stage};
 use crate::parts::attempt::{Attempts, attempt};
 use crate::parts::evaluate::{Estimate, mean, paired_gain, pass_at_k};
 use crate::parts::formalise::Formaliser;
 use crate::parts::generate::Policy;
 use crate::parts::problems::{Posed, generate, read_jsonl};
 use crate::parts::statements::{Formal, given};
+
+/// Where figures of drift stand in their stage, past every budget k.
+const FIRST_DRIFT_ITEM: u32 = 1_000_000;
+/// Where figures of single levels stand.
+const FIRST_LEVEL_ITEM: u32 = 2_000_000;
 
 /// Statements nobody trains on.
 pub(super) struct Benchmark {
@@ -89,6 +94,7 @@ impl Benchmark {
             let figure = stage.figure(*k, &format!("pass@{k}"), estimate, counted.len(), &used).await?;
             score.curve.insert(*k, (passes, figure));
         }
+        self.by_level(lab, &stage, &score, &used).await?;
         self.drift(lab, &stage, &attempts, &used).await?;
         stage.done(1);
         Ok(score)
@@ -114,14 +120,27 @@ impl Benchmark {
         Ok(node)
     }
 
+    /// pass@k at the largest budget for each level of difficulty, where levels are known.
+    async fn by_level(&self, lab: &Lab, stage: &Stage<'_>, score: &Score, used: &[NodeId]) -> Result<()> {
+        let Some((k, (passes, _))) = score.curve.last_key_value() else { return Ok(()) };
+        let mut levels: BTreeMap<u8, Vec<f64>> = BTreeMap::new();
+        for (statement, pass) in self.statements.iter().zip(passes) {
+            if let (Some(level), Some(pass)) = (statement.level, pass) {
+                levels.entry(level).or_default().push(*pass);
+            }
+        }
+        for (level, passes) in levels {
+            let item = FIRST_LEVEL_ITEM + u32::from(level);
+            let mut stream = lab.seeds().stream(stage.name(), item, 0);
+            if let Some(estimate) = mean(&passes, &mut stream) {
+                stage.figure(item, &format!("pass@{k}, level {level}"), estimate, passes.len(), used).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Mean length of proofs and mean number of no-ops in them.
-    async fn drift(
-        &self,
-        lab: &Lab,
-        stage: &crate::lab::Stage<'_>,
-        attempts: &[Attempts],
-        used: &[NodeId],
-    ) -> Result<()> {
+    async fn drift(&self, lab: &Lab, stage: &Stage<'_>, attempts: &[Attempts], used: &[NodeId]) -> Result<()> {
         let proofs = || attempts.iter().flat_map(Attempts::proofs);
         let lengths: Vec<f64> = proofs().map(|p| f64::from(p.n_tokens)).collect();
         let no_ops: Vec<f64> =
@@ -129,7 +148,7 @@ impl Benchmark {
         for (item, (what, values)) in [("proof length", lengths), ("no-ops a proof", no_ops)].into_iter().enumerate() {
             let mut stream = lab.seeds().stream(stage.name(), item as u32, 0);
             if let Some(estimate) = mean(&values, &mut stream) {
-                stage.figure(10_000 + item as u32, what, estimate, values.len(), used).await?;
+                stage.figure(FIRST_DRIFT_ITEM + item as u32, what, estimate, values.len(), used).await?;
             }
         }
         Ok(())

@@ -318,7 +318,7 @@ fn is_temperature(key: &str, temperature: f64) -> Result<()> {
 
 impl Default for ProblemSettings {
     fn default() -> Self {
-        Self { file: String::new(), split: String::new(), n: 3000, levels: vec![1, 2, 3, 4] }
+        Self { file: String::new(), split: String::new(), n: 5000, levels: vec![1, 2, 3, 4] }
     }
 }
 
@@ -369,7 +369,7 @@ impl Default for BenchmarkSettings {
         Self {
             file: String::new(),
             split: String::new(),
-            n: 400,
+            n: 800,
             levels: vec![1, 2, 3, 4],
             n_samples: 16,
             k: vec![1, 2, 4, 8, 16],
