@@ -133,3 +133,48 @@ fn what_was_recorded_can_be_asked_for() {
     }
     assert_eq!(tracker.run(&["artifact", "get", "goedel/round 2", out.to_str().unwrap()]).code, 2);
 }
+
+#[test]
+fn what_follows_the_last_round_gives_a_policy_with_its_ancestry() {
+    let tracker = Tracker::new();
+    for post in ["dpo", "dpo-length", "grpo"] {
+        let post = format!("post={post}");
+        let last = tracker.smoke(&["--set", &post, "--set", "after.max_ratio=1.0", "--set", "after.n_samples=8"]);
+        let run = last["run"].as_str().unwrap();
+        assert!(!tracker.json(&["query", "metrics", run, "post/loss"]).is_empty(), "{post}");
+        let shown = &tracker.json(&["show", run])[0]["figures"];
+        let figure = shown.as_array().unwrap().iter().find(|f| f["stage"] == "post/figures").unwrap();
+        assert!(figure["figure"]["name"].as_str().unwrap().starts_with("pass@"), "{figure}");
+        let model = tracker.json(&["query", "checkpoints", "label = 'post'", "--run", run])[0]["id"].clone();
+        let up = &tracker.json(&["query", "lineage", model.as_str().unwrap(), "--up"])[0];
+        let labels: Vec<&str> = up["nodes"].as_array().unwrap().iter().filter_map(|n| n["label"].as_str()).collect();
+        for part in ["base", "round 2"] {
+            assert!(labels.contains(&part), "{post}: no checkpoint `{part}` in {labels:?}");
+        }
+        let verdicts = up["nodes"].as_array().unwrap().iter().filter(|n| n["kind"] == "verdict");
+        assert!(verdicts.count() > 0, "{post}: the attempts it learnt from");
+    }
+}
+
+#[test]
+fn an_interrupted_run_stops_soon_says_how_to_go_on_and_goes_on() {
+    let tracker = Tracker::new();
+    let whole = digest(&tracker.smoke(&[]));
+    let mut child = tracker.spawn(&["run", "goedel", "--smoke", "--json"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let training = "base/train";
+    let run = serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap()["run"].clone();
+    lines.by_ref().find(|line| line.as_ref().unwrap().contains(training)).unwrap().unwrap();
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let last: Value = serde_json::from_str(&lines.last().unwrap().unwrap()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &last["status"]), (Some(1), &Value::from("interrupted")), "{last}");
+    let run = run.as_str().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains(&format!("tracker run --resume {run}")));
+    assert!(
+        tracker.json(&["query", "checkpoints", "--run", run]).is_empty(),
+        "a broken-off training left a checkpoint"
+    );
+    assert_eq!(digest(&tracker.run(&["run", "--resume", run, "--json"]).lines().pop().unwrap()), whole);
+}

@@ -87,6 +87,12 @@ impl Lab {
         self.events.note(text);
     }
 
+    /// Tells long work that the user asked to stop.
+    #[must_use]
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
     /// Fails if the user asked to stop; called between pieces of work.
     ///
     /// # Errors

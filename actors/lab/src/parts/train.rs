@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
+use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{Batch, Dpo, Example, Grpo, Length, Lm, Pair, Rollout, Training};
 use tracker_store::{Checkpoint, Dataset, Digest, Edge, NodeId, Point, Recording, Relation, Timestamp};
 
@@ -130,6 +130,7 @@ pub struct Lesson {
     model: Lm,
     objective: Objective,
     training: Training,
+    cancel: Cancel,
 }
 
 /// Trains models, one at a time, on all threads.
@@ -153,12 +154,12 @@ impl Worker for Trainer {
     type State = usize;
 
     async fn handle(&mut self, lesson: Lesson, turn: &mut Turn<'_, usize>) -> std::result::Result<Self::Reply, Fault> {
-        let Lesson { model, objective, training } = lesson;
+        let Lesson { model, objective, training, cancel } = lesson;
         let mut losses = Vec::new();
         let mut on_step = |step: tracker_lm::Step| {
             losses.push(step.loss);
             turn.update(|n_steps| *n_steps += 1);
-            ControlFlow::Continue(())
+            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let n = self.n_threads;
         let trained = match &objective {
@@ -221,7 +222,10 @@ pub async fn train(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>, objective
         seed: stage.seed(0, 0),
         ..Training::default()
     };
-    let (model, losses) = trainer.ask(Lesson { model: model.clone(), objective, training }).await?;
+    let lesson = Lesson { model: model.clone(), objective, training, cancel: lab.cancel().clone() };
+    let (model, losses) = trainer.ask(lesson).await?;
+    // A lesson that was broken off leaves nothing: what it would have recorded is not what the plan says.
+    lab.check()?;
     let now = Timestamp::now().millis();
     let points: Vec<Point> = (0..).zip(&losses).map(|(i, loss)| Point::new(i, now, *loss)).collect();
     let mut recording = Recording::new();
