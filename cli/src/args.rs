@@ -66,6 +66,19 @@ pub enum Command {
     /// Store, fetch and list artifacts.
     #[command(subcommand)]
     Artifact(Artifact),
+    /// Merge checkpoints by a recipe (mergekit's YAML, or `blocks:`) into a Hugging Face folder.
+    Merge {
+        /// The recipe; it names its models relative to its own folder.
+        recipe: PathBuf,
+        /// The folder to write; must not exist. It appears whole, and a killed merge goes on where it stopped.
+        out: PathBuf,
+        /// Read headers alone, and say everything that stands in the way; exits 1 if something does.
+        #[arg(long)]
+        dry_run: bool,
+        /// Threads to use; default: all cores. Never changes the bytes.
+        #[arg(long)]
+        workers: Option<usize>,
+    },
     /// List the devices work can run on.
     Devices,
     /// Print shell completions.

@@ -59,6 +59,7 @@ fn is_input(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<InputError>()
             || cause.downcast_ref::<tracker_lab::Error>().is_some_and(tracker_lab::Error::is_input)
+            || cause.downcast_ref::<tracker_merge::Error>().is_some_and(tracker_merge::Error::is_input)
             || cause.downcast_ref::<tracker_store::Error>().is_some_and(tracker_store::Error::is_input)
     })
 }
@@ -70,5 +71,6 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             .and_then(|e| e.hint.clone())
             .or_else(|| cause.downcast_ref::<tracker_lab::Error>().and_then(tracker_lab::Error::hint))
             .or_else(|| cause.downcast_ref::<tracker_store::Error>().and_then(tracker_store::Error::hint))
+            .or_else(|| cause.downcast_ref::<tracker_merge::Error>()?.hint().map(str::to_owned))
     })
 }

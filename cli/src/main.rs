@@ -33,6 +33,9 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         Command::Diff { left, right } => commands::runs::diff(store, left, right, printer),
         Command::Query(query) => commands::query::query(store, query, printer),
         Command::Artifact(artifact) => commands::artifact::artifact(store, artifact, printer),
+        Command::Merge { recipe, out, dry_run, workers } => {
+            commands::merge::merge(recipe, out, *dry_run, *workers, printer)
+        }
         Command::Devices => commands::devices::list(printer),
         Command::Completions { shell } => commands::completions::print(*shell, printer),
     }

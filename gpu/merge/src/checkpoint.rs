@@ -1,0 +1,289 @@
+//! Hugging Face folders as they are read: headers first, checked against the files they speak of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use crate::error::{Error, Result};
+
+/// The longest header that is read.
+const MAX_HEADER: u64 = 100 << 20;
+
+/// A folder whose headers were read.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) dir: PathBuf,
+    pub(crate) files: Vec<(PathBuf, File)>,
+    pub(crate) tensors: BTreeMap<String, Entry>,
+    /// Layers, by the tensors' names.
+    pub(crate) n_layers: usize,
+}
+
+/// Where a tensor is and what it is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) file: usize,
+    pub(crate) at: u64,
+    pub(crate) n_bytes: u64,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Checkpoint {
+    /// Reads the headers of `model.safetensors`, or of the shards its index names.
+    ///
+    /// # Errors
+    /// `Damaged` naming the file and what is wrong with it; `Io`.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        let index = dir.join("model.safetensors.index.json");
+        let mut all = Self { dir: dir.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new(), n_layers: 0 };
+        if index.is_file() {
+            let map = weight_map(&index)?;
+            let shards: BTreeSet<&String> = map.values().collect();
+            let mut found = BTreeMap::new();
+            for shard in shards {
+                if shard.contains(['/', '\\']) {
+                    return Err(Error::damaged(&index, format!("expected names of files beside it, got `{shard}`")));
+                }
+                all.add(&dir.join(shard))?;
+            }
+            for (name, shard) in &map {
+                let entry = all.tensors.get(name).filter(|entry| all.files[entry.file].0.ends_with(shard));
+                let entry = entry.ok_or_else(|| {
+                    Error::damaged(&index, format!("expected tensor `{name}` in `{shard}`, which does not have it"))
+                })?;
+                found.insert(name.clone(), entry.clone());
+            }
+            all.tensors = found;
+        } else {
+            all.add(&dir.join("model.safetensors"))?;
+        }
+        all.n_layers = all.tensors.keys().filter_map(|name| layer_of(name)).map(|layer| layer + 1).max().unwrap_or(0);
+        Ok(all)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<()> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let n_bytes = file.metadata().map_err(Error::io("read", path))?.len();
+        let (start, header) = header(path, &file, n_bytes)?;
+        let file_idx = self.files.len();
+        self.files.push((path.to_path_buf(), file));
+        let mut end = 0;
+        for (name, info) in header.tensors() {
+            let (from, to) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
+            end = end.max(to);
+            let entry = Entry {
+                file: file_idx,
+                at: start + from,
+                n_bytes: to - from,
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+            };
+            if self.tensors.insert(name.clone(), entry).is_some() {
+                return Err(Error::damaged(path, format!("tensor `{name}` is in another shard too")));
+            }
+        }
+        if start + end != n_bytes {
+            return Err(Error::damaged(path, format!("expected {} bytes by its header, got {n_bytes}", start + end)));
+        }
+        Ok(())
+    }
+
+    /// Reads `out.len()` bytes of a tensor from byte `at`.
+    pub(crate) fn read(&self, entry: &Entry, at: u64, out: &mut [u8]) -> Result<()> {
+        let (path, file) = &self.files[entry.file];
+        file.read_exact_at(out, entry.at + at).map_err(Error::io("read", path))
+    }
+}
+
+/// A file's header, and where its data starts.
+fn header(path: &Path, mut file: &File, n_bytes: u64) -> Result<(u64, Metadata)> {
+    let damaged = |what: String| Error::damaged(path, what);
+    let mut length = [0; 8];
+    if n_bytes < 8 {
+        return Err(damaged(format!("expected a safetensors file, got {n_bytes} bytes")));
+    }
+    file.read_exact(&mut length).map_err(Error::io("read", path))?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER || length > n_bytes - 8 {
+        let most = MAX_HEADER.min(n_bytes - 8);
+        return Err(damaged(format!("expected a header of at most {most} bytes, got a length of {length}")));
+    }
+    let mut bytes = vec![0; 8 + length as usize];
+    file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", path))?;
+    serde_json::from_slice::<Distinct>(&bytes[8..]).map_err(|e| damaged(format!("its header: {e}")))?;
+    let metadata: Metadata = serde_json::from_slice(&bytes[8..]).map_err(|e| damaged(format!("its header: {e}")))?;
+    check_offsets(&metadata).map_err(|what| damaged(format!("its header: {what}")))?;
+    Ok((8 + length, metadata))
+}
+
+/// Checks that tensors lie end to end and have the sizes of their shapes. The library does so only for whole files in memory.
+fn check_offsets(metadata: &Metadata) -> std::result::Result<(), String> {
+    let mut all: Vec<_> = metadata.tensors().into_iter().collect();
+    all.sort_by_key(|(_, info)| info.data_offsets);
+    let mut end = 0;
+    for (name, info) in all {
+        let (from, to) = info.data_offsets;
+        if from != end || to < from {
+            return Err(format!("tensor `{name}`: expected data from byte {end}, got {from} to {to}"));
+        }
+        let n_bits = info.shape.iter().try_fold(info.dtype.bitsize(), |n, side| n.checked_mul(*side));
+        if n_bits != Some((to - from).saturating_mul(8)) {
+            let (dtype, shape) = (info.dtype, &info.shape);
+            return Err(format!("tensor `{name}`: expected the bytes of {dtype} {shape:?}, got {}", to - from));
+        }
+        end = to;
+    }
+    Ok(())
+}
+
+/// An object whose keys are distinct; a map would keep the last of equal ones without a word.
+struct Distinct;
+
+impl<'de> Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Distinct;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Distinct, A::Error> {
+                let mut seen = BTreeSet::new();
+                while let Some((name, IgnoredAny)) = map.next_entry::<String, _>()? {
+                    if !seen.insert(name.clone()) {
+                        return Err(serde::de::Error::custom(format!("tensor `{name}` is there twice")));
+                    }
+                }
+                Ok(Distinct)
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = std::fs::read(index).map_err(Error::io("read", index))?;
+    let read: Index = serde_json::from_slice(&text).map_err(|e| Error::damaged(index, e.to_string()))?;
+    Ok(read.weight_map)
+}
+
+/// The layer a tensor belongs to: the number after `layers`, `h`, `blocks` or `block` in its name.
+pub(crate) fn layer_of(name: &str) -> Option<usize> {
+    split_layer(name).map(|(_, layer, _)| layer)
+}
+
+/// What stands before and after the layer's number.
+pub(crate) fn split_layer(name: &str) -> Option<(&str, usize, &str)> {
+    for part in ["layers.", "h.", "blocks.", "block."] {
+        let starts =
+            name.match_indices(part).map(|(at, _)| at).filter(|at| *at == 0 || name.as_bytes()[at - 1] == b'.');
+        for start in starts {
+            let digits = start + part.len();
+            let n_digits = name[digits..].bytes().take_while(u8::is_ascii_digit).count();
+            let rest = &name[digits + n_digits..];
+            if let (Ok(layer), true) = (name[digits..digits + n_digits].parse(), rest.starts_with('.')) {
+                return Some((&name[..digits], layer, rest));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn file(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+        let path = dir.path().to_path_buf();
+        (dir, path)
+    }
+
+    fn with_header(header: &str, n_data: usize) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![0; n_data]].concat()
+    }
+
+    #[test]
+    fn a_layer_is_the_number_after_its_word() {
+        assert_eq!(layer_of("model.layers.12.mlp.up_proj.weight"), Some(12));
+        assert_eq!(layer_of("transformer.h.3.attn.weight"), Some(3));
+        assert_eq!(layer_of("lm_head.weight"), None);
+        assert_eq!(layer_of("model.norm.layers"), None);
+        assert_eq!(layer_of("model.sublayers.1.x"), None);
+    }
+
+    #[test]
+    fn hostile_headers_are_refused_by_file_and_reason() {
+        let one = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        let overlap = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#;
+        let twice = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        let wide = r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4294967296],"data_offsets":[0,8]}}"#;
+        let strange = r#"{"a":{"dtype":"Q4","shape":[2],"data_offsets":[0,8]}}"#;
+        let mut huge = with_header(one, 8);
+        huge[..8].copy_from_slice(&(1_u64 << 63).to_le_bytes());
+        for (bytes, part) in [
+            (vec![1, 2, 3], "got 3 bytes"),
+            (huge, "9223372036854775808"),
+            (with_header(one, 7), "expected"),
+            (with_header(one, 9), "expected"),
+            (with_header(overlap, 12), "header"),
+            (with_header(twice, 8), "twice"),
+            (with_header(wide, 8), "header"),
+            (with_header(strange, 8), "header"),
+            (with_header("[1]", 0), "header"),
+        ] {
+            let (_dir, path) = file(&bytes);
+            let error = Checkpoint::open(&path).unwrap_err().to_string();
+            assert!(error.contains("model.safetensors") && error.contains(part), "{part}: {error}");
+        }
+        let (_dir, path) = file(&with_header(one, 8));
+        assert_eq!(Checkpoint::open(&path).unwrap().tensors["a"].shape, [2]);
+    }
+
+    #[test]
+    fn a_missing_shard_and_a_missing_tensor_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = |map: &str| {
+            let text = format!("{{\"weight_map\": {map}}}");
+            std::fs::write(dir.path().join("model.safetensors.index.json"), text).unwrap();
+        };
+        index(r#"{"a": "one.safetensors"}"#);
+        assert!(Checkpoint::open(dir.path()).unwrap_err().to_string().contains("one.safetensors"));
+        let one = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        std::fs::write(dir.path().join("one.safetensors"), with_header(one, 8)).unwrap();
+        assert!(Checkpoint::open(dir.path()).is_ok());
+        index(r#"{"a": "one.safetensors", "b": "one.safetensors"}"#);
+        assert!(Checkpoint::open(dir.path()).unwrap_err().to_string().contains("`b`"));
+        index(r#"{"a": "../one.safetensors"}"#);
+        assert!(Checkpoint::open(dir.path()).unwrap_err().to_string().contains("beside"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), flip in any::<(usize, u8)>()) {
+            let (_dir, path) = file(&bytes);
+            drop(Checkpoint::open(&path));
+            let mut near = with_header(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 8);
+            let at = flip.0 % near.len();
+            near[at] ^= flip.1;
+            let (_dir, path) = file(&near);
+            drop(Checkpoint::open(&path));
+        }
+    }
+}

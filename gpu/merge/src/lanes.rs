@@ -1,0 +1,188 @@
+//! Loops over chunks of numbers, compiled for the widest vectors the machine has. Nothing is reordered, and fused only
+//! where it says so, so the bits do not depend on the machine.
+
+#![allow(unsafe_code, reason = "`with_simd` expands to a call of a function compiled for the instructions it detected")]
+#![allow(clippy::extra_unused_type_parameters, reason = "`with_simd` compiles the function once for each `S`")]
+
+use half::f16;
+use macerator::{Simd, with_simd};
+
+/// A type of weights that can be computed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Float {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Float {
+    pub(crate) fn of(dtype: safetensors::Dtype) -> Option<Self> {
+        match dtype {
+            safetensors::Dtype::F32 => Some(Self::F32),
+            safetensors::Dtype::F16 => Some(Self::F16),
+            safetensors::Dtype::BF16 => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn n_bytes(self) -> usize {
+        if self == Self::F32 { 4 } else { 2 }
+    }
+
+    /// Numbers of little-endian bytes.
+    pub(crate) fn widen(self, bytes: &[u8], out: &mut Vec<f32>) {
+        out.resize(bytes.len() / self.n_bytes(), 0.0);
+        match self {
+            Self::F32 => widen_f32(bytes, out),
+            Self::F16 => widen_f16(bytes, out),
+            Self::Bf16 => widen_bf16(bytes, out),
+        }
+    }
+
+    /// Little-endian bytes of numbers, rounded to nearest even.
+    pub(crate) fn narrow(self, values: &[f32], out: &mut Vec<u8>) {
+        out.resize(values.len() * self.n_bytes(), 0);
+        match self {
+            Self::F32 => narrow_f32(values, out),
+            Self::F16 => narrow_f16(values, out),
+            Self::Bf16 => narrow_bf16(values, out),
+        }
+    }
+}
+
+#[with_simd]
+fn widen_f32<S: Simd>(bytes: &[u8], out: &mut [f32]) {
+    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *out = f32::from_le_bytes(*bytes);
+    }
+}
+
+fn widen_f16(bytes: &[u8], out: &mut [f32]) {
+    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *out = f16::from_le_bytes(*bytes).to_f32();
+    }
+}
+
+#[with_simd]
+fn widen_bf16<S: Simd>(bytes: &[u8], out: &mut [f32]) {
+    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+    }
+}
+
+#[with_simd]
+fn narrow_f32<S: Simd>(values: &[f32], out: &mut [u8]) {
+    for (out, value) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+        *out = value.to_le_bytes();
+    }
+}
+
+fn narrow_f16(values: &[f32], out: &mut [u8]) {
+    for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+        *out = f16::from_f32(*value).to_le_bytes();
+    }
+}
+
+/// NaN does not come here: sums are checked first.
+#[with_simd]
+fn narrow_bf16<S: Simd>(values: &[f32], out: &mut [u8]) {
+    for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+        let bits = value.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+        *out = (rounded as u16).to_le_bytes();
+    }
+}
+
+/// `sum += x · weight`, fused: rounded once.
+#[with_simd]
+pub(crate) fn add_scaled<S: Simd>(sum: &mut [f32], x: &[f32], weight: f32) {
+    for (sum, x) in sum.iter_mut().zip(x) {
+        *sum = x.mul_add(weight, *sum);
+    }
+}
+
+/// `x /= divisor`.
+#[with_simd]
+pub(crate) fn divide<S: Simd>(x: &mut [f32], divisor: f32) {
+    for x in x {
+        *x /= divisor;
+    }
+}
+
+/// `out = a · x + b · y`.
+#[with_simd]
+pub(crate) fn combine<S: Simd>(out: &mut [f32], a: f32, x: &[f32], b: f32, y: &[f32]) {
+    for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
+        *out = a * x + b * y;
+    }
+}
+
+/// `out = x − y`.
+#[with_simd]
+pub(crate) fn difference<S: Simd>(out: &mut [f32], x: &[f32], y: &[f32]) {
+    for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
+        *out = x - y;
+    }
+}
+
+/// Whether every number is finite.
+#[with_simd]
+pub(crate) fn all_finite<S: Simd>(x: &[f32]) -> bool {
+    let mut worst = 0;
+    for x in x {
+        let magnitude = x.to_bits() & 0x7fff_ffff;
+        worst = if magnitude > worst { magnitude } else { worst };
+    }
+    worst < 0x7f80_0000
+}
+
+/// Sums of x², y² and x · y, in f64.
+pub(crate) fn moments(x: &[f32], y: &[f32]) -> [f64; 3] {
+    const LANES: usize = 8;
+    let mut lanes = [[0.0_f64; LANES]; 3];
+    let mut add = |x: &[f32], y: &[f32]| {
+        for (i, (x, y)) in x.iter().zip(y).enumerate() {
+            let (x, y) = (f64::from(*x), f64::from(*y));
+            lanes[0][i] += x * x;
+            lanes[1][i] += y * y;
+            lanes[2][i] += x * y;
+        }
+    };
+    for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
+        add(x, y);
+    }
+    lanes.map(|lanes| lanes.iter().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_number_survives_and_rounding_is_to_nearest_even() {
+        for float in [Float::F16, Float::Bf16] {
+            let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+            let (mut wide, mut back) = (Vec::new(), Vec::new());
+            float.widen(&bytes, &mut wide);
+            float.narrow(&wide, &mut back);
+            for (i, (a, b)) in bytes.chunks(2).zip(back.chunks(2)).enumerate() {
+                assert!(a == b || wide[i].is_nan(), "{float:?} {i:04x}");
+            }
+        }
+        let mut out = Vec::new();
+        // Halfway between two neighbours: the even one.
+        Float::Bf16.narrow(&[f32::from_bits(0x3f80_8000), f32::from_bits(0x3f81_8000)], &mut out);
+        assert_eq!(out, [0x80, 0x3f, 0x82, 0x3f]);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_seen_anywhere() {
+        let mut x = vec![1.0_f32; 1000];
+        assert!(all_finite(&x));
+        for (at, bad) in [(0, f32::NAN), (500, f32::INFINITY), (999, f32::NEG_INFINITY)] {
+            x[at] = bad;
+            assert!(!all_finite(&x), "{at}");
+            x[at] = 1.0;
+        }
+    }
+}

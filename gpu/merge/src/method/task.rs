@@ -1,0 +1,225 @@
+//! Task arithmetic and its kin: differences to a base, some of each kept, summed with or without an election of signs.
+//!
+//! δᵢ = xᵢ − base, rounded to f32; what is kept is multiplied by the weight and summed in f64, and rounded once.
+
+use super::select::{Cut, Ranks, magnitude};
+use super::sparse::{Philox, threshold};
+use crate::error::Result;
+use crate::lanes;
+use crate::run::Work;
+
+/// What is kept of a difference.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// All of it.
+    All,
+    /// The share `density` of the largest magnitudes (TIES).
+    Largest,
+    /// All but the share `gamma` of the largest, and of the rest down to the share `density` (breadcrumbs).
+    Middle,
+    /// Each element with probability `density` (DARE).
+    Random,
+}
+
+/// How differences are summed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sum {
+    /// All of them.
+    All,
+    /// Those with the sign of their sum (TIES).
+    Elected,
+}
+
+pub(super) fn merge(work: &mut Work<'_>, kept: Kept, sum: Sum) -> Result<()> {
+    let weights = work.args.each("weight");
+    let (lambda, is_normalized) = (work.args.shared("lambda"), work.args.is_on("normalize"));
+    let mut masks = masks(work, kept)?;
+    let scales = if work.args.is_on("rescale") { scales(work, &masks)? } else { vec![1.0; weights.len()] };
+    let factors: Vec<f64> = weights.iter().zip(&scales).map(|(weight, scale)| weight * scale).collect();
+    let total: f64 = weights.iter().sum();
+    let total = if total.abs() < 1e-8 { 1.0 } else { total };
+    let mut deltas = vec![Vec::new(); weights.len()];
+    let mut merged = Vec::new();
+    work.pass(|at, x, out| {
+        differences(at, x, &mut masks, &mut deltas);
+        let base = &x[weights.len()];
+        merged.clear();
+        merged.extend((0..base.len()).map(|i| {
+            let terms = || deltas.iter().zip(&factors).map(|(delta, factor)| f64::from(delta[i]) * factor);
+            let all: f64 = terms().sum();
+            let (mixed, divisor) = match sum {
+                Sum::All => (all, total),
+                Sum::Elected => elect(terms(), &weights, all),
+            };
+            let mixed = if is_normalized { mixed / divisor } else { mixed };
+            (f64::from(base[i]) + lambda * mixed) as f32
+        }));
+        out.put(&merged)
+    })
+}
+
+/// The sum of the terms that have the sign of `all` (a sum of zero counts as positive), and of their weights; a sum of
+/// weights of zero counts as one.
+#[inline(always)]
+fn elect(terms: impl Iterator<Item = f64>, weights: &[f64], all: f64) -> (f64, f64) {
+    let is_positive = all >= 0.0;
+    let (mut mixed, mut divisor) = (0.0, 0.0);
+    for (term, weight) in terms.zip(weights) {
+        if term != 0.0 && (term > 0.0) == is_positive {
+            mixed += term;
+            divisor += weight;
+        }
+    }
+    (mixed, if divisor == 0.0 { 1.0 } else { divisor })
+}
+
+/// Which elements of one model's difference are kept, asked in their order.
+enum Mask {
+    All,
+    /// Between two cuts in the order of falling magnitude, with the equals seen so far.
+    Between {
+        cuts: [Cut; 2],
+        n_equal: [u64; 2],
+    },
+    Random {
+        philox: Philox,
+        below: u32,
+    },
+}
+
+impl Mask {
+    fn restart(&mut self) {
+        if let Self::Between { n_equal, .. } = self {
+            *n_equal = [0; 2];
+        }
+    }
+
+    /// Sets what is not kept of a chunk that begins at element `at` to zero.
+    fn apply(&mut self, at: usize, delta: &mut [f32]) {
+        match self {
+            Self::All => {}
+            Self::Between { cuts: [first, last], n_equal } => {
+                for delta in delta {
+                    let bits = magnitude(*delta);
+                    if first.takes(bits, n_equal[0]) || !last.takes(bits, n_equal[1]) {
+                        *delta = 0.0;
+                    }
+                    n_equal[0] += u64::from(first.is_at(bits));
+                    n_equal[1] += u64::from(last.is_at(bits));
+                }
+            }
+            // Chunks begin at multiples of four.
+            Self::Random { philox, below } => {
+                for (four, delta) in (at as u64 / 4..).zip(delta.chunks_mut(4)) {
+                    for (delta, word) in delta.iter_mut().zip(philox.words(four)) {
+                        if word >= *below {
+                            *delta = 0.0;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The differences of a chunk, with what is not kept set to zero.
+fn differences(at: usize, x: &[Vec<f32>], masks: &mut [Mask], deltas: &mut [Vec<f32>]) {
+    let base = &x[masks.len()];
+    for ((x, mask), delta) in x.iter().zip(masks).zip(deltas) {
+        if at == 0 {
+            mask.restart();
+        }
+        delta.resize(base.len(), 0.0);
+        lanes::difference(delta, x, base);
+        mask.apply(at, delta);
+    }
+}
+
+fn masks(work: &mut Work<'_>, kept: Kept) -> Result<Vec<Mask>> {
+    let n = work.n_elements() as f64;
+    let densities = work.args.each("density");
+    let n_models = work.args.each.len();
+    match kept {
+        Kept::All => Ok((0..n_models).map(|_| Mask::All).collect()),
+        Kept::Random => Ok(densities
+            .into_iter()
+            .enumerate()
+            .map(|(model, density)| {
+                threshold(density).map_or(Mask::All, |below| Mask::Random { philox: work.philox(model), below })
+            })
+            .collect()),
+        Kept::Largest => {
+            let cuts = densities.iter().map(|density| [0, (density * n) as u64]).collect();
+            between(work, cuts)
+        }
+        Kept::Middle => {
+            let gammas = work.args.each("gamma");
+            let cut = |(density, gamma): (&f64, &f64)| {
+                let first = (gamma * n) as u64;
+                [first, (first + (density * n) as u64).min(n as u64)]
+            };
+            let cuts = densities.iter().zip(&gammas).map(cut).collect();
+            between(work, cuts)
+        }
+    }
+}
+
+/// Masks that keep what lies between two places in the order of falling magnitude.
+fn between(work: &mut Work<'_>, cuts: Vec<[u64; 2]>) -> Result<Vec<Mask>> {
+    let n = work.n_elements() as u64;
+    if cuts.iter().all(|cuts| *cuts == [0, n]) {
+        return Ok(cuts.iter().map(|_| Mask::All).collect());
+    }
+    let mut ranks: Vec<Ranks> = cuts.iter().map(|_| Ranks::new()).collect();
+    let mut delta = Vec::new();
+    let mut show = |work: &mut Work<'_>, ranks: &mut [Ranks], to: fn(&mut Ranks, &[f32])| {
+        work.look(|_, x| {
+            let base = &x[x.len() - 1];
+            for (x, ranks) in x.iter().zip(ranks.iter_mut()) {
+                delta.resize(base.len(), 0.0);
+                lanes::difference(&mut delta, x, base);
+                to(ranks, &delta);
+            }
+        })
+    };
+    show(work, &mut ranks, Ranks::count)?;
+    for (ranks, cuts) in ranks.iter_mut().zip(&cuts) {
+        ranks.ask(cuts);
+    }
+    show(work, &mut ranks, Ranks::refine)?;
+    let mask = |(ranks, cuts): (&Ranks, &[u64; 2])| {
+        let found = ranks.cuts(cuts);
+        Mask::Between { cuts: [found[0], found[1]], n_equal: [0; 2] }
+    };
+    Ok(ranks.iter().zip(&cuts).map(mask).collect())
+}
+
+/// What gives each masked difference the L1 norm it had: mergekit's rescaling, where DARE's authors divide by the density.
+fn scales(work: &mut Work<'_>, masks: &[Mask]) -> Result<Vec<f64>> {
+    let mut masks: Vec<Mask> = masks.iter().map(Mask::again).collect();
+    let mut sums = vec![[0.0_f64; 2]; masks.len()];
+    let mut delta = Vec::new();
+    let norm = |x: &[f32]| x.iter().map(|x| f64::from(x.abs())).sum::<f64>();
+    work.look(|at, x| {
+        let base = &x[x.len() - 1];
+        for ((x, mask), sums) in x.iter().zip(&mut masks).zip(&mut sums) {
+            delta.resize(base.len(), 0.0);
+            lanes::difference(&mut delta, x, base);
+            sums[0] += norm(&delta);
+            mask.apply(at, &mut delta);
+            sums[1] += norm(&delta);
+        }
+    })?;
+    Ok(sums.iter().map(|[before, after]| if *after > 0.0 { before / after } else { 1.0 }).collect())
+}
+
+impl Mask {
+    /// The same mask, from its start.
+    fn again(&self) -> Self {
+        match self {
+            Self::All => Self::All,
+            Self::Between { cuts, .. } => Self::Between { cuts: *cuts, n_equal: [0; 2] },
+            Self::Random { philox, below } => Self::Random { philox: *philox, below: *below },
+        }
+    }
+}

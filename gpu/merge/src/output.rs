@@ -1,0 +1,344 @@
+//! The folder that is written: beside its name until it is whole, with a journal of finished tensors.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use blake3::{Hash, Hasher};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::plan::Merge;
+
+/// The largest file of weights.
+const MAX_SHARD: u64 = 5_000_000_000;
+/// The list of finished tensors.
+const JOURNAL: &str = "merge.journal";
+
+/// Digests of a finished tensor: its own, then those of its sources.
+pub(crate) type Digests = Vec<Hash>;
+
+/// The output under way.
+pub(crate) struct Output {
+    pub(crate) dir: PathBuf,
+    part: PathBuf,
+    shards: Vec<Shard>,
+    /// Where each job's bytes go: the shard and the offset in its data.
+    places: Vec<(usize, u64)>,
+    journal: Mutex<File>,
+    /// What an earlier process had finished.
+    pub(crate) finished: BTreeMap<String, Digests>,
+}
+
+struct Shard {
+    name: String,
+    file: File,
+    /// Length of its header, the eight bytes before it included.
+    start: u64,
+    jobs: Vec<usize>,
+}
+
+impl Output {
+    /// Begins the output, or goes on with one that the same merge began.
+    ///
+    /// # Errors
+    /// `Exists` if the name is taken; `Full`, `Io`.
+    pub(crate) fn begin(merge: &Merge, dir: &Path) -> Result<Self> {
+        if dir.exists() {
+            return Err(Error::Exists(dir.to_path_buf()));
+        }
+        let mut part = dir.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let identity = identity(merge);
+        let finished = resume(&part, &identity)?;
+        let (finished, is_new) = finished.map_or_else(|| (BTreeMap::new(), true), |finished| (finished, false));
+        if is_new {
+            if part.exists() && !part.join(JOURNAL).exists() {
+                return Err(Error::Exists(part));
+            }
+            drop(fs::remove_dir_all(&part));
+            fs::create_dir_all(&part).map_err(Error::io("make", &part))?;
+        }
+        let path = part.join(JOURNAL);
+        let mut journal = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+        if is_new {
+            writeln!(journal, "{identity}").map_err(Error::io("write", &path))?;
+        }
+        let mut output = Self {
+            dir: dir.to_path_buf(),
+            part,
+            shards: Vec::new(),
+            places: Vec::new(),
+            journal: Mutex::new(journal),
+            finished,
+        };
+        output.open_shards(merge)?;
+        Ok(output)
+    }
+
+    fn open_shards(&mut self, merge: &Merge) -> Result<()> {
+        let mut groups: Vec<(u64, Vec<usize>)> = Vec::new();
+        for (idx, job) in merge.jobs.iter().enumerate() {
+            match groups.last_mut() {
+                Some((n_bytes, jobs)) if *n_bytes + job.n_bytes() <= MAX_SHARD => {
+                    *n_bytes += job.n_bytes();
+                    jobs.push(idx);
+                }
+                _ => groups.push((job.n_bytes(), vec![idx])),
+            }
+        }
+        let n = groups.len();
+        self.places = vec![(0, 0); merge.jobs.len()];
+        for (at, (n_bytes, jobs)) in groups.into_iter().enumerate() {
+            let name = match n {
+                1 => "model.safetensors".to_owned(),
+                _ => format!("model-{:05}-of-{n:05}.safetensors", at + 1),
+            };
+            let mut offset = 0;
+            for job in &jobs {
+                self.places[*job] = (at, offset);
+                offset += merge.jobs[*job].n_bytes();
+            }
+            let path = self.part.join(&name);
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .read(true)
+                .write(true)
+                .open(&path)
+                .map_err(Error::io("open", &path))?;
+            let blank = Hash::from_bytes([0; 32]);
+            let start = header(merge, &jobs, |_| blank, &metadata(merge, &blank.to_hex(), &[]))?.len() as u64;
+            file.set_len(start + n_bytes).map_err(Error::io("write", &path))?;
+            self.shards.push(Shard { name, file, start, jobs });
+        }
+        Ok(())
+    }
+
+    /// Writes bytes of a job's tensor, from its byte `at`.
+    pub(crate) fn write(&self, job: usize, at: u64, bytes: &[u8]) -> Result<()> {
+        let (shard, offset) = self.places[job];
+        let shard = &self.shards[shard];
+        shard
+            .file
+            .write_all_at(bytes, shard.start + offset + at)
+            .map_err(Error::io("write", &self.part.join(&shard.name)))
+    }
+
+    /// Whether a job that the journal calls finished has the bytes it says.
+    pub(crate) fn has(&self, job: usize, n_bytes: u64, digest: Hash) -> Result<bool> {
+        let (shard, offset) = self.places[job];
+        let shard = &self.shards[shard];
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 1 << 20];
+        let mut at = 0;
+        while at < n_bytes {
+            let n = buffer.len().min((n_bytes - at) as usize);
+            shard
+                .file
+                .read_exact_at(&mut buffer[..n], shard.start + offset + at)
+                .map_err(Error::io("read", &self.part.join(&shard.name)))?;
+            hasher.update(&buffer[..n]);
+            at += n as u64;
+        }
+        Ok(hasher.finalize() == digest)
+    }
+
+    /// Notes a finished tensor.
+    pub(crate) fn note(&self, tensor: &str, digests: &[Hash]) -> Result<()> {
+        let digests: Vec<String> = digests.iter().map(|digest| digest.to_hex().to_string()).collect();
+        let line = format!("{}\t{tensor}\n", digests.join(" "));
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal.write_all(line.as_bytes()).map_err(Error::io("write", &self.part.join(JOURNAL)))
+    }
+
+    /// Writes headers, configuration and tokenizer, and gives the folder its name. Returns the digest of the weights.
+    pub(crate) fn publish(self, merge: &Merge, digests: &[Digests], parents: &[(String, Hash)]) -> Result<Hash> {
+        let mut hasher = Hasher::new();
+        let mut named: Vec<(&str, Hash)> =
+            merge.jobs.iter().zip(digests).map(|(job, digests)| (job.name.as_str(), digests[0])).collect();
+        named.sort_unstable_by_key(|(name, _)| *name);
+        for (name, digest) in named {
+            hasher.update(name.as_bytes()).update(&[0]).update(digest.as_bytes());
+        }
+        let whole = hasher.finalize();
+        let metadata = metadata(merge, &whole.to_hex(), parents);
+        for shard in &self.shards {
+            let path = self.part.join(&shard.name);
+            let mut header = header(merge, &shard.jobs, |job| digests[job][0], &metadata)?;
+            if header.len() as u64 > shard.start {
+                return Err(Error::damaged(&path, "its header outgrew its place"));
+            }
+            header.resize(shard.start as usize, b' ');
+            header[..8].copy_from_slice(&(shard.start - 8).to_le_bytes());
+            shard.file.write_all_at(&header, 0).map_err(Error::io("write", &path))?;
+            shard.file.sync_all().map_err(Error::io("write", &path))?;
+        }
+        self.write_index(merge)?;
+        copy_configuration(merge, &self.part)?;
+        let journal = self.part.join(JOURNAL);
+        fs::remove_file(&journal).map_err(Error::io("remove", &journal))?;
+        sync_dir(&self.part)?;
+        fs::rename(&self.part, &self.dir).map_err(Error::io("rename", &self.part))?;
+        if let Some(parent) = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_dir(parent)?;
+        }
+        Ok(whole)
+    }
+
+    fn write_index(&self, merge: &Merge) -> Result<()> {
+        if self.shards.len() == 1 {
+            return Ok(());
+        }
+        let map: BTreeMap<&str, &str> = self
+            .shards
+            .iter()
+            .flat_map(|shard| shard.jobs.iter().map(|job| (merge.jobs[*job].name.as_str(), shard.name.as_str())))
+            .collect();
+        let total: u64 = merge.jobs.iter().map(crate::plan::Job::n_bytes).sum();
+        let index = json!({"metadata": {"total_size": total}, "weight_map": map});
+        write_file(&self.part.join("model.safetensors.index.json"), format!("{index:#}\n").as_bytes())
+    }
+}
+
+/// What names a merge: the recipe's text and the headers of its models. A change of either begins anew.
+fn identity(merge: &Merge) -> String {
+    let mut hasher = Hasher::new();
+    hasher.update(merge.text.as_bytes());
+    for parent in &merge.parents {
+        hasher.update(parent.name.as_bytes());
+        for (name, entry) in &parent.checkpoint.tensors {
+            hasher.update(name.as_bytes()).update(format!("{entry:?}").as_bytes());
+        }
+        for (path, file) in &parent.checkpoint.files {
+            let changed = file.metadata().and_then(|metadata| metadata.modified()).ok();
+            hasher.update(format!("{}{changed:?}", path.display()).as_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// What a journal of the same merge says is finished; none if there is no such journal.
+fn resume(part: &Path, identity: &str) -> Result<Option<BTreeMap<String, Digests>>> {
+    let path = part.join(JOURNAL);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    // The last line may be half written.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let mut lines = whole.lines();
+    if lines.next() != Some(identity) {
+        return Ok(None);
+    }
+    let read = |line: &str| {
+        let (digests, name) = line.split_once('\t')?;
+        let digests = digests.split(' ').map(|digest| Hash::from_hex(digest).ok()).collect::<Option<Vec<_>>>()?;
+        Some((name.to_owned(), digests))
+    };
+    Ok(Some(lines.filter_map(read).collect()))
+}
+
+/// What the file says about itself.
+fn metadata(merge: &Merge, output: &str, parents: &[(String, Hash)]) -> BTreeMap<&'static str, String> {
+    let digest_of = |name: &str| parents.iter().find(|(parent, _)| parent == name).map(|(_, digest)| *digest);
+    let parents: BTreeMap<&str, String> = merge
+        .parents
+        .iter()
+        .map(|parent| {
+            let digest = digest_of(&parent.name).unwrap_or_else(|| Hash::from_bytes([0; 32]));
+            (parent.name.as_str(), digest.to_hex().to_string())
+        })
+        .collect();
+    BTreeMap::from([
+        ("format", "pt".to_owned()),
+        ("tracker.method", merge.method.name.to_owned()),
+        ("tracker.output", output.to_owned()),
+        ("tracker.parents", json!(parents).to_string()),
+        ("tracker.recipe", blake3::hash(merge.text.as_bytes()).to_hex().to_string()),
+    ])
+}
+
+/// A file's header with its length in front, filled up to a multiple of eight.
+fn header(
+    merge: &Merge,
+    jobs: &[usize],
+    digest: impl Fn(usize) -> Hash,
+    metadata: &BTreeMap<&'static str, String>,
+) -> Result<Vec<u8>> {
+    let mut entries = serde_json::Map::new();
+    let mut metadata: serde_json::Map<String, Value> =
+        metadata.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let mut offset = 0;
+    let mut tensors = BTreeMap::new();
+    for idx in jobs {
+        let job = &merge.jobs[*idx];
+        let end = offset + job.n_bytes();
+        let entry = json!({"dtype": job.dtype, "shape": job.shape, "data_offsets": [offset, end]});
+        entries.insert(job.name.clone(), entry);
+        tensors.insert(job.name.as_str(), digest(*idx).to_hex().to_string());
+        offset = end;
+    }
+    metadata.insert("tracker.tensors".to_owned(), json!(json!(tensors).to_string()));
+    entries.insert("__metadata__".to_owned(), Value::Object(metadata));
+    let text = serde_json::to_string(&entries).map_err(|e| Error::damaged(Path::new("header"), e.to_string()))?;
+    let mut bytes = vec![0; 8];
+    bytes.extend_from_slice(text.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(8), b' ');
+    let length = (bytes.len() - 8) as u64;
+    bytes[..8].copy_from_slice(&length.to_le_bytes());
+    Ok(bytes)
+}
+
+/// Configuration from one parent, tokenizer from another.
+fn copy_configuration(merge: &Merge, part: &Path) -> Result<()> {
+    let model = &merge.parents[merge.model].checkpoint.dir;
+    let config = model.join("config.json");
+    if config.is_file() {
+        let text = fs::read(&config).map_err(Error::io("read", &config))?;
+        let mut json: Value = serde_json::from_slice(&text).map_err(|e| Error::damaged(&config, e.to_string()))?;
+        if json.get("num_hidden_layers").is_some() {
+            json["num_hidden_layers"] = json!(merge.n_layers);
+        }
+        let stated = merge.recipe.out_dtype.as_ref().or(merge.recipe.dtype.as_ref());
+        for key in ["torch_dtype", "dtype"] {
+            if let (Some(dtype), Some(_)) = (stated, json.get(key)) {
+                json[key] = json!(dtype);
+            }
+        }
+        write_file(&part.join("config.json"), format!("{json:#}\n").as_bytes())?;
+    }
+    let tokenizer = &merge.parents[merge.tokenizer].checkpoint.dir;
+    const TOKENIZER: [&str; 8] = [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "tokenizer.model",
+        "vocab.json",
+        "merges.txt",
+        "chat_template.jinja",
+    ];
+    let files = TOKENIZER.iter().map(|name| (tokenizer, *name)).chain([(model, "generation_config.json")]);
+    for (dir, name) in files {
+        let from = dir.join(name);
+        if from.is_file() {
+            let bytes = fs::read(&from).map_err(Error::io("read", &from))?;
+            write_file(&part.join(name), &bytes)?;
+        }
+    }
+    write_file(&part.join("merge.yml"), merge.text.as_bytes())
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::create(path).map_err(Error::io("write", path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
+}
+
+fn sync_dir(path: &Path) -> Result<()> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
+}
