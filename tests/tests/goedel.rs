@@ -108,6 +108,20 @@ fn a_proof_leads_up_to_all_it_came_from_and_a_verifier_down_to_figures() {
 }
 
 #[test]
+fn a_run_is_one_process_s() {
+    let tracker = Tracker::new();
+    let mut first = tracker.spawn(&["run", "goedel", "--smoke", "--json"]);
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    let run = serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap()["run"].clone();
+    let run = run.as_str().unwrap();
+    let refused = tracker.run(&["run", "--resume", run]);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("another process") || refused.stderr.contains("finished"), "{}", refused.stderr);
+    assert!(lines.last().unwrap().unwrap().contains("\"finished\""));
+    first.wait().unwrap();
+}
+
+#[test]
 fn what_was_recorded_can_be_asked_for() {
     let tracker = Tracker::new();
     let run = tracker.smoke(&[])["run"].as_str().unwrap().to_owned();
@@ -171,7 +185,9 @@ fn an_interrupted_run_stops_soon_says_how_to_go_on_and_goes_on() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &last["status"]), (Some(1), &Value::from("interrupted")), "{last}");
     let run = run.as_str().unwrap();
-    assert!(String::from_utf8(output.stderr).unwrap().contains(&format!("tracker run --resume {run}")));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let command = format!("tracker --store {} run --resume {run}", tracker.store().display());
+    assert!(said.contains(&command), "{said}");
     assert!(
         tracker.json(&["query", "checkpoints", "--run", run]).is_empty(),
         "a broken-off training left a checkpoint"

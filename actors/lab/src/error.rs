@@ -1,6 +1,7 @@
 //! What can go wrong in a study, by what the user can do about it.
 
 use thiserror::Error as ThisError;
+use tracker_actors::{AskError, FaultKind};
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -78,7 +79,7 @@ pub enum Error {
     Actors(#[from] tracker_actors::Error),
     /// A worker did not answer.
     #[error(transparent)]
-    Ask(#[from] tracker_actors::AskError),
+    Ask(#[from] AskError),
     /// Our own trouble.
     #[error("{0}")]
     Internal(String),
@@ -104,6 +105,7 @@ impl Error {
                 !matches!(error, Device { .. } | Io { .. } | Logits { .. } | NonFinite { .. })
             }
             Self::Store(error) => error.is_input(),
+            Self::Ask(AskError::Failed(fault)) => fault.kind() == FaultKind::Input,
             _ => false,
         }
     }
@@ -121,7 +123,30 @@ impl Error {
                 Some("is the server running, and are `endpoint.url` and `endpoint.model` right?".into())
             }
             Self::Input { hint, .. } => hint.clone(),
+            Self::Ask(error) => {
+                let mut at = std::error::Error::source(error);
+                while let Some(cause) = at {
+                    if let Some(error) = cause.downcast_ref::<tracker_lm::Error>() {
+                        return lm_hint(error).map(str::to_owned);
+                    }
+                    at = cause.source();
+                }
+                None
+            }
+            Self::Lm(error) => lm_hint(error).map(str::to_owned),
             _ => None,
         }
+    }
+}
+
+fn lm_hint(error: &tracker_lm::Error) -> Option<&'static str> {
+    match error {
+        tracker_lm::Error::TooLong { .. } => {
+            Some("the model's context is too short for these texts: raise `policy.context`, or take shorter problems")
+        }
+        tracker_lm::Error::NonFinite { .. } | tracker_lm::Error::Logits { .. } => {
+            Some("training diverged: lower the learning rate (`base.sft.lr`, `rounds.sft.lr`, `after.sft.lr`)")
+        }
+        _ => None,
     }
 }

@@ -164,7 +164,7 @@ pub fn resolve<S: Settings>(name: &str, overlay: &Overlay) -> Result<(Plan, S)> 
     }
     let settings: S = Value::Table(table.clone()).try_into().map_err(|e: toml::de::Error| Error::Value {
         key: key_of(&e, &table, &overlay.sets),
-        message: e.message().to_owned(),
+        message: with_nearest(e.message()),
     })?;
     settings.check()?;
     let seed = seed.unwrap_or(1);
@@ -290,6 +290,16 @@ fn key_of(error: &toml::de::Error, table: &Table, sets: &[String]) -> String {
             said.lines().find_map(|l| l.trim().strip_prefix("in `")).map(|l| l.trim_end_matches(['`', '\n']).to_owned())
         })
         .unwrap_or_else(|| table.keys().next().cloned().unwrap_or_default())
+}
+
+/// A message about an unknown variant, with the known one most like it: serde quotes the unknown one first.
+fn with_nearest(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let found = match quoted.next().filter(|_| message.starts_with("unknown variant")) {
+        Some(unknown) => nearest(unknown, quoted),
+        None => None,
+    };
+    found.map_or_else(|| message.to_owned(), |known| format!("{message}; did you mean `{known}`?"))
 }
 
 fn schema<S: JsonSchema>() -> Json {

@@ -1,7 +1,8 @@
 //! One run from start to end: makes or finds its record, brings up the actors, runs the study, says how it ended.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
@@ -25,6 +26,8 @@ use crate::study::study;
 
 /// The stage claims are recorded in.
 const CLAIMS: &str = "claims";
+/// The folder that commands take without being told.
+const DEFAULT_STORE: &str = ".tracker";
 /// The kind, and the name within a study, of the artifact that has a run's exchanges with endpoints.
 const EXCHANGES: &str = "exchanges";
 
@@ -90,6 +93,7 @@ impl Session {
         // A recording that cannot be read is found before there is a run.
         let recorded = self.recorded()?;
         let run = store.create_run(&new)?;
+        let _held = Held::take(store, run.id)?;
         self.execute(store, &run, plan, device, recorded, false)
     }
 
@@ -115,6 +119,7 @@ impl Session {
             ));
         }
         let recorded = self.recorded()?;
+        let _held = Held::take(store, id)?;
         let run = store.resume_run(id)?;
         self.execute(store, &run, plan, device, recorded, true)
     }
@@ -188,7 +193,17 @@ impl Session {
                 n_stages: AtomicU32::new(0),
                 plan,
             };
-            let ended = attend(&lab).await;
+            let ended = {
+                let told = async {
+                    lab.cancel.cancelled().await;
+                    lab.note("stopping; Ctrl-C again ends at once");
+                    std::future::pending::<()>().await;
+                };
+                match futures::future::select(Box::pin(attend(&lab)), Box::pin(told)).await {
+                    futures::future::Either::Left((ended, _)) => ended,
+                    futures::future::Either::Right(((), work)) => work.await,
+                }
+            };
             runtime.shutdown().await;
             ended
         });
@@ -220,6 +235,10 @@ impl Session {
             Err(error) => {
                 // The study's error is the one to report, even if the store cannot take the ending any more.
                 drop(end(Status::Failed, error.to_string(), None));
+                self.events.note(format!(
+                    "what is recorded stays; to go on once that is mended: {}",
+                    resume_command(store, run.id)
+                ));
                 Err(error)
             }
         }
@@ -272,6 +291,50 @@ impl Lab {
         }
         self.record(recording).await?;
         Ok(claims.into_iter().map(|(claim, _)| claim).collect())
+    }
+}
+
+/// A run in the hands of this process. The lock goes with the process, however it ends.
+struct Held {
+    _file: File,
+    path: PathBuf,
+}
+
+impl Held {
+    /// Takes a run; none if the store is in memory, where nobody else is.
+    ///
+    /// # Errors
+    /// `Input` if another process works on it.
+    fn take(store: &Store, run: RunId) -> Result<Option<Self>> {
+        let Some(dir) = store.dir().map(|dir| dir.join("running")) else { return Ok(None) };
+        let path = dir.join(format!("{run}.lock"));
+        let failed = |e: std::io::Error| Error::Internal(format!("cannot lock `{}`: {e}", path.display()));
+        std::fs::create_dir_all(&dir).map_err(failed)?;
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file, path })),
+            Err(TryLockError::WouldBlock) => Err(Error::Input {
+                what: format!("run {run} is being worked on by another process"),
+                hint: Some("wait until it ends, or stop it with Ctrl-C".into()),
+            }),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A file that stays behind holds nobody up.
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+/// The command that goes on with a run.
+#[must_use]
+pub fn resume_command(store: &Store, run: RunId) -> String {
+    match store.dir().filter(|dir| *dir != Path::new(DEFAULT_STORE)) {
+        Some(dir) => format!("tracker --store {} run --resume {run}", dir.display()),
+        None => format!("tracker run --resume {run}"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `tracker artifact put|get|ls`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tracker_store::{Checkpoint, Store, Version};
 
@@ -32,6 +32,8 @@ fn put(dir: &Path, name: &str, path: &Path, aliases: &[String], printer: &Printe
 
 /// Writes an artifact, or the files of a checkpoint, to a folder that is not there yet.
 fn get(store: &Store, name: &str, out: &Path, printer: &Printer) -> anyhow::Result<Answer> {
+    // Without the slash that completion puts after a folder.
+    let out: PathBuf = out.components().collect();
     if out.exists() {
         let what = format!("expected `{}` not to be there yet", out.display());
         return Err(InputError { what, hint: Some("name another folder".into()) }.into());
@@ -40,7 +42,10 @@ fn get(store: &Store, name: &str, out: &Path, printer: &Printer) -> anyhow::Resu
         Ok(version) => version.manifest,
         // Not the name of an artifact: perhaps a checkpoint's digest or `checkpoint:label`.
         Err(not_found) => {
-            let node = store.resolve(name).map_err(|_| not_found)?;
+            let node = store.resolve(name).map_err(|error| match error {
+                tracker_store::Error::Ambiguous { .. } => error,
+                _ => not_found,
+            })?;
             let digest = node.digest().ok_or_else(|| InputError {
                 what: format!("{} `{node}` has no files", node.kind().name()),
                 hint: None,
@@ -48,23 +53,33 @@ fn get(store: &Store, name: &str, out: &Path, printer: &Printer) -> anyhow::Resu
             store.content::<Checkpoint>(digest).map_or(digest, |checkpoint| checkpoint.manifest)
         }
     };
-    // The folder appears whole: it is written beside its place first.
-    let mut beside = out.as_os_str().to_owned();
-    beside.push(".part");
-    let beside = Path::new(&beside);
-    let written = store.export_artifact(manifest, beside);
+    // The folder appears whole: it is written beside its place first, under a name that is nobody's.
+    let name = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let beside = out.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    std::fs::create_dir(&beside).map_err(|e| InputError {
+        what: format!("cannot make a folder for `{}`: {e}", out.display()),
+        hint: Some("does the folder around it exist, and may you write there?".into()),
+    })?;
+    let written = store.export_artifact(manifest, &beside);
     if written.is_err() {
-        drop(std::fs::remove_dir_all(beside));
+        drop(std::fs::remove_dir_all(&beside));
     }
     let manifest = written?;
-    std::fs::rename(beside, out)?;
+    std::fs::rename(&beside, &out)?;
+    if printer.is_json() {
+        printer.json(&serde_json::json!({"folder": out, "files": manifest.files, "n_bytes": manifest.n_bytes()}))?;
+    }
     printer.say(&format!("wrote {} files, {} bytes to {}", manifest.files.len(), manifest.n_bytes(), out.display()));
     Ok(Answer::Yes)
 }
 
 fn ls(store: &Store, name: Option<&str>, printer: &Printer) -> anyhow::Result<Answer> {
     let versions = match name {
-        Some(name) => store.versions(name)?,
+        Some(name) => {
+            // Says what there is if there is no such artifact.
+            store.artifact(name)?;
+            store.versions(name)?
+        }
         None => store.artifacts()?,
     };
     if printer.is_json() {

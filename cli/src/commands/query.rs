@@ -94,6 +94,9 @@ fn metrics(
         let what = format!("run {run} has no metric `{key}`");
         return Err(InputError { what, hint: Some(format!("it has: {}", known.join(", "))) }.into());
     }
+    if points == Some(0) {
+        return Err(InputError { what: "expected at least 1 point, got 0".into(), hint: None }.into());
+    }
     if let Some(n) = points {
         let buckets = store.plot(run, key, n)?;
         if printer.is_json() {
@@ -130,6 +133,13 @@ fn lineage(dir: &Path, query: &Query, printer: &Printer) -> anyhow::Result<Answe
         GraphFormat::Tree => printer.text(&graph.to_tree())?,
         GraphFormat::Dot => printer.text(&graph.to_dot())?,
         GraphFormat::Mermaid => printer.text(&graph.to_mermaid())?,
+    }
+    if node.kind() == Kind::Run {
+        let what = "a run comes from nothing and nothing from it; what it recorded does";
+        printer.say(&format!(
+            "{what}\nhint: `tracker query claims --run {}` lists nodes to ask about",
+            node.owner().map_or_else(String::new, |run| run.to_string())
+        ));
     }
     if graph.truncated {
         printer.say(&format!("stopped after {limit} nodes\nhint: --limit, --depth or --kind narrow or widen the walk"));

@@ -5,8 +5,8 @@ use std::thread;
 
 use serde_json::json;
 use tracker_gpu::Choice;
-use tracker_lab::{Events, Exchanges, Finished, Overlay, Plan, Preset, Session};
-use tracker_store::{Claim, Digest, RunId, Status, Store};
+use tracker_lab::{Events, Exchanges, Finished, Overlay, Plan, Preset, Session, resume_command};
+use tracker_store::{Claim, Digest, Status, Store};
 
 use crate::args::{MachineArgs, RunArgs};
 use crate::failure::{Answer, InputError};
@@ -20,12 +20,12 @@ pub fn run(dir: &Path, args: &RunArgs, printer: &Printer) -> anyhow::Result<Answ
         let store = Store::open(dir)?;
         let run = store.resolve_run(run)?;
         let finished = machine.attend(printer, |session| session.resume(&store, run))?;
-        return conclude(&finished, None, printer);
+        return conclude(&store, &finished, None, printer);
     }
     let plan = plan(args)?;
     let store = Store::create(dir)?;
     let finished = machine.attend(printer, |session| session.run(&store, plan, args.name.clone()))?;
-    conclude(&finished, None, printer)
+    conclude(&store, &finished, None, printer)
 }
 
 /// Runs a stored plan again and compares.
@@ -38,7 +38,7 @@ pub fn replay(dir: &Path, run: &str, calls: bool, machine: &MachineArgs, printer
         hint: Some(format!("to finish it: tracker run --resume {run}")),
     })?;
     let finished = machine.attend(printer, |session| session.replay(&store, run, calls))?;
-    conclude(&finished, Some(before), printer)
+    conclude(&store, &finished, Some(before), printer)
 }
 
 fn plan(args: &RunArgs) -> anyhow::Result<Plan> {
@@ -101,7 +101,7 @@ fn exit_at_once() {
 }
 
 /// Says how it ended. The answer is no if a claim does not hold, or a replay differs.
-fn conclude(finished: &Finished, before: Option<Digest>, printer: &Printer) -> anyhow::Result<Answer> {
+fn conclude(store: &Store, finished: &Finished, before: Option<Digest>, printer: &Printer) -> anyhow::Result<Answer> {
     let is_same = before.map(|before| finished.record_digest == Some(before));
     if printer.is_json() {
         let mut last = json!({
@@ -128,7 +128,8 @@ fn conclude(finished: &Finished, before: Option<Digest>, printer: &Printer) -> a
         }
     }
     if finished.status == Status::Interrupted {
-        resume_hint(finished.run, printer);
+        let command = resume_command(store, finished.run);
+        printer.say(&format!("interrupted; what is recorded stays\nhint: to go on: {command}"));
         return Ok(Answer::No);
     }
     let all_hold = finished.claims.iter().all(|claim| claim.holds);
@@ -147,8 +148,4 @@ pub fn claims(claims: &[Claim], printer: &Printer) -> anyhow::Result<()> {
         printer.line(&format!("{verdict}: {}\n    {:.3}{interval}{bound}", claim.statement, claim.value))?;
     }
     Ok(())
-}
-
-fn resume_hint(run: RunId, printer: &Printer) {
-    printer.say(&format!("interrupted; what is recorded stays\nhint: to go on: tracker run --resume {run}"));
 }

@@ -236,23 +236,21 @@ impl Config {
     /// # Errors
     /// `Config`, naming the first key that does not fit.
     pub fn validate(&self) -> Result<()> {
-        let positive = [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.n_layers),
-            ("num_attention_heads", self.n_heads),
-            ("num_key_value_heads", self.n_kv_heads),
-            ("head_dim", self.head_dim),
-            ("max_position_embeddings", self.max_positions),
+        // Far above any model there is, and far below what would exhaust memory before a file is looked at.
+        let bounded = [
+            ("vocab_size", self.vocab_size, 1 << 24),
+            ("hidden_size", self.hidden_size, 1 << 17),
+            ("intermediate_size", self.intermediate_size, 1 << 19),
+            ("num_hidden_layers", self.n_layers, 1 << 12),
+            ("num_attention_heads", self.n_heads, 1 << 12),
+            ("num_key_value_heads", self.n_kv_heads, 1 << 12),
+            ("head_dim", self.head_dim, 1 << 12),
+            ("max_position_embeddings", self.max_positions, 1 << 22),
         ];
-        for (key, size) in positive {
-            if size == 0 {
-                return Err(wrong(key, "at least 1", &0));
+        for (key, size, most) in bounded {
+            if !(1..=most).contains(&size) {
+                return Err(wrong(key, &format!("from 1 to {most}"), &size));
             }
-        }
-        if u32::try_from(self.vocab_size).is_err() {
-            return Err(wrong("vocab_size", "at most 2^32 - 1", &self.vocab_size));
         }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return Err(wrong("num_key_value_heads", &format!("a divisor of {}", self.n_heads), &self.n_kv_heads));
@@ -396,7 +394,16 @@ impl Keys<'_> {
         } else {
             self.number_or("rope_theta", 10_000.0)?
         };
-        let scaling = if parameters.is_empty() { nested("rope_scaling") } else { parameters };
+        let older = nested("rope_scaling");
+        let says = |map: &serde_json::Map<String, Value>| {
+            let kind = map.get("rope_type").or_else(|| map.get("type")).cloned();
+            (kind, map.get("factor").cloned())
+        };
+        if !parameters.is_empty() && !older.is_empty() && says(&parameters) != says(&older) {
+            let expected = "what `rope_parameters` says, or none";
+            return Err(wrong("rope_scaling", expected, &Value::Object(older)));
+        }
+        let scaling = if parameters.is_empty() { older } else { parameters };
         let keys = Keys(&scaling);
         let kind = keys.get("rope_type").or_else(|| keys.get("type")).and_then(Value::as_str);
         let need = |key| {

@@ -82,6 +82,10 @@ impl Draft<'_> {
     pub fn add_from(&mut self, path: &str, from: &Path) -> Result<()> {
         let failed = |error| Error::io("read", from, error);
         if !from.is_dir() {
+            // A pipe or a socket would be waited for, perhaps for ever.
+            if !from.metadata().map_err(failed)?.is_file() {
+                return Err(Error::invalid("what is stored", "files and folders", from.display()));
+            }
             let mut file = File::open(from).map_err(failed)?;
             self.add(path, &mut file)?;
             return Ok(());

@@ -6,7 +6,7 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tracker_proof::Candidate;
-use tracker_store::{Cost, Digest, NodeId, Outcome, Recording, RowKey, Sample, Sampling, Verdict};
+use tracker_store::{Cost, Digest, Finish, NodeId, Outcome, Recording, RowKey, Sample, Sampling, Verdict};
 
 use crate::error::{Error, Result};
 use crate::lab::{Lab, Stage};
@@ -39,6 +39,8 @@ pub struct Attempt {
     pub text: String,
     /// Its length in tokens.
     pub n_tokens: u32,
+    /// Why it ended.
+    pub finish: Finish,
     /// What the verifier said.
     pub outcome: Outcome,
     /// Where that is recorded.
@@ -137,6 +139,7 @@ impl Work<'_> {
             row: *row,
             text: sample.text.clone(),
             n_tokens: sample.n_tokens,
+            finish: sample.finish,
             outcome: verdict.outcome,
             verdict: NodeId::verdict(*row, verdict.slot()),
         });
@@ -201,9 +204,11 @@ impl Work<'_> {
 }
 
 /// The proof in what a policy wrote: all of it, or what stands before the Lean fence is closed; in a chat answer, the
-/// part after the last `:=` of its last fence.
+/// part after the `:=` of the last theorem in its last fence.
 fn proof_of(text: &str) -> String {
     if let Some(code) = last_fence(text) {
+        // Lemmas may stand before the theorem.
+        let code = &code[code.rfind("theorem ").unwrap_or(0)..];
         return tracker_proof::statement::split(code).map_or_else(|_| code.to_owned(), |split| split.tail);
     }
     match text.split_once("```") {

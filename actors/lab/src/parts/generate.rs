@@ -41,7 +41,7 @@ impl Policy {
     /// # Errors
     /// `Value` for settings that cannot work, `Endpoint` if it does not answer.
     pub async fn endpoint(lab: &Lab, section: &str, settings: &EndpointSettings) -> Result<Self> {
-        let endpoint = Endpoint::new(section, settings.clone(), lab.tape().clone())?;
+        let endpoint = Endpoint::new(section, settings.clone(), lab.tape().clone(), lab.cancel().clone())?;
         endpoint.probe().await?;
         let api = match settings.api {
             Api::Completions => "completions",
@@ -105,7 +105,11 @@ pub async fn draw(
     }
     let written = match policy {
         Policy::Local { model, generator, .. } => sample(stage, asks, sampling, model, generator).await?,
-        Policy::Endpoint { generator, .. } => request(stage, asks, sampling, generator).await?,
+        Policy::Endpoint { generator, .. } => {
+            let answered = request(stage, asks, sampling, generator).await;
+            // What was given up because the user asked to stop is no failure.
+            answered.or_else(|failure| lab.check().and(Err(failure)))?
+        }
     };
     let mut recording = Recording::new();
     let sampling = recording.put(lab.run(), sampling).and_then(|_| sampling.digest())?;

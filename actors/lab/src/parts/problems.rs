@@ -35,10 +35,10 @@ struct Row {
     #[serde(default)]
     header: String,
     formal_statement: Option<String>,
-    #[serde(default)]
-    informal_prefix: String,
-    #[serde(default, alias = "problem", alias = "question")]
-    informal_statement: String,
+    informal_prefix: Option<String>,
+    informal_statement: Option<String>,
+    problem: Option<String>,
+    question: Option<String>,
 }
 
 /// Makes `n` problems of propositional logic, spread evenly over `levels`, none of whose canonical forms is in `exclude`.
@@ -91,7 +91,8 @@ pub fn read_jsonl(path: &Path, split: &str, limit: usize) -> Result<Vec<Posed>> 
         }
         let cut = row.formal_statement.as_deref().map(tracker_proof::statement::split).transpose();
         let cut = cut.map_err(|e| bad(format!("line {}: `formal_statement`: {e}", idx + 1)))?;
-        let words = if row.informal_prefix.is_empty() { row.informal_statement } else { row.informal_prefix };
+        let words = [row.informal_prefix, row.informal_statement, row.problem, row.question];
+        let words = words.into_iter().flatten().find(|words| !words.trim().is_empty()).unwrap_or_default();
         if cut.is_none() && words.trim().is_empty() {
             return Err(bad(format!("line {}: expected `formal_statement` or a problem in words", idx + 1)));
         }

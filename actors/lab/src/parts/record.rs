@@ -41,9 +41,10 @@ impl Worker for Recorder {
 
     async fn handle(&mut self, recording: Recording, turn: &mut Turn<'_, Written>) -> std::result::Result<(), Fault> {
         let n_bytes = recording.n_bytes() as u64;
-        self.store
-            .commit(&recording, Durability::Sync)
-            .map_err(|error| Fault::input("could not record").because(error))?;
+        self.store.commit(&recording, Durability::Sync).map_err(|error| {
+            let fault = if error.is_input() { Fault::input } else { Fault::infra };
+            fault("could not record").because(error)
+        })?;
         turn.update(|written| {
             written.n_recordings += 1;
             written.n_bytes += n_bytes;

@@ -261,9 +261,15 @@ impl Work<'_> {
 
     /// Shares that compile and that are kept, and how good the judge was where that is known.
     async fn report(&self, all: &[Checked]) -> Result<()> {
-        let Assignment { lab, stage, .. } = self.assignment;
+        let Assignment { lab, stage, settings, .. } = self.assignment;
         let flag = |b: bool| f64::from(u8::from(b));
-        let judged = || all.iter().filter_map(|c| Some((self.is_kept(c), c.votes.as_ref()?.is_faithful?)));
+        // The judge is scored by its own votes, whatever else a draft is kept or left out for.
+        let judged = || {
+            all.iter().filter_map(|c| {
+                let votes = c.votes.as_ref()?;
+                Some((share(votes.tally) >= settings.min_faithfulness, votes.is_faithful?))
+            })
+        };
         let shares: [(&str, Vec<f64>); 4] = [
             ("compiles", all.iter().map(|c| flag(c.compiles)).collect()),
             ("kept", all.iter().map(|c| flag(self.is_kept(c))).collect()),

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{Batch, Dpo, Example, Grpo, Length, Lm, Pair, Rollout, Training};
-use tracker_store::{Checkpoint, Dataset, Digest, Edge, NodeId, Point, Recording, Relation, Timestamp};
+use tracker_store::{Checkpoint, Dataset, Digest, Edge, Kind, NodeId, Point, Recording, Relation, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
@@ -93,6 +93,9 @@ impl TrainSet {
             rows: Some(file),
         };
         let node = recording.put(lab.run(), &dataset)?;
+        if let Some(files) = NodeId::content(Kind::Artifact, file) {
+            recording.put_edge(lab.run(), &Edge::new(files, Relation::GeneratedBy, node))?;
+        }
         for (order, row) in self.rows.iter().enumerate() {
             if let Some(source) = row.source {
                 recording.put_edge(lab.run(), &Edge::new(node, Relation::Includes, source).at(order as u32))?;
@@ -275,6 +278,10 @@ async fn record(
     let node = recording.put(lab.run(), &checkpoint)?;
     for (relation, to) in ups {
         recording.put_edge(lab.run(), &Edge::new(node, *relation, *to))?;
+    }
+    // From the files that people name to what they are.
+    if let Some(files) = NodeId::content(Kind::Artifact, checkpoint.manifest) {
+        recording.put_edge(lab.run(), &Edge::new(files, Relation::GeneratedBy, node))?;
     }
     lab.record(recording).await?;
     Ok(Trained { node, model })

@@ -1,6 +1,6 @@
 //! Verifiers as actors: who checks, what it is in the store, and batches of candidates in and verdicts out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -60,6 +60,12 @@ impl LeanSettings {
 
 /// Opens a verifier.
 fn open(checker: Checker, lean: &LeanSettings, n_jobs: usize) -> Result<Box<dyn Verifier>> {
+    if checker == Checker::Lean && !lean.project.is_empty() && !Path::new(&lean.project).is_dir() {
+        return Err(Error::Value {
+            key: "lean.project".into(),
+            message: format!("expected the folder of a Lake project, got `{}`", lean.project),
+        });
+    }
     Ok(match checker {
         Checker::Kernel => Box::new(Kernel::new()),
         Checker::Lean => Box::new(Lean::open(lean.options(n_jobs)).map_err(|error| Error::Input {

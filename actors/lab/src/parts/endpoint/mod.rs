@@ -15,6 +15,7 @@ use rand_chacha::rand_core::SeedableRng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
+use tracker_actors::Cancel;
 
 use crate::error::{Error, Result};
 
@@ -103,6 +104,7 @@ pub struct Endpoint {
     client: reqwest::Client,
     key: Option<String>,
     tape: Arc<Tape>,
+    cancel: Cancel,
 }
 
 /// Why one try failed, and whether another may help.
@@ -113,11 +115,12 @@ struct Failure {
 }
 
 impl Endpoint {
-    /// An endpoint whose exchanges are kept on `tape`, or answered from it. `section` is where its settings stand.
+    /// An endpoint whose exchanges are kept on `tape`, or answered from it, until `cancel`. `section` is where its settings
+    /// stand.
     ///
     /// # Errors
     /// `Value` for settings that cannot work.
-    pub fn new(section: &str, settings: EndpointSettings, tape: Arc<Tape>) -> Result<Self> {
+    pub fn new(section: &str, settings: EndpointSettings, tape: Arc<Tape>, cancel: Cancel) -> Result<Self> {
         let wrong = |key: &str, expected: &str, got: &str| Error::Value {
             key: format!("{section}.{key}"),
             message: format!("expected {expected}, got `{got}`"),
@@ -137,7 +140,7 @@ impl Endpoint {
             .build()
             .map_err(|e| Error::Internal(format!("no HTTP client: {e}")))?;
         let key = std::env::var(&settings.key_env).ok().filter(|k| !k.is_empty());
-        Ok(Self { settings, client, key, tape })
+        Ok(Self { settings, client, key, tape, cancel })
     }
 
     /// Its settings.
@@ -211,8 +214,16 @@ impl Endpoint {
         Ok(answers)
     }
 
-    /// One exchange, from the tape if it is there.
+    /// One exchange, given up when the user asks to stop.
     async fn exchange(&self, body: &Json) -> Result<Vec<Answer>> {
+        match self.cancel.run_until_cancelled(self.converse(body)).await {
+            Some(answers) => answers,
+            None => Err(Error::Interrupted),
+        }
+    }
+
+    /// One exchange, from the tape if it is there.
+    async fn converse(&self, body: &Json) -> Result<Vec<Answer>> {
         let read =
             |response: &Json| read_answers(self.settings.api, response).map_err(|what| failed(&self.route(), what));
         if let Some(response) = self.tape.answer(body)? {
@@ -255,11 +266,11 @@ impl Endpoint {
         let text = response.text().await.map_err(transport)?;
         if !status.is_success() {
             let retryable = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
-            let what = format!("status {status}: {}", text.chars().take(300).collect::<String>());
+            let what = format!("status {status}: {}", printable(&text, 300));
             return Err(Failure { what, retry_after, retryable });
         }
         serde_json::from_str(&text).map_err(|e| Failure {
-            what: format!("expected JSON, got `{}`: {e}", text.chars().take(120).collect::<String>()),
+            what: format!("expected JSON, got `{}`: {e}", printable(&text, 120)),
             retry_after: None,
             retryable: true,
         })
@@ -325,7 +336,10 @@ fn read_answers(api: Api, response: &Json) -> std::result::Result<Vec<Answer>, S
             Api::Completions => (&choice["text"], numbers(&choice["logprobs"]["token_logprobs"], |v| v)),
             Api::Chat => (&choice["message"]["content"], numbers(&choice["logprobs"]["content"], |v| &v["logprob"])),
         };
-        let text = text.as_str().ok_or_else(|| format!("expected a text in a choice, got `{}`", shorten(choice)))?;
+        // Models that only thought, and filtered ones, have no text but say why they ended.
+        let is_silent = text.is_null() && choice["finish_reason"].is_string();
+        let text = text.as_str().or(is_silent.then_some(""));
+        let text = text.ok_or_else(|| format!("expected a text in a choice, got `{}`", shorten(choice)))?;
         let counted = (!logprobs.is_empty()).then_some(logprobs.len() as u32);
         let used = response["usage"]["completion_tokens"].as_u64().filter(|_| choices.len() == 1);
         Ok(Answer {
@@ -343,7 +357,12 @@ fn numbers(list: &Json, pick: impl Fn(&Json) -> &Json) -> Vec<f64> {
 }
 
 fn shorten(json: &Json) -> String {
-    json.to_string().chars().take(120).collect()
+    printable(&json.to_string(), 120)
+}
+
+/// The first characters of a server's words, without any that a terminal would obey.
+fn printable(text: &str, limit: usize) -> String {
+    text.chars().take(limit).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -405,7 +424,7 @@ mod tests {
     }
 
     fn open(url: &str, api: Api) -> Endpoint {
-        Endpoint::new("endpoint", settings(url, api), Arc::default()).unwrap()
+        Endpoint::new("endpoint", settings(url, api), Arc::default(), Cancel::new()).unwrap()
     }
 
     fn one(text: &str) -> String {
@@ -426,7 +445,8 @@ mod tests {
         // The recording answers the same, without a call.
         let recorded = Recorded::parse("recording", &endpoint.tape.text().unwrap()).unwrap();
         let recording = Tape::open(None, Some(recorded)).unwrap();
-        let replayed = Endpoint::new("endpoint", settings(&url, Api::Completions), Arc::new(recording)).unwrap();
+        let replayed =
+            Endpoint::new("endpoint", settings(&url, Api::Completions), Arc::new(recording), Cancel::new()).unwrap();
         assert_eq!(replayed.complete(&request(2)).await.unwrap(), answers);
         assert_eq!(calls.load(Ordering::SeqCst), 2);
         let other = Request { prompt: "q".into(), ..request(2) };
@@ -450,11 +470,15 @@ mod tests {
     #[tokio::test]
     async fn chat_answers_and_nonsense_are_told_apart() {
         let chat = json!({"choices": [{"message": {"content": "hi"}, "finish_reason": "length"}], "usage": {"completion_tokens": 5}});
-        let (url, _, bodies) = server(vec![(200, chat.to_string()), (200, "<html>".into())]).await;
+        let silent = json!({"choices": [{"message": {"content": null}, "finish_reason": "content_filter"}]});
+        let (url, _, bodies) =
+            server(vec![(200, chat.to_string()), (200, silent.to_string()), (200, "<html>".into())]).await;
         let endpoint = open(&url, Api::Chat);
         let answers = endpoint.complete(&request(1)).await.unwrap();
         assert_eq!((answers[0].text.as_str(), answers[0].n_tokens, answers[0].sum_logprob), ("hi", Some(5), None));
         assert_eq!(bodies.lock().unwrap()[0]["messages"][0]["content"], "p");
+        let silent = Request { prompt: "s".into(), ..request(1) };
+        assert_eq!(endpoint.complete(&silent).await.unwrap()[0].finish, "content_filter");
         let other = Request { prompt: "q".into(), ..request(1) };
         assert!(endpoint.complete(&other).await.unwrap_err().to_string().contains("expected JSON"));
         assert!(endpoint.probe().await.is_err());
@@ -467,7 +491,9 @@ mod tests {
         drop(listener);
         let endpoint = open(&url, Api::Completions);
         assert!(endpoint.probe().await.unwrap_err().to_string().contains(&url));
-        let error = Endpoint::new("judge", settings("localhost:1", Api::Chat), Arc::default()).unwrap_err().to_string();
+        let error = Endpoint::new("judge", settings("localhost:1", Api::Chat), Arc::default(), Cancel::new())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("judge.url"), "{error}");
     }
 }

@@ -60,11 +60,16 @@ impl Tape {
     pub fn open(file: Option<PathBuf>, recording: Option<Recorded>) -> Result<Self> {
         let kept = match &file {
             Some(path) if path.is_file() => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|e| Error::Internal(format!("`{}` cannot be read: {e}", path.display())))?;
-                // A killed run may have written half a line; what it belongs to was not acknowledged.
-                let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-                parse(&path.display().to_string(), whole)?
+                let failed = |e| Error::Internal(format!("`{}` cannot be read: {e}", path.display()));
+                let bytes = std::fs::read(path).map_err(failed)?;
+                // A killed run may have written half a line, perhaps half a character; what it belongs to was not
+                // acknowledged, and what comes next must not be appended to it.
+                let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+                if end < bytes.len() {
+                    let file = std::fs::OpenOptions::new().write(true).open(path).map_err(failed)?;
+                    file.set_len(end as u64).map_err(failed)?;
+                }
+                parse(&path.display().to_string(), &String::from_utf8_lossy(&bytes[..end]))?
             }
             _ => Answers::new(),
         };
@@ -161,13 +166,17 @@ mod tests {
         tape.keep(&json!({"b": 1}), &json!("two")).unwrap();
         tape.keep(&json!({"a": 1}), &json!("one")).unwrap();
         let mut torn = std::fs::read(&path).unwrap();
-        torn.extend_from_slice(b"{\"requ");
+        torn.extend_from_slice("{\"requ→".as_bytes());
+        torn.pop();
         std::fs::write(&path, torn).unwrap();
 
         let again = Tape::open(Some(path.clone()), None).unwrap();
         assert_eq!(again.answer(&json!({"a": 1})).unwrap(), Some(json!("one")));
         let sorted = "{\"request\":{\"a\":1},\"response\":\"one\"}\n{\"request\":{\"b\":1},\"response\":\"two\"}\n";
         assert_eq!(again.text().as_deref(), Some(sorted));
+        again.keep(&json!({"c": 1}), &json!("→")).unwrap();
+        let again = Tape::open(Some(path.clone()), None).unwrap();
+        assert_eq!(again.answer(&json!({"c": 1})).unwrap(), Some(json!("→")));
         again.remove();
         assert!(!path.exists() && Tape::default().text().is_none());
     }

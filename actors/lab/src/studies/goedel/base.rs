@@ -36,6 +36,8 @@ pub(super) struct Provers {
     generator: Pool<LocalGenerator>,
     /// The policy, if it is behind an endpoint.
     remote: Option<Policy>,
+    /// The model to start from, if it is read from a folder.
+    checkpoint: Option<Lm>,
 }
 
 /// What every round starts from.
@@ -78,8 +80,15 @@ impl Provers {
             PolicyKind::Local => None,
             PolicyKind::Endpoint => Some(Policy::endpoint(lab, "endpoint", &plan.endpoint).await?),
         };
+        let folder = &plan.policy.checkpoint;
+        let is_read = plan.policy.kind == PolicyKind::Local && !folder.is_empty();
+        let checkpoint = is_read.then(|| Lm::load(folder, lab.device())).transpose().map_err(|error| Error::Input {
+            what: format!("checkpoint `{folder}`: {error}"),
+            hint: Some("expected a Hugging Face folder of a Llama or Qwen2 model".into()),
+        })?;
         Ok(Self {
             remote,
+            checkpoint,
             verifiers,
             trainer: Trainer::start(lab.actors(), lab.workers())?,
             judge: Judge::start(lab.actors(), lab.device())?,
@@ -177,14 +186,9 @@ impl Provers {
         if let Some(policy) = self.remote.clone() {
             return Ok(Base { policy, trained: None, rows: vec![], canonical: vec![], dataset: None });
         }
-        if plan.policy.checkpoint.is_empty() {
+        let Some(model) = self.checkpoint.clone() else {
             return self.pretrain(lab, plan, benchmark).await;
-        }
-        let folder = &plan.policy.checkpoint;
-        let model = Lm::load(folder, lab.device()).map_err(|error| Error::Input {
-            what: format!("checkpoint `{folder}`: {error}"),
-            hint: Some("expected a Hugging Face folder of a Llama or Qwen2 model".into()),
-        })?;
+        };
         let trained = adopt(lab, "base", model).await?;
         let policy = self.policy(&trained);
         Ok(Base { policy, trained: Some(trained), rows: vec![], canonical: vec![], dataset: None })

@@ -164,6 +164,7 @@ fn write_out(i: usize, posed: &mut Posed) {
 }
 
 /// How one policy scored.
+#[derive(Clone)]
 pub(super) struct Score {
     /// By k: pass@k of each statement (none where too few verdicts count), and the figure of their mean.
     curve: BTreeMap<u32, (Vec<Option<f64>>, NodeId)>,

@@ -8,7 +8,7 @@
 //! verified proof a statement kept cumulatively, retraining from the base model each round, pass@k from stored (n, c).
 //!
 //! Claims tested: pass@k on a held-out benchmark rises from the first round to the last; every round solves more
-//! statements; no benchmark statement equals a training statement; the faithfulness votes leave better statements.
+//! statements; no benchmark statement equals a training statement.
 
 mod base;
 mod bench;
@@ -59,6 +59,7 @@ impl Study for Goedel {
             let Some(start) = &base.trained else { break };
             if solved.n() == 0 {
                 lab.note(format!("round {round} proved nothing; the policy stays as it is"));
+                scores.extend(scores.last().cloned());
                 continue;
             }
             let label = format!("round {round}");

@@ -5,7 +5,7 @@
 
 use rand::seq::IndexedRandom;
 use tracker_lm::{Continuation, Dpo, Grpo, Pair, Rollout};
-use tracker_store::Outcome;
+use tracker_store::{Finish, Outcome};
 
 use super::base::Provers;
 use super::settings::{Goedel, Post};
@@ -44,6 +44,14 @@ pub(super) async fn run(
         let pairs = pairs(lab, plan.post, last, &prompts, &used, &mut set)?;
         Objective::Dpo(pairs, Dpo { beta: plan.after.beta, smoothing: 0.0 })
     };
+    if set.rows.is_empty() {
+        lab.note(format!(
+            "post: no statement was solved in a share of (0, {}] of {n} attempts, so there is nothing to learn from; \
+             `after.max_ratio` and `after.n_samples` widen it",
+            plan.after.max_ratio
+        ));
+        return Ok(None);
+    }
     let step = Step { label: "post", from: Some(last), model: &last.model, set: &set, settings: &plan.after.sft };
     Ok(Some(train(lab, &provers.trainer, step, objective).await?))
 }
@@ -95,7 +103,11 @@ fn rollouts(
             set.rows.push(row(prompt, attempt));
             rollouts.push(Rollout {
                 prompt: last.model.tokenizer().encode(prompt)?,
-                completion: completion_ids(&last.model, &attempt.text)?,
+                // Only a sample that ended by itself has the token that ends it.
+                completion: match attempt.finish {
+                    Finish::Stop => completion_ids(&last.model, &attempt.text)?,
+                    _ => last.model.tokenizer().encode(&attempt.text)?,
+                },
                 log_probs: vec![],
                 advantage,
             });

@@ -257,6 +257,9 @@ impl Goedel {
             require(are_levels, key, "levels from 1 to 5", format!("{levels:?}"))?;
         }
         require(!formalise.styles.is_empty(), "formalise.styles", "at least one style", "[]")?;
+        let is_repeated = |(i, style): (usize, &String)| formalise.styles[..i].contains(style);
+        let are_distinct = !formalise.styles.iter().enumerate().any(is_repeated);
+        require(are_distinct, "formalise.styles", "each style once", format!("{:?}", formalise.styles))?;
         formalise.styles.iter().try_for_each(|style| Formaliser::parse(style).map(drop))?;
         require(formalise.n_samples > 0, "formalise.n_samples", "at least 1", formalise.n_samples)?;
         require(formalise.n_votes > 0, "formalise.n_votes", "at least 1", formalise.n_votes)?;
@@ -267,6 +270,8 @@ impl Goedel {
 
     fn check_sampling(&self) -> Result<()> {
         let (rounds, benchmark, after) = (&self.rounds, &self.benchmark, &self.after);
+        require(rounds.n > 0, "rounds.n", "at least 1", rounds.n)?;
+        require(!benchmark.k.is_empty(), "benchmark.k", "at least one budget", "[]")?;
         require(rounds.n_samples > 0, "rounds.n_samples", "at least 1", rounds.n_samples)?;
         require(rounds.max_tokens > 0, "rounds.max_tokens", "at least 1", rounds.max_tokens)?;
         is_temperature("rounds.temperature", rounds.temperature)?;
@@ -297,6 +302,7 @@ impl Goedel {
         require(policy.layers > 0, "policy.layers", "at least 1", policy.layers)?;
         require(policy.ffn > 0, "policy.ffn", "at least 1", policy.ffn)?;
         require(policy.context > 1, "policy.context", "at least 2", policy.context)?;
+        require(self.base.n_pairs > 0, "base.n_pairs", "at least 1", self.base.n_pairs)?;
         is_share("base.noop_rate", self.base.noop_rate)?;
         for (section, sft) in [("base", &self.base.sft), ("rounds", &self.rounds.sft), ("after", &self.after.sft)] {
             require(sft.batch > 0, &format!("{section}.sft.batch"), "at least 1", sft.batch)?;
