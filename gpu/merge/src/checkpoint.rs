@@ -76,7 +76,8 @@ impl Checkpoint {
         let file_idx = self.files.len();
         self.files.push((path.to_path_buf(), file));
         let mut end = 0;
-        for (name, info) in header.tensors() {
+        let tensors: BTreeMap<_, _> = header.tensors().into_iter().collect();
+        for (name, info) in tensors {
             let (from, to) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
             end = end.max(to);
             let entry = Entry {

@@ -11,6 +11,10 @@
 //!
 //! # Not here
 //! Stores and runs; graphics devices (`tracker-gpu`); tokenizers that differ between parents.
+#![allow(
+    clippy::inline_always,
+    reason = "what is not inlined into a vectorised function is compiled without its vectors"
+)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
 mod checkpoint;

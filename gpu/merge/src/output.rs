@@ -18,6 +18,18 @@ const MAX_SHARD: u64 = 5_000_000_000;
 /// The list of finished tensors.
 const JOURNAL: &str = "merge.journal";
 
+/// The files a tokenizer may be made of.
+const TOKENIZER: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+];
+
 /// Digests of a finished tensor: its own, then those of its sources.
 pub(crate) type Digests = Vec<Hash>;
 
@@ -313,16 +325,6 @@ fn copy_configuration(merge: &Merge, part: &Path) -> Result<()> {
         write_file(&part.join("config.json"), format!("{json:#}\n").as_bytes())?;
     }
     let tokenizer = &merge.parents[merge.tokenizer].checkpoint.dir;
-    const TOKENIZER: [&str; 8] = [
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "tokenizer.model",
-        "vocab.json",
-        "merges.txt",
-        "chat_template.jinja",
-    ];
     let files = TOKENIZER.iter().map(|name| (tokenizer, *name)).chain([(model, "generation_config.json")]);
     for (dir, name) in files {
         let from = dir.join(name);

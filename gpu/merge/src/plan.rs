@@ -412,7 +412,9 @@ impl Merge {
             let names = parent.checkpoint.tensors.keys().filter(|name| !ours.checkpoint.tensors.contains_key(*name));
             extra.extend(names.map(|name| format!("`{}` has tensor `{name}`, `{}` does not", parent.name, ours.name)));
         }
-        extra.into_iter().for_each(|what| self.problem(what));
+        for what in extra {
+            self.problem(what);
+        }
     }
 
     fn check_tokenizers(&mut self) {

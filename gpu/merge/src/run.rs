@@ -65,7 +65,8 @@ impl Merge {
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..n_threads.max(1)).map(|_| scope.spawn(|| work.work())).collect();
             let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            ended.fold(Ok(()), |all: Result<()>, one| all.and(one))
+            // Every thread is waited for before the first failure is told.
+            ended.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
         })?;
         let n_kept = work.n_kept.load(Ordering::Relaxed);
         let digests = work.digests.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use crate::run::Work;
 
 /// Σ wᵢ xᵢ, divided by Σ wᵢ where weights are normalised: fused multiply-adds in f32, in the order of the models, from +0.
 ///
-/// These are the bits of mergekit 0.1.5 over PyTorch on a processor with AVX2 or AVX-512, whose `addcmul_` is fused.
+/// These are the bits of mergekit 0.1.5 over `PyTorch` on a processor with AVX2 or AVX-512, whose `addcmul_` is fused.
 pub(super) fn merge(work: &mut Work<'_>) -> Result<()> {
     let weights: Vec<f32> = work.args.each("weight").into_iter().map(|w| w as f32).collect();
     let total = work.args.is_on("normalize").then(|| weights.iter().sum::<f32>());

@@ -36,7 +36,7 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 
 /// Below this word an element is kept with probability `density`; `None` keeps all.
 pub(super) fn threshold(density: f64) -> Option<u32> {
-    (density < 1.0).then(|| (density * 4_294_967_296.0) as u32)
+    (density < 1.0).then_some((density * 4_294_967_296.0) as u32)
 }
 
 #[cfg(test)]

@@ -149,8 +149,8 @@ fn masks(work: &mut Work<'_>, kept: Kept) -> Result<Vec<Mask>> {
             })
             .collect()),
         Kept::Largest => {
-            let cuts = densities.iter().map(|density| [0, (density * n) as u64]).collect();
-            between(work, cuts)
+            let cuts: Vec<[u64; 2]> = densities.iter().map(|density| [0, (density * n) as u64]).collect();
+            between(work, &cuts)
         }
         Kept::Middle => {
             let gammas = work.args.each("gamma");
@@ -158,14 +158,14 @@ fn masks(work: &mut Work<'_>, kept: Kept) -> Result<Vec<Mask>> {
                 let first = (gamma * n) as u64;
                 [first, (first + (density * n) as u64).min(n as u64)]
             };
-            let cuts = densities.iter().zip(&gammas).map(cut).collect();
-            between(work, cuts)
+            let cuts: Vec<[u64; 2]> = densities.iter().zip(&gammas).map(cut).collect();
+            between(work, &cuts)
         }
     }
 }
 
 /// Masks that keep what lies between two places in the order of falling magnitude.
-fn between(work: &mut Work<'_>, cuts: Vec<[u64; 2]>) -> Result<Vec<Mask>> {
+fn between(work: &mut Work<'_>, cuts: &[[u64; 2]]) -> Result<Vec<Mask>> {
     let n = work.n_elements() as u64;
     if cuts.iter().all(|cuts| *cuts == [0, n]) {
         return Ok(cuts.iter().map(|_| Mask::All).collect());
@@ -183,7 +183,7 @@ fn between(work: &mut Work<'_>, cuts: Vec<[u64; 2]>) -> Result<Vec<Mask>> {
         })
     };
     show(work, &mut ranks, Ranks::count)?;
-    for (ranks, cuts) in ranks.iter_mut().zip(&cuts) {
+    for (ranks, cuts) in ranks.iter_mut().zip(cuts) {
         ranks.ask(cuts);
     }
     show(work, &mut ranks, Ranks::refine)?;
@@ -191,7 +191,7 @@ fn between(work: &mut Work<'_>, cuts: Vec<[u64; 2]>) -> Result<Vec<Mask>> {
         let found = ranks.cuts(cuts);
         Mask::Between { cuts: [found[0], found[1]], n_equal: [0; 2] }
     };
-    Ok(ranks.iter().zip(&cuts).map(mask).collect())
+    Ok(ranks.iter().zip(cuts).map(mask).collect())
 }
 
 /// What gives each masked difference the L1 norm it had: mergekit's rescaling, where DARE's authors divide by the density.
