@@ -136,22 +136,108 @@ pub(crate) fn all_finite<S: Simd>(x: &[f32]) -> bool {
     worst < 0x7f80_0000
 }
 
+/// Lanes that sums run in; they are added at the end, so the bits do not depend on the machine's vectors.
+const LANES: usize = 16;
+
 /// Sums of x², y² and x · y, in f64.
-pub(crate) fn moments(x: &[f32], y: &[f32]) -> [f64; 3] {
-    const LANES: usize = 8;
+#[with_simd]
+pub(crate) fn moments<S: Simd>(x: &[f32], y: &[f32]) -> [f64; 3] {
     let mut lanes = [[0.0_f64; LANES]; 3];
-    let mut add = |x: &[f32], y: &[f32]| {
-        for (i, (x, y)) in x.iter().zip(y).enumerate() {
-            let (x, y) = (f64::from(*x), f64::from(*y));
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in xs.iter().zip(ys) {
+        for i in 0..LANES {
+            let (x, y) = (f64::from(x[i]), f64::from(y[i]));
             lanes[0][i] += x * x;
             lanes[1][i] += y * y;
             lanes[2][i] += x * y;
         }
-    };
-    for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
-        add(x, y);
+    }
+    for (i, (x, y)) in x_rest.iter().zip(y_rest).enumerate() {
+        let (x, y) = (f64::from(*x), f64::from(*y));
+        lanes[0][i] += x * x;
+        lanes[1][i] += y * y;
+        lanes[2][i] += x * y;
     }
     lanes.map(|lanes| lanes.iter().sum())
+}
+
+/// Sum of |x|, in f64.
+#[with_simd]
+pub(crate) fn norm<S: Simd>(x: &[f32]) -> f64 {
+    let mut lanes = [0.0_f64; LANES];
+    let (xs, rest) = x.as_chunks::<LANES>();
+    for x in xs {
+        for i in 0..LANES {
+            lanes[i] += f64::from(x[i].abs());
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += f64::from(x.abs());
+    }
+    lanes.iter().sum()
+}
+
+/// `sum += x · factor`, in f64.
+#[with_simd]
+pub(crate) fn add_wide<S: Simd>(sum: &mut [f64], x: &[f32], factor: f64) {
+    for (sum, x) in sum.iter_mut().zip(x) {
+        *sum += f64::from(*x) * factor;
+    }
+}
+
+/// Adds `x · factor` to `mixed` and `weight` to `divisor` where the term is not zero and has the sign of `all` (whose zero
+/// counts as positive).
+#[with_simd]
+pub(crate) fn add_elected<S: Simd>(
+    mixed: &mut [f64],
+    divisor: &mut [f64],
+    all: &[f64],
+    x: &[f32],
+    factor: f64,
+    weight: f64,
+) {
+    for (((mixed, divisor), all), x) in mixed.iter_mut().zip(divisor).zip(all).zip(x) {
+        let term = f64::from(*x) * factor;
+        let agrees = if *all >= 0.0 { term > 0.0 } else { term < 0.0 };
+        *mixed += if agrees { term } else { 0.0 };
+        *divisor += if agrees { weight } else { 0.0 };
+    }
+}
+
+/// `mixed /= divisor`, where a divisor of zero counts as one.
+#[with_simd]
+pub(crate) fn divide_wide<S: Simd>(mixed: &mut [f64], divisor: &[f64]) {
+    for (mixed, divisor) in mixed.iter_mut().zip(divisor) {
+        *mixed /= if *divisor == 0.0 { 1.0 } else { *divisor };
+    }
+}
+
+/// `out = base + lambda · mixed`, rounded once.
+#[with_simd]
+pub(crate) fn add_to_base<S: Simd>(out: &mut [f32], base: &[f32], mixed: &[f64], lambda: f64) {
+    for ((out, base), mixed) in out.iter_mut().zip(base).zip(mixed) {
+        *out = (f64::from(*base) + lambda * mixed) as f32;
+    }
+}
+
+/// Sets numbers whose magnitude's bits are below `least` or above `most` to zero. Tells whether one lies at either end.
+#[with_simd]
+pub(crate) fn keep_between<S: Simd>(x: &mut [f32], least: u32, most: u32) -> bool {
+    let mut is_at = 0;
+    for x in x {
+        let bits = x.to_bits() & 0x7fff_ffff;
+        is_at |= u32::from(bits == least) | u32::from(bits == most);
+        *x = if bits < least || bits > most { 0.0 } else { *x };
+    }
+    is_at != 0
+}
+
+/// Sets numbers whose word is not below `below` to zero.
+#[with_simd]
+pub(crate) fn keep_below<S: Simd>(x: &mut [f32], words: &[u32], below: u32) {
+    for (x, word) in x.iter_mut().zip(words) {
+        *x = if *word < below { *x } else { 0.0 };
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::plan::{Job, Merge};
 
 use crate::method::Philox;
 
-/// Elements of a tensor that are held at once; a multiple of four, as masks need.
+/// Elements of a tensor that are held at once; a multiple of 64, as masks need.
 const CHUNK: usize = 1 << 16;
 
 /// Told of each finished tensor: how many of how many.

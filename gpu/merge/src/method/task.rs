@@ -2,7 +2,7 @@
 //!
 //! δᵢ = xᵢ − base, rounded to f32; what is kept is multiplied by the weight and summed in f64, and rounded once.
 
-use super::select::{Cut, Ranks, magnitude};
+use super::select::{Cut, Ranks, keep};
 use super::sparse::{Philox, threshold};
 use crate::error::Result;
 use crate::lanes;
@@ -39,38 +39,40 @@ pub(super) fn merge(work: &mut Work<'_>, kept: Kept, sum: Sum) -> Result<()> {
     let total: f64 = weights.iter().sum();
     let total = if total.abs() < 1e-8 { 1.0 } else { total };
     let mut deltas = vec![Vec::new(); weights.len()];
-    let mut merged = Vec::new();
+    let (mut all, mut mixed, mut divisor, mut merged) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     work.pass(|at, x, out| {
         differences(at, x, &mut masks, &mut deltas);
         let base = &x[weights.len()];
-        merged.clear();
-        merged.extend((0..base.len()).map(|i| {
-            let terms = || deltas.iter().zip(&factors).map(|(delta, factor)| f64::from(delta[i]) * factor);
-            let all: f64 = terms().sum();
-            let (mixed, divisor) = match sum {
-                Sum::All => (all, total),
-                Sum::Elected => elect(terms(), &weights, all),
-            };
-            let mixed = if is_normalized { mixed / divisor } else { mixed };
-            (f64::from(base[i]) + lambda * mixed) as f32
-        }));
+        let blank = |sum: &mut Vec<f64>| {
+            sum.clear();
+            sum.resize(base.len(), 0.0);
+        };
+        blank(&mut all);
+        for (delta, factor) in deltas.iter().zip(&factors) {
+            lanes::add_wide(&mut all, delta, *factor);
+        }
+        let mixed = match sum {
+            Sum::All => &mut all,
+            Sum::Elected => {
+                blank(&mut mixed);
+                blank(&mut divisor);
+                for ((delta, factor), weight) in deltas.iter().zip(&factors).zip(&weights) {
+                    lanes::add_elected(&mut mixed, &mut divisor, &all, delta, *factor, *weight);
+                }
+                &mut mixed
+            }
+        };
+        if is_normalized && sum == Sum::All {
+            divisor.clear();
+            divisor.resize(base.len(), total);
+        }
+        if is_normalized {
+            lanes::divide_wide(mixed, &divisor);
+        }
+        merged.resize(base.len(), 0.0);
+        lanes::add_to_base(&mut merged, base, mixed, lambda);
         out.put(&merged)
     })
-}
-
-/// The sum of the terms that have the sign of `all` (a sum of zero counts as positive), and of their weights; a sum of
-/// weights of zero counts as one.
-#[inline(always)]
-fn elect(terms: impl Iterator<Item = f64>, weights: &[f64], all: f64) -> (f64, f64) {
-    let is_positive = all >= 0.0;
-    let (mut mixed, mut divisor) = (0.0, 0.0);
-    for (term, weight) in terms.zip(weights) {
-        if term != 0.0 && (term > 0.0) == is_positive {
-            mixed += term;
-            divisor += weight;
-        }
-    }
-    (mixed, if divisor == 0.0 { 1.0 } else { divisor })
 }
 
 /// Which elements of one model's difference are kept, asked in their order.
@@ -81,9 +83,11 @@ enum Mask {
         cuts: [Cut; 2],
         n_equal: [u64; 2],
     },
+    /// Those whose word is below a threshold.
     Random {
         philox: Philox,
         below: u32,
+        words: Vec<u32>,
     },
 }
 
@@ -94,29 +98,15 @@ impl Mask {
         }
     }
 
-    /// Sets what is not kept of a chunk that begins at element `at` to zero.
+    /// Sets what is not kept of a chunk that begins at element `at` to zero. Chunks begin at multiples of 64.
     fn apply(&mut self, at: usize, delta: &mut [f32]) {
         match self {
             Self::All => {}
-            Self::Between { cuts: [first, last], n_equal } => {
-                for delta in delta {
-                    let bits = magnitude(*delta);
-                    if first.takes(bits, n_equal[0]) || !last.takes(bits, n_equal[1]) {
-                        *delta = 0.0;
-                    }
-                    n_equal[0] += u64::from(first.is_at(bits));
-                    n_equal[1] += u64::from(last.is_at(bits));
-                }
-            }
-            // Chunks begin at multiples of four.
-            Self::Random { philox, below } => {
-                for (four, delta) in (at as u64 / 4..).zip(delta.chunks_mut(4)) {
-                    for (delta, word) in delta.iter_mut().zip(philox.words(four)) {
-                        if word >= *below {
-                            *delta = 0.0;
-                        }
-                    }
-                }
+            Self::Between { cuts, n_equal } => keep(delta, *cuts, n_equal),
+            Self::Random { philox, below, words } => {
+                words.resize(delta.len(), 0);
+                philox.fill(at, words);
+                lanes::keep_below(delta, words, *below);
             }
         }
     }
@@ -145,7 +135,11 @@ fn masks(work: &mut Work<'_>, kept: Kept) -> Result<Vec<Mask>> {
             .into_iter()
             .enumerate()
             .map(|(model, density)| {
-                threshold(density).map_or(Mask::All, |below| Mask::Random { philox: work.philox(model), below })
+                threshold(density).map_or(Mask::All, |below| Mask::Random {
+                    philox: work.philox(model),
+                    below,
+                    words: Vec::new(),
+                })
             })
             .collect()),
         Kept::Largest => {
@@ -199,15 +193,14 @@ fn scales(work: &mut Work<'_>, masks: &[Mask]) -> Result<Vec<f64>> {
     let mut masks: Vec<Mask> = masks.iter().map(Mask::again).collect();
     let mut sums = vec![[0.0_f64; 2]; masks.len()];
     let mut delta = Vec::new();
-    let norm = |x: &[f32]| x.iter().map(|x| f64::from(x.abs())).sum::<f64>();
     work.look(|at, x| {
         let base = &x[x.len() - 1];
         for ((x, mask), sums) in x.iter().zip(&mut masks).zip(&mut sums) {
             delta.resize(base.len(), 0.0);
             lanes::difference(&mut delta, x, base);
-            sums[0] += norm(&delta);
+            sums[0] += lanes::norm(&delta);
             mask.apply(at, &mut delta);
-            sums[1] += norm(&delta);
+            sums[1] += lanes::norm(&delta);
         }
     })?;
     Ok(sums.iter().map(|[before, after]| if *after > 0.0 { before / after } else { 1.0 }).collect())
@@ -219,7 +212,7 @@ impl Mask {
         match self {
             Self::All => Self::All,
             Self::Between { cuts, .. } => Self::Between { cuts: *cuts, n_equal: [0; 2] },
-            Self::Random { philox, below } => Self::Random { philox: *philox, below: *below },
+            Self::Random { philox, below, .. } => Self::Random { philox: *philox, below: *below, words: Vec::new() },
         }
     }
 }
