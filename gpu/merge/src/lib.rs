@@ -15,6 +15,7 @@
     clippy::inline_always,
     reason = "what is not inlined into a vectorised function is compiled without its vectors"
 )]
+#![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays read best by their index")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
 mod checkpoint;

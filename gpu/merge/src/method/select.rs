@@ -17,8 +17,17 @@ pub(super) fn magnitude(x: f32) -> u32 {
 /// Finds where ranks lie among magnitudes that are shown twice.
 pub(super) struct Ranks {
     high: Vec<u64>,
-    /// For each cut asked for that is not before everything: its bin, how many lie above that bin, and the histogram within.
-    within: Vec<Option<(usize, u64, Vec<u64>)>>,
+    /// One for each cut asked for; none for a cut before everything.
+    within: Vec<Option<Within>>,
+}
+
+/// The bin of the first histogram that a cut falls into.
+struct Within {
+    bin: usize,
+    /// How many lie above that bin.
+    n_above: u64,
+    /// The low bits of those in it.
+    low: Vec<u64>,
 }
 
 /// A cut: the first `n` of all in the order of falling magnitude, equal ones by their place.
@@ -74,13 +83,13 @@ impl Ranks {
                 above >= *n
             });
             let bin = bin.unwrap_or(0);
-            self.within.push(Some((bin, above - self.high[bin], vec![0; 1 << LOW])));
+            self.within.push(Some(Within { bin, n_above: above - self.high[bin], low: vec![0; 1 << LOW] }));
         }
     }
 
     /// The second showing.
     pub(super) fn refine(&mut self, x: &[f32]) {
-        for (bin, _, low) in self.within.iter_mut().flatten() {
+        for Within { bin, low, .. } in self.within.iter_mut().flatten() {
             for x in x {
                 let bits = magnitude(*x);
                 if (bits >> LOW) as usize == *bin {
@@ -92,9 +101,9 @@ impl Ranks {
 
     /// The cuts asked for, in order.
     pub(super) fn cuts(&self, cuts: &[u64]) -> Vec<Cut> {
-        let cut = |(n, within): (&u64, &Option<(usize, u64, Vec<u64>)>)| {
-            let Some((bin, above, low)) = within else { return Cut { bits: u32::MAX, n_equal: 0 } };
-            let mut n_above = *above;
+        let cut = |(n, within): (&u64, &Option<Within>)| {
+            let Some(Within { bin, n_above, low }) = within else { return Cut { bits: u32::MAX, n_equal: 0 } };
+            let mut n_above = *n_above;
             for value in (0..low.len()).rev() {
                 if n_above + low[value] >= *n {
                     return Cut { bits: (*bin as u32) << LOW | value as u32, n_equal: n - n_above };
