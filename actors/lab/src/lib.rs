@@ -21,5 +21,5 @@ mod study;
 pub use error::{Error, Result};
 pub use event::{Event, Events};
 pub use plan::{Overlay, Plan, Preset};
-pub use session::{Exchanges, Finished, Session, resume_command};
+pub use session::{Finished, Session, resume_command};
 pub use study::{Entry, Study, studies, study};

@@ -39,23 +39,10 @@ pub struct Session {
     pub workers: usize,
     /// Where events go.
     pub events: Events,
-    /// Recorded exchanges that answer in place of endpoints; without them endpoints are called.
-    pub exchanges: Option<Exchanges>,
+    /// A file of recorded exchanges that answer in place of endpoints; without one endpoints are called.
+    pub exchanges: Option<PathBuf>,
     /// Called on the second interrupt; ends the process.
     pub exit: Box<dyn FnOnce() + Send>,
-}
-
-/// Recorded exchanges with endpoints.
-pub enum Exchanges {
-    /// A file of them, one JSON object a line.
-    File(PathBuf),
-    /// Its text, and what messages call it.
-    Text {
-        /// What it is called.
-        name: String,
-        /// The lines.
-        text: String,
-    },
 }
 
 /// How a run ended.
@@ -79,6 +66,12 @@ impl Session {
     /// # Errors
     /// Of the study; the run is then marked failed and keeps what it recorded.
     pub fn run(self, store: &Store, plan: Plan, name: Option<String>) -> Result<Finished> {
+        // A recording that cannot be read is found before there is a run.
+        let recorded = self.recorded()?;
+        self.begin(store, plan, name, recorded)
+    }
+
+    fn begin(self, store: &Store, plan: Plan, name: Option<String>, recorded: Option<Recorded>) -> Result<Finished> {
         let device = Device::open(&self.device)?;
         let new = NewRun {
             name: name.unwrap_or_else(|| plan.study.clone()),
@@ -90,8 +83,6 @@ impl Session {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             versions: BTreeMap::from([("tracker".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         };
-        // A recording that cannot be read is found before there is a run.
-        let recorded = self.recorded()?;
         let run = store.create_run(&new)?;
         let _held = Held::take(store, run.id)?;
         self.execute(store, &run, plan, device, recorded, false)
@@ -129,33 +120,24 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn replay(mut self, store: &Store, id: RunId, calls: bool) -> Result<Finished> {
+    pub fn replay(self, store: &Store, id: RunId, calls: bool) -> Result<Finished> {
         let run = store.run(id)?;
         let plan = stored_plan(&run)?;
-        if !calls && self.exchanges.is_none() {
-            let all = store.contents_of::<Manifest>(id)?;
-            let exchanges = all.into_iter().map(|(_, manifest)| manifest).find(|manifest| manifest.kind == EXCHANGES);
-            if let Some(file) = exchanges.as_ref().and_then(|manifest| manifest.files.first()) {
-                let text = String::from_utf8_lossy(&store.read_file(file.digest)?).into_owned();
-                self.exchanges = Some(Exchanges::Text { name: format!("exchanges of {id}"), text });
-            }
-        }
-        self.run(store, plan, Some(format!("replay of {}", run.name)))
+        let recorded = match self.recorded()? {
+            None if !calls => own_exchanges(store, id)?,
+            recorded => recorded,
+        };
+        self.begin(store, plan, Some(format!("replay of {}", run.name)), recorded)
     }
 
     /// The recording to answer from, read.
     fn recorded(&self) -> Result<Option<Recorded>> {
-        match &self.exchanges {
-            None => Ok(None),
-            Some(Exchanges::Text { name, text }) => Recorded::parse(name, text).map(Some),
-            Some(Exchanges::File(path)) => match std::fs::read_to_string(path) {
-                Ok(text) => Recorded::parse(&path.display().to_string(), &text).map(Some),
-                Err(error) => {
-                    let what = format!("recorded exchanges `{}` cannot be read: {error}", path.display());
-                    Err(Error::Input { what, hint: None })
-                }
-            },
-        }
+        let Some(path) = &self.exchanges else { return Ok(None) };
+        let text = std::fs::read_to_string(path).map_err(|error| Error::Input {
+            what: format!("recorded exchanges `{}` cannot be read: {error}", path.display()),
+            hint: None,
+        })?;
+        Recorded::parse(&path.display().to_string(), &text).map(Some)
     }
 
     fn execute(
@@ -292,6 +274,15 @@ impl Lab {
         self.record(recording).await?;
         Ok(claims.into_iter().map(|(claim, _)| claim).collect())
     }
+}
+
+/// What a run exchanged with endpoints, if it did.
+fn own_exchanges(store: &Store, run: RunId) -> Result<Option<Recorded>> {
+    let all = store.contents_of::<Manifest>(run)?;
+    let exchanges = all.into_iter().map(|(_, manifest)| manifest).find(|manifest| manifest.kind == EXCHANGES);
+    let Some(file) = exchanges.as_ref().and_then(|manifest| manifest.files.first()) else { return Ok(None) };
+    let text = store.read_file(file.digest)?;
+    Recorded::parse(&format!("exchanges of {run}"), &String::from_utf8_lossy(&text)).map(Some)
 }
 
 /// A run in the hands of this process. The lock goes with the process, however it ends.

@@ -5,7 +5,7 @@ use std::thread;
 
 use serde_json::json;
 use tracker_gpu::Choice;
-use tracker_lab::{Events, Exchanges, Finished, Overlay, Plan, Preset, Session, resume_command};
+use tracker_lab::{Events, Finished, Overlay, Plan, Preset, Session, resume_command};
 use tracker_store::{Claim, Digest, Status, Store};
 
 use crate::args::{MachineArgs, RunArgs};
@@ -61,7 +61,7 @@ fn plan(args: &RunArgs) -> anyhow::Result<Plan> {
 struct Machine {
     device: Choice,
     workers: usize,
-    exchanges: Option<Exchanges>,
+    exchanges: Option<PathBuf>,
 }
 
 impl Machine {
@@ -75,7 +75,7 @@ impl Machine {
             Some(n) => n,
             None => thread::available_parallelism().map_or(1, usize::from),
         };
-        Ok(Self { device, workers, exchanges: args.exchanges.clone().map(Exchanges::File) })
+        Ok(Self { device, workers, exchanges: args.exchanges.clone() })
     }
 
     /// Runs `work` with a session whose events are printed from another thread.

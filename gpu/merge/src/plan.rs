@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use safetensors::Dtype;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use crate::recipe::{Block, ModelRef, Recipe, Settings};
 /// A merge whose headers were read.
 #[derive(Debug)]
 pub struct Merge {
-    pub(crate) recipe: Recipe,
+    pub(crate) recipe: Arc<Recipe>,
     /// The recipe's text as it was given, which names the merge.
     pub(crate) text: String,
     pub(crate) method: &'static MethodInfo,
@@ -25,7 +26,7 @@ pub struct Merge {
     pub(crate) model: usize,
     pub(crate) tokenizer: usize,
     pub(crate) n_layers: usize,
-    problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -114,7 +115,7 @@ impl Merge {
             parents.push(Parent { name: name.to_owned(), checkpoint: Checkpoint::open(&dir)? });
         }
         let mut merge = Self {
-            recipe,
+            recipe: Arc::new(recipe),
             text: text.to_owned(),
             method,
             parents,
@@ -162,7 +163,7 @@ impl Merge {
 
     /// What can be said without looking at tensors.
     fn check_recipe(&mut self) {
-        let recipe = self.recipe.clone();
+        let recipe = Arc::clone(&self.recipe);
         let name = self.method.name;
         if self.method.needs_base && recipe.base_model.is_none() {
             self.problem(format!("`{name}` needs a `base_model`"));
@@ -235,7 +236,7 @@ impl Merge {
 
     /// One job a tensor of the output, in the order of the first parent's files.
     fn lay_out(&mut self) {
-        let recipe = self.recipe.clone();
+        let recipe = Arc::clone(&self.recipe);
         let none = Settings::new();
         if let Some(models) = &recipe.models {
             let sources: Vec<Source<'_>> = models
@@ -353,7 +354,7 @@ impl Merge {
     /// Values of the method's parameters for one tensor.
     fn args(&mut self, name: &str, place: &Place<'_>, inputs: &[&Source<'_>]) -> Args {
         let mut args = Args { each: vec![BTreeMap::new(); inputs.len()], ..Args::default() };
-        let recipe = self.recipe.clone();
+        let recipe = Arc::clone(&self.recipe);
         for arg in self.method.args {
             if arg.is_each {
                 for (i, input) in inputs.iter().enumerate() {

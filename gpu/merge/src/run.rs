@@ -47,9 +47,8 @@ impl Merge {
     /// `Unfit` with everything that stands in the way; `Exists`; `NotFinite` naming tensor and element; `Full`, `Io`,
     /// `Damaged`. Nothing is under the name `dir` then.
     pub fn run(&self, dir: &Path, n_threads: usize, on_tensor: OnTensor<'_>) -> Result<Merged> {
-        let problems = self.summary().problems;
-        if !problems.is_empty() {
-            return Err(Error::Unfit(problems));
+        if !self.problems.is_empty() {
+            return Err(Error::Unfit(self.problems.clone()));
         }
         let output = Output::begin(self, dir)?;
         let work = Pool {

@@ -108,6 +108,9 @@ pub struct CheckWorker {
 impl CheckWorker {
     fn check(&mut self, candidates: &[Candidate]) -> tracker_gpu::Result<Vec<Verdict>> {
         let refuted = self.screen.refute(candidates)?;
+        if refuted.iter().all(Option::is_none) {
+            return Ok(self.verifier.check(candidates));
+        }
         let open: Vec<Candidate> =
             candidates.iter().zip(&refuted).filter(|(_, why)| why.is_none()).map(|(c, _)| c.clone()).collect();
         let mut checked = self.verifier.check(&open).into_iter();

@@ -34,7 +34,7 @@ pub(super) fn merge(work: &mut Work<'_>, kept: Kept, sum: Sum) -> Result<()> {
     let weights = work.args.each("weight");
     let (lambda, is_normalized) = (work.args.shared("lambda"), work.args.is_on("normalize"));
     let mut masks = masks(work, kept)?;
-    let scales = if work.args.is_on("rescale") { scales(work, &masks)? } else { vec![1.0; weights.len()] };
+    let scales = if work.args.is_on("rescale") { scales(work, &mut masks)? } else { vec![1.0; weights.len()] };
     let factors: Vec<f64> = weights.iter().zip(&scales).map(|(weight, scale)| weight * scale).collect();
     let total: f64 = weights.iter().sum();
     let total = if total.abs() < 1e-8 { 1.0 } else { total };
@@ -92,17 +92,17 @@ enum Mask {
 }
 
 impl Mask {
-    fn restart(&mut self) {
-        if let Self::Between { n_equal, .. } = self {
-            *n_equal = [0; 2];
-        }
-    }
-
-    /// Sets what is not kept of a chunk that begins at element `at` to zero. Chunks begin at multiples of 64.
+    /// Sets what is not kept of a chunk that begins at element `at` to zero. Chunks come in order, from element 0 in each
+    /// pass, and begin at multiples of 64.
     fn apply(&mut self, at: usize, delta: &mut [f32]) {
         match self {
             Self::All => {}
-            Self::Between { cuts, n_equal } => keep(delta, *cuts, n_equal),
+            Self::Between { cuts, n_equal } => {
+                if at == 0 {
+                    *n_equal = [0; 2];
+                }
+                keep(delta, *cuts, n_equal);
+            }
             Self::Random { philox, below, words } => {
                 words.resize(delta.len(), 0);
                 philox.fill(at, words);
@@ -116,9 +116,6 @@ impl Mask {
 fn differences(at: usize, x: &[Vec<f32>], masks: &mut [Mask], deltas: &mut [Vec<f32>]) {
     let base = &x[masks.len()];
     for ((x, mask), delta) in x.iter().zip(masks).zip(deltas) {
-        if at == 0 {
-            mask.restart();
-        }
         delta.resize(base.len(), 0.0);
         lanes::difference(delta, x, base);
         mask.apply(at, delta);
@@ -189,13 +186,12 @@ fn between(work: &mut Work<'_>, cuts: &[[u64; 2]]) -> Result<Vec<Mask>> {
 }
 
 /// What gives each masked difference the L1 norm it had: mergekit's rescaling, where DARE's authors divide by the density.
-fn scales(work: &mut Work<'_>, masks: &[Mask]) -> Result<Vec<f64>> {
-    let mut masks: Vec<Mask> = masks.iter().map(Mask::again).collect();
+fn scales(work: &mut Work<'_>, masks: &mut [Mask]) -> Result<Vec<f64>> {
     let mut sums = vec![[0.0_f64; 2]; masks.len()];
     let mut delta = Vec::new();
     work.look(|at, x| {
         let base = &x[x.len() - 1];
-        for ((x, mask), sums) in x.iter().zip(&mut masks).zip(&mut sums) {
+        for ((x, mask), sums) in x.iter().zip(masks.iter_mut()).zip(&mut sums) {
             delta.resize(base.len(), 0.0);
             lanes::difference(&mut delta, x, base);
             sums[0] += lanes::norm(&delta);
@@ -204,15 +200,4 @@ fn scales(work: &mut Work<'_>, masks: &[Mask]) -> Result<Vec<f64>> {
         }
     })?;
     Ok(sums.iter().map(|[before, after]| if *after > 0.0 { before / after } else { 1.0 }).collect())
-}
-
-impl Mask {
-    /// The same mask, from its start.
-    fn again(&self) -> Self {
-        match self {
-            Self::All => Self::All,
-            Self::Between { cuts, .. } => Self::Between { cuts: *cuts, n_equal: [0; 2] },
-            Self::Random { philox, below, .. } => Self::Random { philox: *philox, below: *below, words: Vec::new() },
-        }
-    }
 }
