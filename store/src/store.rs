@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracker_engine::{Batch, Durability, Engine, Error as EngineError, Memory, Options, Read};
 
@@ -36,6 +37,8 @@ struct Inner {
     dir: Option<PathBuf>,
     packs: Packs,
     known: Mutex<Known>,
+    /// Held shared by a write that hopes nobody changes what it reads, and alone by one that was disappointed.
+    writers: RwLock<()>,
 }
 
 /// What was seen to exist. Runs and stages are never taken away while a process has the store open.
@@ -93,7 +96,10 @@ impl Store {
         }
         let packs = dir.as_ref().map_or_else(Packs::memory, |dir| Packs::Dir(dir.join(BLOBS)));
         let read: Arc<dyn Read> = engine.clone();
-        Ok(Self { inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default() }), read })
+        Ok(Self {
+            inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default(), writers: RwLock::default() }),
+            read,
+        })
     }
 
     /// The folder it lies in; none for a store in memory.
@@ -145,6 +151,9 @@ impl Store {
     }
 
     /// Plans a batch and commits it, planning again while other writers change what the plan rests on.
+    ///
+    /// The first attempt runs beside other writers of this process, so that they share a commit. The later ones run
+    /// alone in it, so that no stream of first attempts can starve them; only other processes can still disappoint them.
     pub(crate) fn write<T>(
         &self,
         what: &'static str,
@@ -152,20 +161,45 @@ impl Store {
         durability: Durability,
         mut plan: impl FnMut(&mut Batch) -> Result<T>,
     ) -> Result<T> {
-        for _ in 0..N_ATTEMPTS {
+        let mut attempt = || -> Result<Option<T>> {
             let mut batch = Batch::new();
-            let planned = plan(&mut batch)?;
+            let planned = match plan(&mut batch) {
+                // A plan reads key by key: what looks damaged may have been read from two states of a series.
+                Err(Error::Corrupt { .. }) => return Ok(None),
+                planned => planned?,
+            };
             if batch.is_empty() {
-                return Ok(planned);
+                return Ok(Some(planned));
             }
             match self.inner.engine.commit(&batch, durability) {
-                Ok(()) => return Ok(planned),
-                Err(EngineError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
+                Ok(()) => Ok(Some(planned)),
+                Err(EngineError::Conflict { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        {
+            let _beside_others = self.inner.writers.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(planned) = attempt()? {
+                return Ok(planned);
             }
         }
+        let _alone = self.inner.writers.write().unwrap_or_else(PoisonError::into_inner);
+        for nth in 0..N_ATTEMPTS {
+            if let Some(planned) = attempt()? {
+                return Ok(planned);
+            }
+            std::thread::sleep(backoff(nth));
+        }
+        // Nobody disturbs a plan this often: what still looks damaged is.
+        plan(&mut Batch::new())?;
         Err(Error::Contended { what, name: name.to_string() })
     }
+}
+
+/// How long to leave other processes alone after being disappointed for the `nth` time.
+fn backoff(nth: usize) -> Duration {
+    let jitter = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() % 1000);
+    Duration::from_nanos(u64::from(500 + jitter) * (50 << nth.min(6)))
 }
 
 /// Refuses a store of another format.
