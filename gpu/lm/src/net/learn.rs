@@ -7,20 +7,38 @@ use burn::prelude::{Tensor, TensorData};
 use super::{Net, guard};
 use crate::error::Result;
 use crate::lm::Lm;
-use crate::train::{Gradient, Learner, Objective, Row, Unit, Update, add_figures};
+use crate::train::{Anchor, Gradient, Learner, Objective, Row, Unit, Update, add_figures};
 
 /// A model being trained on a device.
 pub(crate) struct NetLearner {
     lm: Lm,
     net: Net,
+    anchor: Anchor,
+    /// The parameters at the start, where they are held to them.
+    start: Vec<Tensor<2>>,
     grad: Vec<Tensor<2>>,
     first: Vec<Tensor<2>>,
     second: Vec<Tensor<2>>,
 }
 
 impl NetLearner {
-    pub(crate) fn new(lm: &Lm, net: &Net) -> Self {
-        Self { lm: lm.clone(), net: net.clone(), grad: Vec::new(), first: Vec::new(), second: Vec::new() }
+    pub(crate) fn new(lm: &Lm, net: &Net, anchor: Anchor) -> Self {
+        let start = if anchor == Anchor::None { Vec::new() } else { net.params.clone() };
+        let (grad, first, second) = (Vec::new(), Vec::new(), Vec::new());
+        Self { lm: lm.clone(), net: net.clone(), anchor, start, grad, first, second }
+    }
+
+    /// Adds the gradient of what holds the parameters to their start.
+    fn hold(&mut self) {
+        for ((grad, param), start) in self.grad.iter_mut().zip(&self.net.params).zip(&self.start) {
+            let gap = param.clone() - start.clone();
+            let slope = match self.anchor {
+                Anchor::None => continue,
+                Anchor::L1(lambda) => gap.sign().mul_scalar(lambda),
+                Anchor::L2(lambda) => gap.mul_scalar(2.0 * lambda),
+            };
+            *grad = grad.clone() + slope;
+        }
     }
 
     /// One part's loss and figures; its gradient is added to those before.
@@ -66,6 +84,7 @@ impl Learner for NetLearner {
                 all.loss += part.loss;
                 add_figures(&mut all.figures, &part.figures);
             }
+            self.hold();
             let squares = self.grad.iter().map(|grad| grad.clone().square().sum()).collect();
             let squares = self.net.read(Tensor::cat(squares, 0))?;
             all.norm = squares.iter().map(|square| f64::from(*square)).sum::<f64>().sqrt();

@@ -13,7 +13,7 @@ use crate::lm::Lm;
 use crate::sample::{Prompt, Sampling};
 use crate::score::Continuation;
 use crate::tokenizer::Tokenizer;
-use crate::train::{Learner, Objective, Update, sft_units};
+use crate::train::{Anchor, Learner, Objective, Update, sft_units};
 
 const TOLERANCE: f32 = 1e-4;
 
@@ -121,13 +121,22 @@ fn the_likeliest_completions_are_those_of_the_cpu_whoever_leaves_and_joins() {
 
 #[test]
 fn two_training_steps_end_where_those_of_the_cpu_end() {
+    two_steps(Anchor::None);
+}
+
+#[test]
+fn two_training_steps_held_to_their_start_end_where_those_of_the_cpu_end() {
+    two_steps(Anchor::L2(20.0));
+}
+
+fn two_steps(anchor: Anchor) {
     on_each(|name, lm, net| {
         let examples: Vec<Example> =
             (0..6).map(|row| Example::completion(&ids(3, row), &ids(5 + row, row + 9))).collect();
         let units = sft_units(lm.config(), &examples).expect("fits");
-        let training = crate::Training::default();
+        let training = crate::Training { anchor, ..crate::Training::default() };
         let mut local: Box<dyn Learner> = Box::new(crate::train::LocalLearner::new(lm, &training, 1));
-        let mut device: Box<dyn Learner> = Box::new(NetLearner::new(lm, net));
+        let mut device: Box<dyn Learner> = Box::new(NetLearner::new(lm, net, anchor));
         for step in 1..=2 {
             let parts = [vec![0, 3, 4], vec![1, 2, 5]];
             for learner in [&mut local, &mut device] {

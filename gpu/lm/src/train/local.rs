@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use super::objective::{Objective, Signal, Unit};
-use super::{Gradient, Learner, Training, Update, add_figures};
+use super::{Anchor, Gradient, Learner, Training, Update, add_figures};
 use crate::cpu::{self, AdamStep, Learned, Tape, Target};
 use crate::error::Result;
 use crate::lm::Lm;
@@ -12,7 +12,9 @@ use crate::weights::Weights;
 
 /// A model being trained on the CPU.
 pub(crate) struct LocalLearner {
+    /// As it was at the start.
     lm: Lm,
+    anchor: Anchor,
     learned: Learned,
     parts: Vec<Part>,
     moments: [Vec<f32>; 2],
@@ -35,10 +37,35 @@ impl LocalLearner {
         parts.resize_with(training.micro_batches, Part::default);
         Self {
             lm: lm.clone(),
+            anchor: training.anchor,
             learned: Learned::new(cpu::Model::new(lm.config(), lm.weights())),
             parts,
             moments: [vec![0.0; len], vec![0.0; len]],
             n_threads,
+        }
+    }
+}
+
+impl LocalLearner {
+    /// The last gradient, in the order of the weights.
+    pub(crate) fn into_gradient(mut self) -> Vec<f32> {
+        std::mem::take(&mut self.parts[0].grad)
+    }
+}
+
+/// Adds the gradient of what holds `weights` to `start`.
+fn hold(anchor: Anchor, weights: &[f32], start: &[f32], grad: &mut [f32]) {
+    let gaps = weights.iter().zip(start).map(|(now, start)| now - start);
+    match anchor {
+        Anchor::None => {}
+        Anchor::L1(lambda) => {
+            let lambda = lambda as f32;
+            // A weight that has not moved is not pushed.
+            grad.iter_mut().zip(gaps).filter(|(_, gap)| *gap != 0.0).for_each(|(g, gap)| *g += lambda.copysign(gap));
+        }
+        Anchor::L2(lambda) => {
+            let slope = 2.0 * lambda as f32;
+            grad.iter_mut().zip(gaps).for_each(|(g, gap)| *g += slope * gap);
         }
     }
 }
@@ -89,6 +116,7 @@ impl Learner for LocalLearner {
             first.loss += other.loss;
             add_figures(&mut first.figures, &other.figures);
         }
+        hold(self.anchor, &self.learned.weights().data, &self.lm.weights().data, &mut first.grad);
         let norm = cpu::sum_of_squares(&first.grad).sqrt();
         Ok(Gradient { loss: first.loss, norm, figures: std::mem::take(&mut first.figures) })
     }

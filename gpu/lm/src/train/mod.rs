@@ -10,7 +10,7 @@ mod plan;
 
 use std::ops::ControlFlow;
 
-pub use objective::{Dpo, Example, Grpo, Pair, Rollout, advantages};
+pub use objective::{Dpo, Example, Grpo, Kd, Pair, Rollout, advantages};
 
 use crate::error::{Error, Result};
 use crate::lm::Lm;
@@ -38,6 +38,19 @@ pub enum Batch {
     Tokens(usize),
 }
 
+/// What holds the weights to those the training starts from, θ₀. The penalty is part of the gradient and of its clipping, not
+/// of the loss that is reported.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Anchor {
+    /// Nothing.
+    #[default]
+    None,
+    /// λ ‖θ − θ₀‖₁ with this λ, ≥ 0.
+    L1(f64),
+    /// λ ‖θ − θ₀‖² with this λ, ≥ 0.
+    L2(f64),
+}
+
 /// How a model is trained: `AdamW` (Loshchilov & Hutter 2019) on a rising, then falling rate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Training {
@@ -59,6 +72,8 @@ pub struct Training {
     pub eps: f64,
     /// Longest gradient (2-norm over all weights); longer ones are scaled down. None does not clip.
     pub clip: Option<f64>,
+    /// What holds the weights to their start.
+    pub anchor: Anchor,
     /// Order of the examples.
     pub seed: u64,
     /// Parts a step is computed in, ≥ 1, and so the most threads it uses. Rounding depends on it.
@@ -78,6 +93,7 @@ impl Default for Training {
             betas: [0.9, 0.99],
             eps: 1e-8,
             clip: Some(1.0),
+            anchor: Anchor::None,
             seed: 0,
             micro_batches: 2,
         }
@@ -115,6 +131,26 @@ pub type OnStep<'a> = &'a mut dyn FnMut(Step) -> ControlFlow<()>;
 pub fn sft(lm: &Lm, examples: &[Example], training: &Training, n_threads: usize, on_step: OnStep<'_>) -> Result<Lm> {
     let units = objective::sft_units(lm.config(), examples)?;
     run(lm, &Objective::Sft, &units, training, n_threads, on_step)
+}
+
+/// Supervised fine-tuning held to the outputs of a reference: what [`sft`] minimises, plus λ times the mean over the same
+/// tokens of (p(token) − p₀(token))², p₀ the reference's.
+///
+/// Source: Lin et al. 2024 (arXiv 2309.06256), λ‖π_θ − π_θ₀‖², at the tokens seen.
+///
+/// # Errors
+/// As [`sft`]; `Range` also if λ is negative or not finite.
+pub fn kd(
+    lm: &Lm,
+    reference: &Lm,
+    examples: &[Example],
+    kd: &Kd,
+    training: &Training,
+    n_threads: usize,
+    on_step: OnStep<'_>,
+) -> Result<Lm> {
+    let units = objective::kd_units(lm.config(), reference, examples, kd, n_threads)?;
+    run(lm, &Objective::Kd(*kd), &units, training, n_threads, on_step)
 }
 
 /// Direct preference optimisation: the mean over the pairs of a step of −ln σ(h), with
@@ -158,6 +194,23 @@ pub fn grpo(
     let units = objective::grpo_units(lm.config(), reference, rollouts, grpo, n_threads)?;
     run(lm, &Objective::Grpo(*grpo), &units, training, n_threads, on_step)
 }
+
+/// The loss of [`sft`] on all examples at once, and its gradient in the order of the weights, on the CPU.
+pub(crate) fn gradient(lm: &Lm, examples: &[Example], n_threads: usize) -> Result<(f64, Vec<f32>)> {
+    sample::check_threads(n_threads)?;
+    let units = objective::sft_units(lm.config(), examples)?;
+    let lens: Vec<usize> = units.iter().map(Unit::n_ids).collect();
+    let training = Training { micro_batches: MICRO_BATCHES, ..Training::default() };
+    let items: Vec<usize> = (0..units.len()).collect();
+    let mut learner = local::LocalLearner::new(lm, &training, n_threads);
+    let gradient = learner.gradient(&Objective::Sft, &units, &plan::parts(&items, &lens, MICRO_BATCHES))?;
+    finite(1, "loss", gradient.loss)?;
+    finite(1, "gradient norm", gradient.norm)?;
+    Ok((gradient.loss, learner.into_gradient()))
+}
+
+/// Parts a lone gradient is computed in; fixed, so that its bits are.
+const MICRO_BATCHES: usize = 8;
 
 /// What a device does for the loop.
 pub(crate) trait Learner {
@@ -213,7 +266,7 @@ fn run(
     let lens: Vec<usize> = units.iter().map(Unit::n_ids).collect();
     let steps = plan::steps(&lens, training)?;
     let mut learner: Box<dyn Learner> = match lm.net()? {
-        Some(net) => Box::new(NetLearner::new(lm, &net)),
+        Some(net) => Box::new(NetLearner::new(lm, &net, training.anchor)),
         None => Box::new(local::LocalLearner::new(lm, training, n_threads)),
     };
     for (at, items) in steps.iter().enumerate() {
@@ -239,16 +292,23 @@ fn finite(step: usize, what: &'static str, got: f64) -> Result<()> {
     if got.is_finite() { Ok(()) } else { Err(Error::NonFinite { step, what, got }) }
 }
 
+fn rule(holds: bool, what: &'static str, expected: &str, got: &dyn std::fmt::Debug) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::Range { what, expected: expected.to_owned(), got: format!("{got:?}") })
+}
+
+fn positive(x: f64) -> bool {
+    x.is_finite() && x > 0.0
+}
+
+fn share(x: f64) -> bool {
+    (0.0..=1.0).contains(&x)
+}
+
 impl Training {
     fn check(&self) -> Result<()> {
-        let rule = |holds: bool, what: &'static str, expected: &str, got: &dyn std::fmt::Debug| {
-            if holds {
-                return Ok(());
-            }
-            Err(Error::Range { what, expected: expected.to_owned(), got: format!("{got:?}") })
-        };
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        let share = |x: f64| (0.0..=1.0).contains(&x);
         rule(positive(self.lr), "lr", "a positive number", &self.lr)?;
         rule(share(self.warmup), "warmup", "a number in [0, 1]", &self.warmup)?;
         rule(share(self.final_lr), "final_lr", "a number in [0, 1]", &self.final_lr)?;
@@ -260,6 +320,12 @@ impl Training {
         )?;
         rule(self.betas.iter().all(|beta| (0.0..1.0).contains(beta)), "betas", "numbers in [0, 1)", &self.betas)?;
         rule(positive(self.eps), "eps", "a positive number", &self.eps)?;
+        let (Anchor::L1(lambda) | Anchor::L2(lambda)) = self.anchor else { return self.check_amounts() };
+        rule(lambda.is_finite() && lambda >= 0.0, "anchor", "a number, at least 0", &lambda)?;
+        self.check_amounts()
+    }
+
+    fn check_amounts(&self) -> Result<()> {
         rule(self.clip.is_none_or(positive), "clip", "a positive number or none", &self.clip)?;
         rule(self.micro_batches > 0, "micro_batches", "at least 1", &self.micro_batches)?;
         let length = match self.length {

@@ -34,6 +34,13 @@ impl Example {
     }
 }
 
+/// Settings of supervised fine-tuning held to a reference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Kd {
+    /// λ, ≥ 0: how strongly.
+    pub lambda: f64,
+}
+
 /// Two completions of one prompt, one better than the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
@@ -108,6 +115,10 @@ pub(crate) struct Unit {
 #[derive(Debug, Clone, PartialEq)]
 enum Known {
     Nothing,
+    /// ln p₀ of the predicted tokens.
+    Tokens {
+        reference: Vec<f32>,
+    },
     /// ln p₀(chosen) − ln p₀(rejected).
     Pair {
         reference: f64,
@@ -135,6 +146,7 @@ impl Unit {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Objective {
     Sft,
+    Kd(Kd),
     Dpo(Dpo),
     Grpo(Grpo),
 }
@@ -153,7 +165,7 @@ impl Objective {
     /// What the loss of a step with these units is a mean over: tokens, pairs or rollouts.
     pub(crate) fn weight<'a>(&self, units: impl Iterator<Item = &'a Unit>) -> f64 {
         let n: usize = match self {
-            Self::Sft => units.map(Unit::n_predicted).sum(),
+            Self::Sft | Self::Kd(_) => units.map(Unit::n_predicted).sum(),
             Self::Dpo(_) | Self::Grpo(_) => units.count(),
         };
         n as f64
@@ -162,6 +174,7 @@ impl Objective {
     /// A unit's part, given the log-probabilities of its predicted tokens, row after row; `weight` is the step's.
     pub(crate) fn signal(&self, unit: &Unit, log_probs: &[f32], weight: f64) -> Signal {
         match (self, &unit.known) {
+            (Self::Kd(kd), Known::Tokens { reference }) => kd_signal(kd, reference, log_probs, weight),
             (Self::Dpo(dpo), Known::Pair { reference }) => {
                 dpo_signal(dpo, *reference, log_probs, unit.rows[0].predicted.len(), weight)
             }
@@ -175,6 +188,20 @@ impl Objective {
             }
         }
     }
+}
+
+fn kd_signal(kd: &Kd, reference: &[f32], log_probs: &[f32], weight: f64) -> Signal {
+    let mut signal = Signal::default();
+    let mut distance = 0.0;
+    for (log_prob, reference) in log_probs.iter().zip(reference) {
+        let p = libm::exp(f64::from(*log_prob));
+        let gap = p - libm::exp(f64::from(*reference));
+        signal.loss += (kd.lambda * gap * gap - f64::from(*log_prob)) / weight;
+        signal.slopes.push(((2.0 * kd.lambda * gap * p - 1.0) / weight) as f32);
+        distance += gap * gap / weight;
+    }
+    signal.figures = vec![("distance", distance)];
+    signal
 }
 
 fn dpo_signal(dpo: &Dpo, reference: f64, log_probs: &[f32], n_chosen: usize, weight: f64) -> Signal {
@@ -251,6 +278,28 @@ pub(crate) fn sft_units(config: &Config, examples: &[Example]) -> Result<Vec<Uni
         Ok(Unit { rows: vec![Row { ids: example.ids.clone(), predicted }], known: Known::Nothing })
     };
     examples.iter().enumerate().map(unit).collect()
+}
+
+pub(crate) fn kd_units(
+    config: &Config,
+    reference: &Lm,
+    examples: &[Example],
+    kd: &Kd,
+    n_threads: usize,
+) -> Result<Vec<Unit>> {
+    if !(kd.lambda.is_finite() && kd.lambda >= 0.0) {
+        let got = kd.lambda.to_string();
+        return Err(Error::Range { what: "lambda", expected: "a number, at least 0".into(), got });
+    }
+    let mut units = sft_units(config, examples)?;
+    let rows = units.iter().map(|unit| &unit.rows[0]);
+    let whole: Vec<Continuation<'_>> =
+        rows.map(|row| Continuation { prompt: &row.ids[..1], completion: &row.ids[1..] }).collect();
+    let scored = score::log_probs(reference, &whole, n_threads)?;
+    for (unit, scored) in units.iter_mut().zip(scored) {
+        unit.known = Known::Tokens { reference: unit.rows[0].predicted.iter().map(|at| scored[at - 1]).collect() };
+    }
+    Ok(units)
 }
 
 fn row(config: &Config, what: &'static str, idx: usize, prompt: &[u32], completion: &[u32]) -> Result<Row> {
@@ -401,6 +450,30 @@ mod tests {
         assert_eq!(advantages(&[8.0, -8.0, -8.0, 8.0]), [1.0, -1.0, -1.0, 1.0]);
         assert_eq!(advantages(&[0.1; 3]), [0.0; 3]);
         assert!(advantages(&[]).is_empty());
+    }
+
+    #[test]
+    fn distillation_adds_the_squared_distance_of_probabilities_and_its_slope_is_the_difference_quotient() {
+        let (kd, reference) = (Kd { lambda: 3.0 }, [-1.0_f32, -0.25]);
+        let signal = |log_probs: [f32; 2]| kd_signal(&kd, &reference, &log_probs, 2.0);
+        let at = [-0.5_f32, -2.0];
+        let expected: f64 = at
+            .iter()
+            .zip(reference)
+            .map(|(p, r)| (3.0 * (f64::from(*p).exp() - f64::from(r).exp()).powi(2) - f64::from(*p)) / 2.0)
+            .sum();
+        assert!((signal(at).loss - expected).abs() < 1e-12);
+        for token in 0..2 {
+            let moved = |by: f32| {
+                let mut at = at;
+                at[token] += by;
+                signal(at).loss
+            };
+            let quotient = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+            assert!((f64::from(signal(at).slopes[token]) - quotient).abs() < 1e-3);
+        }
+        let plain = kd_signal(&Kd { lambda: 0.0 }, &reference, &at, 2.0);
+        assert_eq!((plain.loss, plain.slopes), (1.25, vec![-0.5, -0.5]));
     }
 
     #[test]

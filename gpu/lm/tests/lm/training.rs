@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use tracker_lm::{
-    Batch, Continuation, Dpo, Error, Example, Grpo, Length, Lm, Pair, Prompt, Rollout, Sampling, Step, Training,
-    advantages, dpo, grpo, log_probs, sample, sft,
+    Anchor, Batch, Continuation, Dpo, Error, Example, Grpo, Kd, Length, Lm, Pair, Prompt, Rollout, Sampling, Step,
+    Training, advantages, dpo, grpo, kd, log_probs, sample, sft,
 };
 
 use crate::{ids, init, llama, qwen};
@@ -69,6 +69,30 @@ fn results_are_bit_equal_on_any_number_of_threads_and_repeat() {
         assert_eq!(one, run(5));
         assert_ne!(one.0, bits(&lm), "the model that was given does not change, the result does");
     }
+}
+
+#[test]
+fn what_holds_a_model_to_its_start_keeps_it_nearer_to_it() {
+    let lm = init(llama(), 2);
+    let moved = |trained: &Lm, norm: fn(f64) -> f64| -> f64 {
+        let pairs = trained.tensors().zip(lm.tensors()).flat_map(|(a, b)| a.2.iter().zip(b.2));
+        pairs.map(|(a, b)| norm(f64::from(*a) - f64::from(*b))).sum()
+    };
+    let under = |anchor| sft(&lm, &copies(), &Training { anchor, ..training(60) }, 2, &mut go).unwrap();
+    let (free, l1, l2) = (under(Anchor::None), under(Anchor::L1(0.01)), under(Anchor::L2(1.0)));
+    assert!(moved(&l1, f64::abs) < 0.5 * moved(&free, f64::abs));
+    assert!(moved(&l2, |x| x * x) < 0.5 * moved(&free, |x| x * x));
+    assert_eq!(bits(&under(Anchor::L2(0.0))), bits(&free));
+    let distance = |lambda| {
+        let mut last = f64::NAN;
+        let mut on_step = |step: Step| {
+            last = step.figures.iter().find(|(name, _)| *name == "distance").unwrap().1;
+            ControlFlow::Continue(())
+        };
+        kd(&lm, &lm, &copies(), &Kd { lambda }, &training(300), 2, &mut on_step).unwrap();
+        last
+    };
+    assert!(distance(1000.0) < 0.2 * distance(0.0));
 }
 
 #[test]
