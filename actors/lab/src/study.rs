@@ -6,6 +6,7 @@ use tracker_store::Claim;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::plan::{self, Key, Overlay, Plan, Settings, nearest};
+use crate::studies::alignment_tax::AlignmentTax;
 use crate::studies::goedel::Goedel;
 
 /// A study: settings and one straight function with its loops visible.
@@ -79,7 +80,7 @@ impl Entry {
 }
 
 /// All studies.
-static STUDIES: [Entry; 1] = [Entry::of::<Goedel>()];
+static STUDIES: [Entry; 2] = [Entry::of::<Goedel>(), Entry::of::<AlignmentTax>()];
 
 /// All studies, in the order they are listed.
 #[must_use]

@@ -41,11 +41,17 @@ pub fn mean(xs: &[f64], stream: &mut ChaCha8Rng) -> Option<Estimate> {
         return None;
     }
     let average = |sum: f64| sum / xs.len() as f64;
-    let mut means: Vec<f64> =
-        (0..N_RESAMPLES).map(|_| average((0..xs.len()).map(|_| xs[stream.random_range(0..xs.len())]).sum())).collect();
-    means.sort_by(f64::total_cmp);
-    let at = |q: f64| means[((N_RESAMPLES - 1) as f64 * q).round() as usize];
-    Some(Estimate { value: average(xs.iter().sum()), low: at(0.025), high: at(0.975) })
+    let resample = |stream: &mut ChaCha8Rng| (0..xs.len()).map(|_| xs[stream.random_range(0..xs.len())]).sum();
+    let means = (0..N_RESAMPLES).map(|_| average(resample(stream))).collect();
+    Some(interval(average(xs.iter().sum()), means))
+}
+
+/// A value with the percentile interval of its resamples, of which there is at least one.
+#[must_use]
+pub fn interval(value: f64, mut resamples: Vec<f64>) -> Estimate {
+    resamples.sort_by(f64::total_cmp);
+    let at = |q: f64| resamples[((resamples.len() - 1) as f64 * q).round() as usize];
+    Estimate { value, low: at(0.025), high: at(0.975) }
 }
 
 /// Mean of `after[i] − before[i]`, resampled over items together; `None` if empty or of unequal length.

@@ -9,8 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{Lm, Ratios};
+use tracker_store::{Checkpoint, Digest, Edge, Kind, NodeId, Recording, Relation};
 
 use crate::error::{Error, Result};
+use crate::lab::Lab;
+use crate::parts::train::Trained;
 
 /// What becomes of tensors outside the layers: embeddings, the final norm, the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -207,6 +210,46 @@ pub fn grid(n: usize, mean: f64, step: f64) -> Vec<Vec<f64>> {
     }
     let scaled = |point: Vec<usize>| point.into_iter().map(|x| x as f64 / top as f64).collect();
     points.into_iter().map(scaled).collect()
+}
+
+/// Records a mixture as its recipe: weights by parent digest, in the words of `tracker merge`. The weights themselves are not
+/// stored.
+///
+/// # Errors
+/// Those of the store.
+pub async fn record_mixture(
+    lab: &Lab,
+    label: &str,
+    blocks: &Blocks,
+    [before, after]: [&Trained; 2],
+    alpha: &[f64],
+    model: &Lm,
+) -> Result<NodeId> {
+    let recipe = blocks.recipe(&before.node.to_string(), &after.node.to_string(), alpha);
+    let mut recording = Recording::new();
+    let checkpoint = Checkpoint {
+        label: label.to_owned(),
+        config: Digest::of(&model.config().to_json()),
+        manifest: lab.put_files("recipe", label, &[("recipe.yml".to_owned(), recipe.into_bytes())])?,
+        n_params: model.n_params() as u64,
+        step: 0,
+    };
+    let node = recording.put(lab.run(), &checkpoint)?;
+    let mut order = 0;
+    for (parent, is_after) in [(before, false), (after, true)] {
+        for (layers, share) in blocks.layers.iter().zip(alpha) {
+            let weight = if is_after { *share } else { 1.0 - share };
+            let block = format!("layers {}..{}", layers.start, layers.end);
+            let edge = Edge::new(node, Relation::DerivedFrom, parent.node).at(order).weighted(weight, block);
+            recording.put_edge(lab.run(), &edge)?;
+            order += 1;
+        }
+    }
+    if let Some(files) = NodeId::content(Kind::Artifact, checkpoint.manifest) {
+        recording.put_edge(lab.run(), &Edge::new(files, Relation::GeneratedBy, node))?;
+    }
+    lab.record(recording).await?;
+    Ok(node)
 }
 
 /// Holds the two ends of an interpolation and makes models between them.

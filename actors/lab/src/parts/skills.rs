@@ -1,7 +1,7 @@
 //! A small language with skills that can be lost, and free talk that can be rewarded.
 //!
 //! Words stand for letters, capitals and digits. A prompt names a task, gives its input and ends in `=`:
-//! `copy`, `reverse`, `translate` (a fixed substitution of letters by capitals), `add` (running sums modulo ten), and
+//! `copy`, `reverse`, `translate` (a fixed substitution of letters by capitals), `add` (one digit to others, modulo five), and
 //! `talk`, which has no right answer: what follows is rewarded by a statistic of its words.
 
 use rand::RngExt;
@@ -16,7 +16,7 @@ use crate::error::Result;
 const LETTERS: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
 /// What each letter is translated to.
 const CAPITALS: [&str; 10] = ["G", "C", "J", "A", "H", "E", "B", "I", "D", "F"];
-const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+const DIGITS: [&str; 5] = ["0", "1", "2", "3", "4"];
 /// Shortest and longest input of a skill.
 const INPUT: std::ops::RangeInclusive<usize> = 3..=6;
 /// Shortest and longest talk that is taught.
@@ -34,7 +34,7 @@ pub enum Skill {
     Reverse,
     /// Each letter's capital.
     Translate,
-    /// Running sums of digits modulo ten, from the second on.
+    /// The first digit added to each of the others, modulo five.
     Add,
 }
 
@@ -56,8 +56,9 @@ impl Skill {
     /// A random exercise.
     #[must_use]
     pub fn exercise(self, stream: &mut ChaCha8Rng) -> Exercise {
-        let input: Vec<usize> = (0..stream.random_range(INPUT)).map(|_| stream.random_range(0..10)).collect();
-        let words = |ids: &[usize], of: &[&str; 10]| ids.iter().map(|id| of[*id]).collect::<Vec<_>>().join(" ");
+        let n_words = if self == Self::Add { DIGITS.len() } else { LETTERS.len() };
+        let input: Vec<usize> = (0..stream.random_range(INPUT)).map(|_| stream.random_range(0..n_words)).collect();
+        let words = |ids: &[usize], of: &[&str]| ids.iter().map(|id| of[*id]).collect::<Vec<_>>().join(" ");
         let (given, answer) = match self {
             Self::Copy => (words(&input, &LETTERS), words(&input, &LETTERS)),
             Self::Reverse => {
@@ -66,11 +67,7 @@ impl Skill {
             }
             Self::Translate => (words(&input, &LETTERS), words(&input, &CAPITALS)),
             Self::Add => {
-                let sums = input.iter().scan(0, |sum, digit| {
-                    *sum = (*sum + digit) % 10;
-                    Some(*sum)
-                });
-                let sums: Vec<usize> = sums.skip(1).collect();
+                let sums: Vec<usize> = input[1..].iter().map(|digit| (input[0] + digit) % DIGITS.len()).collect();
                 (words(&input, &DIGITS), words(&sums, &DIGITS))
             }
         };
@@ -154,12 +151,10 @@ mod tests {
                         assert!(answer.iter().zip(input).all(|(to, from)| *to == CAPITALS[at(from)]));
                     }
                     Skill::Add => {
-                        let digits: Vec<u32> = input.iter().map(|word| word.parse().unwrap()).collect();
-                        let last: u32 = digits.iter().sum::<u32>() % 10;
-                        assert_eq!(
-                            (answer.len() + 1, answer[answer.len() - 1]),
-                            (input.len(), last.to_string().as_str())
-                        );
+                        let digit = |word: &str| word.parse::<u32>().unwrap();
+                        let is_sum = |(x, sum): (&&str, &&str)| (digit(input[0]) + digit(x)) % 5 == digit(sum);
+                        assert_eq!(answer.len() + 1, input.len());
+                        assert!(input[1..].iter().zip(&answer).all(is_sum));
                     }
                 }
                 let ids = tokenizer.encode(&format!("{} {}", exercise.prompt, exercise.answer)).unwrap();

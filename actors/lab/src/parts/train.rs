@@ -7,11 +7,12 @@ use std::ops::ControlFlow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
-use tracker_lm::{Batch, Dpo, Example, Grpo, Length, Lm, Pair, Rollout, Training};
+use tracker_lm::{Anchor, Batch, Dpo, Example, Grpo, Kd, Length, Lm, Pair, Rollout, Training};
 use tracker_store::{Checkpoint, Dataset, Digest, Edge, Kind, NodeId, Point, Recording, Relation, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::plan::require;
 
 /// How a model is trained on examples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +33,23 @@ pub struct SftSettings {
 impl Default for SftSettings {
     fn default() -> Self {
         Self { epochs: 2.0, batch: 32, lr: 3e-3, warmup: 0.05, weight_decay: 0.01 }
+    }
+}
+
+impl SftSettings {
+    /// Refuses values that make no sense; `section` is where they stand in the plan.
+    ///
+    /// # Errors
+    /// `Value` naming the key.
+    pub fn check(&self, section: &str) -> Result<()> {
+        require(self.batch > 0, &format!("{section}.batch"), "at least 1", self.batch)?;
+        let are_some = self.epochs > 0.0 && self.epochs.is_finite();
+        require(are_some, &format!("{section}.epochs"), "a number above 0", self.epochs)?;
+        require(self.lr > 0.0 && self.lr.is_finite(), &format!("{section}.lr"), "a rate above 0", self.lr)?;
+        let is_share = (0.0..=1.0).contains(&self.warmup);
+        require(is_share, &format!("{section}.warmup"), "a share in [0, 1]", self.warmup)?;
+        let decays = self.weight_decay >= 0.0 && self.weight_decay.is_finite();
+        require(decays, &format!("{section}.weight_decay"), "a number, at least 0", self.weight_decay)
     }
 }
 
@@ -112,6 +130,8 @@ impl TrainSet {
 pub enum Objective {
     /// To write these.
     Sft(Vec<Example>),
+    /// To write these, with outputs no further from the model it starts as than λ allows.
+    Kd(Vec<Example>, Kd),
     /// To prefer one completion to another, no further from the model it starts as than β allows.
     Dpo(Vec<Pair>, Dpo),
     /// To write what scored above its group.
@@ -121,7 +141,7 @@ pub enum Objective {
 impl Objective {
     fn n_items(&self) -> usize {
         match self {
-            Self::Sft(items) => items.len(),
+            Self::Sft(items) | Self::Kd(items, _) => items.len(),
             Self::Dpo(items, _) => items.len(),
             Self::Grpo(items, _) => items.len(),
         }
@@ -167,6 +187,7 @@ impl Worker for Trainer {
         let n = self.n_threads;
         let trained = match &objective {
             Objective::Sft(examples) => tracker_lm::sft(&model, examples, &training, n, &mut on_step),
+            Objective::Kd(examples, kd) => tracker_lm::kd(&model, &model, examples, kd, &training, n, &mut on_step),
             Objective::Dpo(pairs, dpo) => tracker_lm::dpo(&model, Some(&model), pairs, dpo, &training, n, &mut on_step),
             Objective::Grpo(rollouts, grpo) => {
                 tracker_lm::grpo(&model, Some(&model), rollouts, grpo, &training, n, &mut on_step)
@@ -188,6 +209,8 @@ pub struct Step<'a> {
     pub set: &'a TrainSet,
     /// How to train.
     pub settings: &'a SftSettings,
+    /// What holds the weights to those it starts from.
+    pub anchor: Anchor,
 }
 
 /// Supervised training on the rows of the step's set.
@@ -195,7 +218,7 @@ pub struct Step<'a> {
 /// # Errors
 /// Of the model (a loss that is not finite, a row longer than its context) and of the store.
 pub async fn sft(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>) -> Result<Trained> {
-    let rows: Vec<Example> = step.set.rows.iter().map(|row| example(step.model, row)).collect::<Result<_>>()?;
+    let rows = examples(step.model, &step.set.rows)?;
     train(lab, trainer, step, Objective::Sft(rows)).await
 }
 
@@ -204,7 +227,7 @@ pub async fn sft(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>) -> Result<T
 /// # Errors
 /// As [`sft`].
 pub async fn train(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>, objective: Objective) -> Result<Trained> {
-    let Step { label, from, model, set, settings } = step;
+    let Step { label, from, model, set, settings, anchor } = step;
     let stage = lab.stage(&format!("{label}/train"), 1).await?;
     if let Some(trained) = recorded(lab, label)? {
         stage.done(1);
@@ -222,6 +245,7 @@ pub async fn train(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>, objective
         lr: settings.lr,
         warmup: settings.warmup,
         weight_decay: settings.weight_decay,
+        anchor,
         seed: stage.seed(0, 0),
         ..Training::default()
     };
@@ -287,8 +311,15 @@ async fn record(
     Ok(Trained { node, model })
 }
 
-fn example(model: &Lm, row: &TrainRow) -> Result<Example> {
-    Ok(Example::completion(&model.tokenizer().encode(&row.prompt)?, &completion_ids(model, &row.completion)?))
+/// Rows as a model reads them: prompts given, completions learnt.
+///
+/// # Errors
+/// Of the tokenizer.
+pub fn examples(model: &Lm, rows: &[TrainRow]) -> Result<Vec<Example>> {
+    let example = |row: &TrainRow| {
+        Ok(Example::completion(&model.tokenizer().encode(&row.prompt)?, &completion_ids(model, &row.completion)?))
+    };
+    rows.iter().map(example).collect()
 }
 
 /// The tokens of a completion, with the token that ends it.

@@ -1,2 +1,3 @@
 //! The studies: one a paper.
+pub mod alignment_tax;
 pub mod goedel;

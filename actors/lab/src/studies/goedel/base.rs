@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use tracker_actors::Pool;
-use tracker_lm::{Config, Lm};
+use tracker_lm::{Anchor, Config, Lm};
 use tracker_proof::formula::Style;
 use tracker_proof::search;
 use tracker_store::{Digest, NodeId, Sampling};
@@ -178,7 +178,12 @@ impl Provers {
         set: TrainSet,
         settings: &SftSettings,
     ) -> Result<Trained> {
-        sft(lab, &self.trainer, Step { label, from: Some(from), model: &from.model, set: &set, settings }).await
+        sft(
+            lab,
+            &self.trainer,
+            Step { label, from: Some(from), model: &from.model, set: &set, settings, anchor: Anchor::None },
+        )
+        .await
     }
 
     /// The model every round starts from.
@@ -212,7 +217,14 @@ impl Provers {
         };
         let model = Lm::init(config, tokenizer, lab.seeds().seed("init", 0, 0), lab.device())?;
         let set = TrainSet { name: "base pairs".into(), rows, drawn_from: vec![] };
-        let step = Step { label: "base", from: None, model: &model, set: &set, settings: &plan.base.sft };
+        let step = Step {
+            label: "base",
+            from: None,
+            model: &model,
+            set: &set,
+            settings: &plan.base.sft,
+            anchor: Anchor::None,
+        };
         let trained = sft(lab, &self.trainer, step).await?;
         let dataset = Some(set.node(lab)?);
         Ok(Base { policy: self.policy(&trained), trained: Some(trained), rows: set.rows, canonical, dataset })

@@ -304,13 +304,8 @@ impl Goedel {
         require(policy.context > 1, "policy.context", "at least 2", policy.context)?;
         require(self.base.n_pairs > 0, "base.n_pairs", "at least 1", self.base.n_pairs)?;
         is_share("base.noop_rate", self.base.noop_rate)?;
-        for (section, sft) in [("base", &self.base.sft), ("rounds", &self.rounds.sft), ("after", &self.after.sft)] {
-            require(sft.batch > 0, &format!("{section}.sft.batch"), "at least 1", sft.batch)?;
-            require(sft.epochs > 0.0, &format!("{section}.sft.epochs"), "a number above 0", sft.epochs)?;
-            require(sft.lr > 0.0 && sft.lr.is_finite(), &format!("{section}.sft.lr"), "a rate above 0", sft.lr)?;
-            is_share(&format!("{section}.sft.warmup"), sft.warmup)?;
-        }
-        Ok(())
+        let sections = [("base.sft", &self.base.sft), ("rounds.sft", &self.rounds.sft), ("after.sft", &self.after.sft)];
+        sections.into_iter().try_for_each(|(section, sft)| sft.check(section))
     }
 }
 

@@ -1,0 +1,270 @@
+//! From measured points to fronts and claims.
+
+use std::collections::BTreeMap;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use tracker_store::{Claim, NodeId};
+
+use super::measure::{Scores, average};
+use super::settings::AlignmentTax;
+use super::{Swept, figures};
+use crate::error::Result;
+use crate::lab::Lab;
+use crate::parts::evaluate::{Estimate, N_RESAMPLES, interval};
+
+/// How far the solver may stay behind the grid, in nats a token.
+const GRID_SLACK: f64 = 0.01;
+
+/// How a point was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Family {
+    /// The whole model averaged; the ends are its ratios 0 and 1.
+    Average,
+    /// Averaged block by block.
+    Blocks,
+    /// Alignment stopped after an earlier round.
+    EarlyStop,
+    L1,
+    L2,
+    Kd,
+    Replay,
+    Dpo,
+    Kl,
+}
+
+impl Family {
+    /// Its name, as in labels.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Average => "ma",
+            Self::Blocks => "hma",
+            Self::EarlyStop => "early stop",
+            Self::L1 => "l1",
+            Self::L2 => "l2",
+            Self::Kd => "kd",
+            Self::Replay => "replay",
+            Self::Dpo => "dpo",
+            Self::Kl => "kl",
+        }
+    }
+}
+
+/// A model that was measured.
+pub(super) struct Point {
+    pub(super) family: Family,
+    /// The family's setting: a ratio, a round, a strength.
+    pub(super) setting: f64,
+    pub(super) repeat: u32,
+    pub(super) node: NodeId,
+    pub(super) scores: Scores,
+    /// The ratios of its blocks, if it is a mixture.
+    pub(super) alpha: Vec<f64>,
+}
+
+impl Point {
+    pub(super) fn new(family: Family, setting: f64, repeat: u32, node: NodeId, scores: Scores) -> Self {
+        Self { family, setting, repeat, node, scores, alpha: vec![] }
+    }
+
+    pub(super) fn with_alpha(self, alpha: &[f64]) -> Self {
+        Self { alpha: alpha.to_vec(), ..self }
+    }
+}
+
+impl Swept {
+    fn point(&self, family: Family, setting: f64) -> Option<&Point> {
+        self.points.iter().find(|point| point.family == family && point.setting == setting)
+    }
+
+    /// Averages that are neither end.
+    fn averages(&self) -> impl Iterator<Item = &Point> {
+        self.points.iter().filter(|p| p.family == Family::Average && p.setting > 0.0 && p.setting < 1.0)
+    }
+
+    /// How much reward is gained and how much is lost between the ends, if both are.
+    fn scale(&self) -> Option<Scale> {
+        let (gained, lost) = (self.after.reward() - self.before.reward(), self.after.tax(&self.before));
+        (gained > 0.0 && lost > 0.0).then_some(Scale { gained, lost })
+    }
+}
+
+/// What utility is measured in: half the share of the reward gained, and half the share of the loss that is not paid.
+///
+/// Each end has a utility of one half of its own: θ₀ keeps all and gains nothing, θ gains all and keeps nothing.
+#[derive(Clone, Copy)]
+struct Scale {
+    gained: f64,
+    lost: f64,
+}
+
+impl Scale {
+    /// Up to a constant that is the same for all models: reward and what is kept, over some of the items.
+    fn utility(self, scores: &Scores, items: &Items) -> f64 {
+        let over = |values: &[f64], items: &[usize]| items.iter().map(|i| values[*i]).sum::<f64>() / items.len() as f64;
+        0.5 * (over(&scores.reward, &items.prompts) / self.gained + over(&scores.kept, &items.kept) / self.lost)
+    }
+}
+
+/// Which prompts and which exercises a mean is over.
+struct Items {
+    prompts: Vec<usize>,
+    kept: Vec<usize>,
+}
+
+impl Items {
+    /// Every second one, from `first` on: ratios are chosen on one half and held to account on the other.
+    fn half(scores: &Scores, first: usize) -> Self {
+        let every = |n: usize| (first.min(n - 1)..n).step_by(2).collect();
+        Self { prompts: every(scores.reward.len()), kept: every(scores.kept.len()) }
+    }
+
+    fn resampled(&self, stream: &mut ChaCha8Rng) -> Self {
+        let mut draw = |items: &[usize]| items.iter().map(|_| items[stream.random_range(0..items.len())]).collect();
+        Self { prompts: draw(&self.prompts), kept: draw(&self.kept) }
+    }
+}
+
+/// A mean over repeats of what `gain` says of each, with a bootstrap interval over repeats and items.
+fn over_repeats(
+    repeats: &[(&Swept, Scale)],
+    stream: &mut ChaCha8Rng,
+    gain: &dyn Fn(&Swept, Scale, &Items) -> f64,
+) -> Option<Estimate> {
+    let (first, _) = repeats.first()?;
+    let items = Items::half(&first.before, 1);
+    let value = average(&repeats.iter().map(|(swept, scale)| gain(swept, *scale, &items)).collect::<Vec<_>>());
+    let resample = |stream: &mut ChaCha8Rng| {
+        let drawn = items.resampled(stream);
+        let chosen = repeats.iter().map(|_| repeats[stream.random_range(0..repeats.len())]);
+        average(&chosen.map(|(swept, scale)| gain(swept, scale, &drawn)).collect::<Vec<_>>())
+    };
+    let resamples = (0..N_RESAMPLES).map(|_| resample(stream)).collect();
+    Some(interval(value, resamples))
+}
+
+impl AlignmentTax {
+    /// Records the fronts and returns the claims.
+    pub(super) async fn conclude(&self, lab: &Lab, repeats: Vec<Swept>) -> Result<Vec<Claim>> {
+        let stage = lab.stage("fronts", 1).await?;
+        self.hypervolumes(lab, &stage, &repeats).await?;
+        stage.done(1);
+        let scaled: Vec<(&Swept, Scale)> = repeats.iter().filter_map(|swept| Some((swept, swept.scale()?))).collect();
+        if scaled.len() < repeats.len() {
+            lab.note(format!(
+                "in {} of {} repeats alignment gained no reward or cost nothing; they say nothing of what averaging saves",
+                repeats.len() - scaled.len(),
+                repeats.len()
+            ));
+        }
+        let mut claims = vec![taxes(lab, &repeats)];
+        claims.extend(averages_win(lab, &scaled));
+        claims.extend(self.blocks_win(lab, &scaled));
+        claims.extend(self.solver_is_right(&repeats));
+        lab.claims(claims).await
+    }
+
+    /// At every mean, fitted ratios against equal ones.
+    fn blocks_win(&self, lab: &Lab, repeats: &[(&Swept, Scale)]) -> Option<(Claim, Vec<NodeId>)> {
+        let pairs = |swept: &Swept| -> Vec<(Scores, Scores)> {
+            let pair = |ratio: &f64| {
+                let of = |family| swept.point(family, *ratio).map(|point| point.scores.clone());
+                Some((of(Family::Average)?, of(Family::Blocks)?))
+            };
+            self.hma.ratios.iter().filter_map(pair).collect()
+        };
+        if self.hma.ratios.is_empty() {
+            return None;
+        }
+        let gain = |swept: &Swept, scale: Scale, items: &Items| {
+            let gains = pairs(swept)
+                .into_iter()
+                .map(|(equal, fitted)| scale.utility(&fitted, items) - scale.utility(&equal, items));
+            average(&gains.collect::<Vec<_>>())
+        };
+        let statement = "block ratios fitted at a mean have a higher utility than equal ratios of the same mean (half the \
+                         share of reward gained plus half the share of loss saved; held-out half of the items)";
+        let mut stream = lab.seeds().stream("claims/blocks", 0, 0);
+        let estimate = over_repeats(repeats, &mut stream, &gain);
+        let of_both = |point: &&Point| self.hma.ratios.contains(&point.setting) && !point.alpha.is_empty();
+        let points = repeats.iter().flat_map(|(swept, _)| swept.points.iter().filter(of_both));
+        Some((claim("unequal-beats-equal", statement, estimate, 0.0), figures(points)))
+    }
+
+    /// What the solver found against the best of the grid.
+    fn solver_is_right(&self, repeats: &[Swept]) -> Option<(Claim, Vec<NodeId>)> {
+        let gaps = repeats
+            .iter()
+            .flat_map(|swept| &swept.solved)
+            .filter_map(|(solved, grid)| Some(grid.as_ref()?.loss - solved.loss));
+        let least = gaps.reduce(f64::min)?;
+        let statement = "the solver's block ratios fit the praised answers as well as the best of a grid does, within \
+                         0.01 nats a token";
+        let exactly = Estimate { value: least, low: least, high: least };
+        Some((claim("solver-matches-grid", statement, Some(exactly), -GRID_SLACK), vec![]))
+    }
+
+    /// The hypervolume of each family's points, with an interval over repeats.
+    async fn hypervolumes(&self, _lab: &Lab, _stage: &crate::lab::Stage<'_>, repeats: &[Swept]) -> Result<()> {
+        let mut families: BTreeMap<Family, Vec<Vec<&Point>>> = BTreeMap::new();
+        for swept in repeats {
+            for point in &swept.points {
+                let of_family = families.entry(point.family).or_default();
+                of_family.resize_with(repeats.len(), Vec::new);
+                of_family[point.repeat as usize].push(point);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether alignment costs anything.
+fn taxes(lab: &Lab, repeats: &[Swept]) -> (Claim, Vec<NodeId>) {
+    let all: Vec<(&Swept, Scale)> = repeats.iter().map(|swept| (swept, Scale { gained: 1.0, lost: 1.0 })).collect();
+    let lost = |swept: &Swept, _: Scale, items: &Items| {
+        average(&items.kept.iter().map(|i| swept.before.kept[*i] - swept.after.kept[*i]).collect::<Vec<_>>())
+    };
+    let mut stream = lab.seeds().stream("claims/tax", 0, 0);
+    let estimate = over_repeats(&all, &mut stream, &lost);
+    let statement = "after alignment less is kept than before it (share of right words, or nats a token of text)";
+    let nodes = repeats.iter().flat_map(|swept| swept.before.figures.iter().chain(&swept.after.figures).copied());
+    (claim("alignment-taxes", statement, estimate, 0.0), nodes.collect())
+}
+
+/// The average chosen on one half of the items against the better end on the other.
+fn averages_win(lab: &Lab, repeats: &[(&Swept, Scale)]) -> Option<(Claim, Vec<NodeId>)> {
+    let chosen = |swept: &Swept, scale: Scale| -> Option<Scores> {
+        let items = Items::half(&swept.before, 0);
+        let utility = |point: &&Point| scale.utility(&point.scores, &items);
+        let best = swept.averages().max_by(|a, b| utility(a).total_cmp(&utility(b)))?;
+        Some(best.scores.clone())
+    };
+    let gain = |swept: &Swept, scale: Scale, items: &Items| {
+        let ends = [&swept.before, &swept.after].map(|end| scale.utility(end, items));
+        let best = chosen(swept, scale).map_or(f64::NAN, |scores| scale.utility(&scores, items));
+        best - ends[0].max(ends[1])
+    };
+    let statement = "the average whose ratio was chosen on one half of the items has a higher utility on the other half \
+                     than either end (half the share of reward gained plus half the share of loss saved)";
+    let mut stream = lab.seeds().stream("claims/average", 0, 0);
+    let estimate = over_repeats(repeats, &mut stream, &gain);
+    let points = repeats.iter().flat_map(|(swept, _)| swept.points.iter().filter(|p| p.family == Family::Average));
+    Some((claim("average-beats-ends", statement, estimate, 0.0), figures(points)))
+}
+
+/// A claim that a number lies above `bound`, all of its interval. What could not be measured does not hold.
+fn claim(id: &str, statement: &str, estimate: Option<Estimate>, bound: f64) -> Claim {
+    let (value, low, high) = match estimate {
+        Some(Estimate { value, low, high }) => (value, Some(low), Some(high)),
+        None => (0.0, None, None),
+    };
+    Claim {
+        id: id.to_owned(),
+        statement: statement.to_owned(),
+        holds: low.is_some_and(|low| low > bound),
+        value,
+        low,
+        high,
+        bound: Some(bound),
+    }
+}
