@@ -79,6 +79,16 @@ pub enum Command {
         #[arg(long)]
         workers: Option<usize>,
     },
+    /// Write the files of a checkpoint to a folder; one that is stored as a recipe is made, and its digest checked.
+    Materialize {
+        /// A checkpoint: a digest prefix, `checkpoint:LABEL`, or the name of its artifact.
+        checkpoint: String,
+        /// The folder to write; must not exist.
+        out: PathBuf,
+        /// Threads to use; default: all cores. Never changes the bytes.
+        #[arg(long)]
+        workers: Option<usize>,
+    },
     /// List the devices work can run on.
     Devices,
     /// Print shell completions.

@@ -36,6 +36,9 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         Command::Merge { recipe, out, dry_run, workers } => {
             commands::merge::merge(recipe, out, *dry_run, *workers, printer)
         }
+        Command::Materialize { checkpoint, out, workers } => {
+            commands::materialize::materialize(store, checkpoint, out, *workers, printer)
+        }
         Command::Devices => commands::devices::list(printer),
         Command::Completions { shell } => commands::completions::print(*shell, printer),
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tracker_store::{Checkpoint, Store, Version};
+use tracker_store::{Checkpoint, Digest, Store, Version};
 
 use crate::args::Artifact;
 use crate::failure::{Answer, InputError};
@@ -32,14 +32,24 @@ fn put(dir: &Path, name: &str, path: &Path, aliases: &[String], printer: &Printe
 
 /// Writes an artifact, or the files of a checkpoint, to a folder that is not there yet.
 fn get(store: &Store, name: &str, out: &Path, printer: &Printer) -> anyhow::Result<Answer> {
-    // Without the slash that completion puts after a folder.
+    let out = fresh(out)?;
+    write(store, manifest_of(store, name)?, &out, printer)
+}
+
+/// A path without the slash that completion puts after a folder, if nothing is there yet.
+pub fn fresh(out: &Path) -> anyhow::Result<PathBuf> {
     let out: PathBuf = out.components().collect();
     if out.exists() {
         let what = format!("expected `{}` not to be there yet", out.display());
         return Err(InputError { what, hint: Some("name another folder".into()) }.into());
     }
-    let manifest = match store.artifact(name) {
-        Ok(version) => version.manifest,
+    Ok(out)
+}
+
+/// The manifest of an artifact, by its name or that of a checkpoint.
+pub fn manifest_of(store: &Store, name: &str) -> anyhow::Result<Digest> {
+    match store.artifact(name) {
+        Ok(version) => Ok(version.manifest),
         // Not the name of an artifact: perhaps a checkpoint's digest or `checkpoint:label`.
         Err(not_found) => {
             let node = store.resolve(name).map_err(|error| match error {
@@ -50,9 +60,13 @@ fn get(store: &Store, name: &str, out: &Path, printer: &Printer) -> anyhow::Resu
                 what: format!("{} `{node}` has no files", node.kind().name()),
                 hint: None,
             })?;
-            store.content::<Checkpoint>(digest).map_or(digest, |checkpoint| checkpoint.manifest)
+            Ok(store.content::<Checkpoint>(digest).map_or(digest, |checkpoint| checkpoint.manifest))
         }
-    };
+    }
+}
+
+/// Writes the files of a manifest to the folder `out`, and says so.
+pub fn write(store: &Store, manifest: Digest, out: &Path, printer: &Printer) -> anyhow::Result<Answer> {
     // The folder appears whole: it is written beside its place first, under a name that is nobody's.
     let name = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let beside = out.with_file_name(format!(".{name}.{}.part", std::process::id()));
@@ -65,7 +79,7 @@ fn get(store: &Store, name: &str, out: &Path, printer: &Printer) -> anyhow::Resu
         drop(std::fs::remove_dir_all(&beside));
     }
     let manifest = written?;
-    std::fs::rename(&beside, &out)?;
+    std::fs::rename(&beside, out)?;
     if printer.is_json() {
         printer.json(&serde_json::json!({"folder": out, "files": manifest.files, "n_bytes": manifest.n_bytes()}))?;
     }

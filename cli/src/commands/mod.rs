@@ -3,6 +3,7 @@
 pub mod artifact;
 pub mod completions;
 pub mod devices;
+pub mod materialize;
 pub mod merge;
 pub mod query;
 pub mod run;

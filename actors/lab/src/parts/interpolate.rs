@@ -15,6 +15,13 @@ use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::parts::train::Trained;
 
+/// The kind of an artifact that is a recipe for weights and not the weights.
+pub const RECIPE: &str = "recipe";
+/// The recipe in such an artifact; it names its parents by their nodes.
+pub const RECIPE_FILE: &str = "recipe.yml";
+/// The digest of the weights it makes, [`weights_digest`] in hexadecimal.
+pub const DIGEST_FILE: &str = "weights.blake3";
+
 /// What becomes of tensors outside the layers: embeddings, the final norm, the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -212,8 +219,26 @@ pub fn grid(n: usize, mean: f64, step: f64) -> Vec<Vec<f64>> {
     points.into_iter().map(scaled).collect()
 }
 
-/// Records a mixture as its recipe: weights by parent digest, in the words of `tracker merge`. The weights themselves are not
-/// stored.
+/// The digest of a model's weights, as `tracker merge` writes it: BLAKE3 over, for each tensor by name, the name, a zero byte
+/// and the BLAKE3 of its bytes (f32, little-endian).
+#[must_use]
+pub fn weights_digest(model: &Lm) -> Digest {
+    let mut tensors: Vec<(&str, &[f32])> = model.tensors().map(|(name, _, values)| (name, values)).collect();
+    tensors.sort_unstable_by_key(|(name, _)| *name);
+    let mut whole = blake3::Hasher::new();
+    for (name, values) in tensors {
+        let mut one = blake3::Hasher::new();
+        for values in values.chunks(4096) {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            one.update(&bytes);
+        }
+        whole.update(name.as_bytes()).update(&[0]).update(one.finalize().as_bytes());
+    }
+    whole.finalize().into()
+}
+
+/// Records a mixture as its recipe: weights by parent digest, in the words of `tracker merge`, and the digest of what they
+/// make. The weights themselves are not stored: `tracker materialize` makes them again.
 ///
 /// # Errors
 /// Those of the store.
@@ -226,11 +251,15 @@ pub async fn record_mixture(
     model: &Lm,
 ) -> Result<NodeId> {
     let recipe = blocks.recipe(&before.node.to_string(), &after.node.to_string(), alpha);
+    let files = [
+        (RECIPE_FILE.to_owned(), recipe.into_bytes()),
+        (DIGEST_FILE.to_owned(), format!("{}\n", weights_digest(model)).into_bytes()),
+    ];
     let mut recording = Recording::new();
     let checkpoint = Checkpoint {
         label: label.to_owned(),
         config: Digest::of(&model.config().to_json()),
-        manifest: lab.put_files("recipe", label, &[("recipe.yml".to_owned(), recipe.into_bytes())])?,
+        manifest: lab.put_files(RECIPE, label, &files)?,
         n_params: model.n_params() as u64,
         step: 0,
     };
