@@ -98,19 +98,15 @@ impl Points {
         if u32::try_from(values.len() / m).is_err() {
             return Err(Error::TooMany(values.len() / m));
         }
-        // One pass without branches; where it finds something, a second says what.
-        let mut sign = [1.0; MAX_OBJECTIVES];
-        for (sign, direction) in sign.iter_mut().zip(directions) {
-            *sign = if *direction == Direction::Maximise { -1.0 } else { 1.0 };
-        }
-        let mut n_nan = 0;
-        for row in values.chunks_exact_mut(m) {
-            for (value, sign) in row.iter_mut().zip(sign) {
-                n_nan += u32::from(value.is_nan());
-                *value = *value * sign + 0.0;
-            }
-        }
-        if n_nan > 0 {
+        let has_nan = match m {
+            1 => turn::<1>(&mut values, directions),
+            2 => turn::<2>(&mut values, directions),
+            3 => turn::<3>(&mut values, directions),
+            4 => turn::<4>(&mut values, directions),
+            5 => turn::<5>(&mut values, directions),
+            _ => turn::<6>(&mut values, directions),
+        };
+        if has_nan {
             let at = values.iter().position(|v| v.is_nan()).unwrap_or(0);
             return Err(Error::NotANumber { point: at / m, objective: at % m });
         }
@@ -159,6 +155,24 @@ impl Points {
         }
         Self { directions: self.directions.clone(), costs }
     }
+}
+
+/// Turns values into costs, in one pass without branches. Whether one of them is NaN.
+fn turn<const M: usize>(values: &mut [f64], directions: &[Direction]) -> bool {
+    let mut sign = [1.0; M];
+    for (sign, direction) in sign.iter_mut().zip(directions) {
+        if *direction == Direction::Maximise {
+            *sign = -1.0;
+        }
+    }
+    let mut has_nan = false;
+    for row in values.as_chunks_mut::<M>().0 {
+        for k in 0..M {
+            has_nan |= row[k].is_nan();
+            row[k] = row[k] * sign[k] + 0.0;
+        }
+    }
+    has_nan
 }
 
 /// Whether `a` dominates `b`: nowhere worse and somewhere better. Both are costs, `[m]`.

@@ -31,15 +31,16 @@ impl Stairs {
         self.steps.clear();
     }
 
+    /// Corners: x falls and y rises.
+    pub(super) fn steps(&self) -> &[(f64, f64)] {
+        &self.steps
+    }
+
     /// Adds a corner; returns by how much the area grows.
     pub(super) fn add(&mut self, x: f64, y: f64) -> f64 {
         let steps = &mut self.steps;
         // Those before `at` are wider.
-        let at = if steps.len() < 16 {
-            steps.iter().take_while(|s| s.0 >= x).count()
-        } else {
-            steps.partition_point(|s| s.0 >= x)
-        };
+        let at = steps.partition_point(|s| s.0 >= x);
         let mut floor = if at > 0 { steps[at - 1].1 } else { 0.0 };
         if floor >= y {
             return 0.0;

@@ -6,7 +6,6 @@ mod wfg;
 
 use crate::error::{Error, Result};
 use crate::objective::Points;
-use crate::{Direction, Objective};
 
 /// Exact hypervolume: the measure of what the points dominate and what dominates `reference`, in the product of the units of
 /// the objectives.
@@ -26,7 +25,7 @@ pub fn hypervolume(points: &Points, reference: &[f64]) -> Result<f64> {
 }
 
 /// What each point alone adds to the hypervolume, `[n]`: the volume of all less that of all others. Dominated points and
-/// points that have an equal add nothing. Costs as much as n hypervolumes of one objective less.
+/// points that have an equal add nothing. Costs n hypervolumes.
 ///
 /// # Errors
 /// `Reference` as in [`hypervolume`].
@@ -35,17 +34,18 @@ pub fn contributions(points: &Points, reference: &[f64]) -> Result<Vec<f64>> {
     let (numbers, all) = gains(points, reference)?;
     let mut added = vec![0.0; points.len()];
     let on = crate::non_dominated(points);
-    let front: Vec<(usize, &[f64])> =
-        numbers.iter().map(|i| *i as usize).zip(all.chunks_exact(m)).filter(|(i, _)| on[*i]).collect();
     let mut clipped = Vec::new();
-    for (at, (number, own)) in front.iter().enumerate() {
+    for (at, (number, own)) in numbers.iter().zip(all.chunks_exact(m)).enumerate() {
+        if !on[*number as usize] {
+            continue;
+        }
         clipped.clear();
-        for (_, other) in front.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, f)| f) {
-            clipped.extend(own.iter().zip(*other).map(|(a, b)| a.min(*b)));
+        for (_, other) in all.chunks_exact(m).enumerate().filter(|(i, _)| *i != at) {
+            clipped.extend(own.iter().zip(other).map(|(a, b)| a.min(*b)));
         }
         let whole: f64 = own.iter().product();
         let shared = if whole.is_finite() { volume(m, clipped.clone()) } else { 0.0 };
-        added[*number] = (whole - shared).max(0.0);
+        added[*number as usize] = (whole - shared).max(0.0);
     }
     Ok(added)
 }
@@ -99,22 +99,8 @@ fn volume(m: usize, gains: Vec<f64>) -> f64 {
         1 => gains.iter().fold(0.0, |most, g| g.max(most)),
         2 => low::two(gains.as_chunks().0.to_vec()),
         3 => low::three(gains.as_chunks().0.to_vec()),
-        4 => four::volume(&mut four::sorted(gains.as_chunks().0)),
+        4 => four::Four::default().volume(0.0, std::iter::empty(), four::sorted(gains.as_chunks().0).into_iter()),
         5 => wfg::five(gains.as_chunks().0.to_vec()),
         _ => wfg::six(gains.as_chunks().0.to_vec()),
-    }
-}
-
-impl Objective {
-    /// The value as a cost.
-    pub(crate) fn cost(&self, value: f64) -> f64 {
-        self.direction.cost(value)
-    }
-
-    /// `name ↑` or `name ↓`, for axes.
-    #[must_use]
-    pub fn label(&self) -> String {
-        let arrow = if self.direction == Direction::Maximise { "↑ maximise" } else { "↓ minimise" };
-        format!("{} ({arrow})", self.name)
     }
 }

@@ -16,7 +16,8 @@ pub(super) fn five(mut corners: Vec<[f64; 5]>) -> f64 {
 struct Five {
     /// Corners in four coordinates, by falling last.
     front: Vec<[f64; 4]>,
-    limit: Vec<[f64; 4]>,
+    /// The same by falling third.
+    by_third: Vec<[f64; 4]>,
     four: Four,
 }
 
@@ -24,6 +25,7 @@ impl Five {
     /// `corners` fall in the last coordinate.
     fn volume(&mut self, corners: &[[f64; 5]]) -> f64 {
         self.front.clear();
+        self.by_third.clear();
         let mut total = 0.0;
         for [x, y, z, w, last] in corners {
             total += last * self.add([*x, *y, *z, *w]);
@@ -35,12 +37,15 @@ impl Five {
         if self.front.iter().any(|c| covers(c, &corner)) {
             return 0.0;
         }
-        self.limit.clear();
-        self.limit.extend(self.front.iter().map(|c| clip(c, &corner)));
-        let shared = self.four.volume(&self.limit);
-        self.front.retain(|c| !covers(&corner, c));
         let at = self.front.partition_point(|c| c[3] >= corner[3]);
-        self.front.insert(at, corner);
+        let [x, y, z, w] = corner;
+        // Clipped to the corner, those as high in the last coordinate are equally high.
+        let high = self.by_third.iter().filter(|c| c[3] >= w).map(|c| clip(&[c[0], c[1], c[2]], &[x, y, z]));
+        let shared = self.four.volume(w, high, self.front[at..].iter().map(|c| clip(c, &corner)));
+        self.front.retain(|c| !covers(&corner, c));
+        self.front.insert(self.front.partition_point(|c| c[3] >= w), corner);
+        self.by_third.retain(|c| !covers(&corner, c));
+        self.by_third.insert(self.by_third.partition_point(|c| c[2] >= z), corner);
         (corner.iter().product::<f64>() - shared).max(0.0)
     }
 }
@@ -85,5 +90,5 @@ fn covers<const M: usize>(a: &[f64; M], b: &[f64; M]) -> bool {
 }
 
 fn clip<const M: usize>(a: &[f64; M], to: &[f64; M]) -> [f64; M] {
-    std::array::from_fn(|k| a[k].min(to[k]))
+    std::array::from_fn(|k| if a[k] < to[k] { a[k] } else { to[k] })
 }
