@@ -1,6 +1,6 @@
 //! First fronts, ranks and hypervolumes, on the inputs of `rival.py` beside this file: CPU ms, the least of several repeats.
 //!
-//!     cargo bench --profile release -p tracker-front --bench front
+//!     cargo bench --profile release -p tracker-front --bench front [-- CELL]      (e.g. "first front random m=3")
 //!     python store/front/benches/rival.py      (see there)
 //!
 //! The figures include checking and turning the values ([`Points::new`]), as the rival's do. The rival's figures of the day
@@ -61,26 +61,37 @@ fn points(values: &[f64], m: usize) -> Points {
 type Make = fn(u64, usize, usize) -> Vec<f64>;
 
 fn main() {
+    let wanted = std::env::args().skip(1).find(|a| !a.starts_with("--")).unwrap_or_default();
+    let is_wanted = |cell: &str| cell.contains(&wanted);
     let kinds: [(&str, Make); 2] = [("random", uniform), ("front", plane)];
     let n = 100_000;
     for (kind, make) in kinds {
         for m in 2..=6 {
-            let values = make(m as u64, n, m);
-            let (ms, front) = least_ms(|| non_dominated(&points(&values, m)));
-            println!("first front {kind} m={m}: {ms:.2} size {}", front.iter().filter(|f| **f).count());
+            let cell = format!("first front {kind} m={m}");
+            if is_wanted(&cell) {
+                let values = make(m as u64, n, m);
+                let (ms, front) = least_ms(|| non_dominated(&points(&values, m)));
+                println!("{cell}: {ms:.2} size {}", front.iter().filter(|f| **f).count());
+            }
         }
     }
     for m in 2..=6 {
-        let values = uniform(m as u64, n, m);
-        let (ms, ranks) = least_ms(|| ranks(&points(&values, m)));
-        let sum: u64 = ranks.iter().map(|r| u64::from(*r)).sum();
-        println!("ranks random m={m}: {ms:.2} fronts {} sum {sum}", ranks.iter().max().unwrap() + 1);
+        let cell = format!("ranks random m={m}");
+        if is_wanted(&cell) {
+            let values = uniform(m as u64, n, m);
+            let (ms, ranks) = least_ms(|| ranks(&points(&values, m)));
+            let sum: u64 = ranks.iter().map(|r| u64::from(*r)).sum();
+            println!("{cell}: {ms:.2} fronts {} sum {sum}", ranks.iter().max().unwrap() + 1);
+        }
     }
     for (kind, make) in kinds {
         for m in 2..=6 {
-            let values = make(m as u64, 1_000, m);
-            let (ms, volume) = least_ms(|| hypervolume(&points(&values, m), &vec![1.0; m]).unwrap());
-            println!("hypervolume {kind} m={m}: {ms:.3} is {volume:?}");
+            let cell = format!("hypervolume {kind} m={m}");
+            if is_wanted(&cell) {
+                let values = make(m as u64, 1_000, m);
+                let (ms, volume) = least_ms(|| hypervolume(&points(&values, m), &vec![1.0; m]).unwrap());
+                println!("{cell}: {ms:.3} is {volume:?}");
+            }
         }
     }
 }

@@ -31,7 +31,6 @@ pub(crate) struct Divide {
     /// Ranks found so far; of a front only whether they are above zero.
     rank: Vec<u32>,
     stairs: Vec<Staircase<u32>>,
-    best: Vec<u32>,
 }
 
 impl Divide {
@@ -47,7 +46,7 @@ impl Divide {
             }
         }
         let rank = vec![0; items.len()];
-        Self { items, dims, rank, stairs: vec![Staircase::new()], best: Vec::new() }
+        Self { items, dims, rank, stairs: vec![Staircase::new()] }
     }
 
     /// For each class whether it is dominated.
@@ -78,7 +77,7 @@ impl Divide {
             for (i, b) in items.iter().enumerate() {
                 for a in &items[..i] {
                     if (FRONT || self.rank[a.class as usize] >= self.rank[b.class as usize])
-                        && weakly::<DIMS>(a, b, self.dims)
+                        && weakly(a, b, self.dims)
                     {
                         self.raise::<FRONT>(a, b);
                         if FRONT {
@@ -159,10 +158,10 @@ impl Divide {
             self.hold::<FRONT>(&low_above, &high_above, dims);
             return;
         }
-        match (FRONT, dims) {
-            (true, _) => self.sweep(low, high, dims),
-            (false, 3) => self.stack_two(low, high),
-            (false, _) => self.climb(low, high),
+        if FRONT {
+            self.sweep(low, high);
+        } else {
+            self.stack_two(low, high);
         }
     }
 
@@ -176,7 +175,7 @@ impl Divide {
                 if a.at[0] > b.at[0] {
                     break;
                 }
-                if weakly::<DIMS>(a, b, dims) {
+                if weakly(a, b, dims) {
                     if FRONT {
                         rank = 1;
                         break;
@@ -188,46 +187,19 @@ impl Divide {
         }
     }
 
-    /// A front in up to three coordinates: along the first, with the others as a staircase.
-    fn sweep(&mut self, low: &[Item], high: &[Item], dims: usize) {
+    /// A front in three coordinates: along the first, with the others as a staircase.
+    fn sweep(&mut self, low: &[Item], high: &[Item]) {
         let mut next = 0;
         let stairs = &mut self.stairs[0];
         stairs.clear();
-        let third = |i: &Item| if dims > 2 { i.at[2] } else { 0 };
         for b in high {
             while next < low.len() && low[next].at[0] <= b.at[0] {
-                stairs.insert(low[next].at[1], third(&low[next]));
+                stairs.insert(low[next].at[1], low[next].at[2]);
                 next += 1;
             }
-            if stairs.covers(b.at[1], third(b)) {
+            if stairs.covers(b.at[1], b.at[2]) {
                 self.rank[b.class as usize] = 1;
             }
-        }
-    }
-
-    /// Ranks in two coordinates: `best[r]` is the least second coordinate of those of rank r and more.
-    fn climb(&mut self, low: &[Item], high: &[Item]) {
-        let mut next = 0;
-        let best = &mut self.best;
-        best.clear();
-        for b in high {
-            while next < low.len() && low[next].at[0] <= b.at[0] {
-                let (y, rank) = (low[next].at[1], self.rank[low[next].class as usize] as usize);
-                if best.len() <= rank {
-                    best.resize(rank + 1, u32::MAX);
-                }
-                // Downwards, until a better one is met.
-                for best in best[..=rank].iter_mut().rev() {
-                    if *best <= y {
-                        break;
-                    }
-                    *best = y;
-                }
-                next += 1;
-            }
-            let above = best.partition_point(|best| *best <= b.at[1]) as u32;
-            let rank = &mut self.rank[b.class as usize];
-            *rank = above.max(*rank);
         }
     }
 
@@ -275,7 +247,7 @@ fn insert_from(stairs: &mut Vec<Staircase<u32>>, used: usize, rank: usize, item:
 }
 
 /// Whether `a` is nowhere worse in the first `dims` coordinates.
-fn weakly<const N: usize>(a: &Item, b: &Item, dims: usize) -> bool {
+fn weakly(a: &Item, b: &Item, dims: usize) -> bool {
     a.at[..dims].iter().zip(&b.at[..dims]).all(|(a, b)| a <= b)
 }
 

@@ -63,6 +63,28 @@ pub enum Error {
         /// What came.
         got: usize,
     },
+    /// A row carries values for another number of objectives.
+    #[error("expected {expected} values at `{row}`, got {got}")]
+    Values {
+        /// Which row.
+        row: String,
+        /// Objectives of a point.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// An interval is none.
+    #[error("expected an interval from low to high at `{row}`, objective `{objective}`, got {low} to {high}")]
+    Interval {
+        /// Which row.
+        row: String,
+        /// Of which number.
+        objective: String,
+        /// Where it begins.
+        low: f64,
+        /// Where it ends.
+        high: f64,
+    },
     /// No format has this name.
     #[error("expected a file name ending in {}, got `{}`", crate::export::EXTENSIONS.join(", "), .0.display())]
     Extension(PathBuf),

@@ -174,8 +174,3 @@ fn turn<const M: usize>(values: &mut [f64], directions: &[Direction]) -> bool {
     }
     has_nan
 }
-
-/// Whether `a` dominates `b`: nowhere worse and somewhere better. Both are costs, `[m]`.
-pub(crate) fn dominates(a: &[f64], b: &[f64]) -> bool {
-    a.iter().zip(b).all(|(a, b)| a <= b) && a.iter().zip(b).any(|(a, b)| a < b)
-}

@@ -3,10 +3,12 @@
 //! A sample names the points that dominate most of it; one pass drops what they dominate. Repeated on what is left, whose
 //! sample lies closer to the front, as long as a pass is worth its price.
 
-use crate::objective::{Points, dominates};
+use crate::objective::Points;
 
 /// Points in a sample.
 const SAMPLE: usize = 128;
+/// Those of a sample among which dominators are chosen.
+const CANDIDATES: usize = 24;
 /// Dominators of one pass.
 const MOST: usize = 6;
 /// Fewer points than this are not worth a pass.
@@ -57,28 +59,37 @@ fn prune_in<const M: usize>(points: &Points) -> Vec<u32> {
 }
 
 fn survives<const M: usize>(row: &[f64; M], dominators: &[[f64; M]]) -> bool {
-    !dominators.iter().any(|d| {
-        let mut nowhere_worse = true;
-        for k in 0..M {
-            nowhere_worse &= d[k] <= row[k];
-        }
-        nowhere_worse && d != row
-    })
+    !dominators.iter().any(|d| is_dominated(row, d))
+}
+
+/// Whether `d` dominates the row; without branches, which a random row would mislead.
+fn is_dominated<const M: usize>(row: &[f64; M], d: &[f64; M]) -> bool {
+    let (mut nowhere_worse, mut somewhere_better) = (true, false);
+    for k in 0..M {
+        nowhere_worse &= d[k] <= row[k];
+        somewhere_better |= d[k] < row[k];
+    }
+    nowhere_worse & somewhere_better
 }
 
 /// Those of a sample that dominate most of it, chosen one after another; none if together they dominate too little.
 fn best_of<const M: usize>(sample: &[[f64; M]]) -> Vec<[f64; M]> {
     let mut alive: Vec<[f64; M]> = sample.to_vec();
+    let gain = |d: &[f64; M], alive: &[[f64; M]]| alive.iter().filter(|row| is_dominated(row, d)).count();
+    let mut candidates: Vec<(usize, [f64; M])> = sample.iter().map(|d| (gain(d, &alive), *d)).collect();
+    candidates.sort_by_key(|c| std::cmp::Reverse(c.0));
+    candidates.truncate(CANDIDATES);
     let mut chosen = Vec::new();
     while chosen.len() < MOST {
-        let gain = |d: &[f64; M]| alive.iter().filter(|row| dominates(d, *row)).count();
-        let Some((n, best)) = sample.iter().map(|d| (gain(d), d)).max_by_key(|(n, _)| *n) else { break };
+        let Some((n, best)) = candidates.iter().map(|c| (gain(&c.1, &alive), c.1)).max_by_key(|(n, _)| *n) else {
+            break;
+        };
         // Comparing all that are left must drop a share of them.
         if n * 12 < alive.len().max(SAMPLE / 4) {
             break;
         }
-        chosen.push(*best);
-        alive.retain(|row| !dominates(best, row));
+        chosen.push(best);
+        alive.retain(|row| !is_dominated(row, &best));
     }
     if alive.len() * 10 <= sample.len() * 7 { chosen } else { Vec::new() }
 }
