@@ -76,8 +76,7 @@ impl Divide {
         if items.len() <= SMALL {
             for (i, b) in items.iter().enumerate() {
                 for a in &items[..i] {
-                    if (FRONT || self.rank[a.class as usize] >= self.rank[b.class as usize])
-                        && weakly(a, b, self.dims)
+                    if (FRONT || self.rank[a.class as usize] >= self.rank[b.class as usize]) && weakly(a, b, self.dims)
                     {
                         self.raise::<FRONT>(a, b);
                         if FRONT {
@@ -86,7 +85,8 @@ impl Divide {
                     }
                 }
             }
-            let mut left: Vec<Item> = items.iter().filter(|i| !FRONT || self.rank[i.class as usize] == 0).copied().collect();
+            let mut left: Vec<Item> =
+                items.iter().filter(|i| !FRONT || self.rank[i.class as usize] == 0).copied().collect();
             left.sort_unstable_by_key(|i| i.at[0]);
             return left;
         }
@@ -134,8 +134,7 @@ impl Divide {
             }
             let cut = median(low, high, k).min(most.max(most_high) - 1);
             let split = |items: &[Item], from: u32, to: u32| {
-                let (mut below, mut above) =
-                    (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+                let (mut below, mut above) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
                 for item in items {
                     if item.at[k] <= cut {
                         if item.at[k] >= from {

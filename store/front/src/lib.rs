@@ -14,6 +14,8 @@
 //! Runs, stores and lineage: whoever has them fills in [`Candidate`]s.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
+mod axis;
+mod canvas;
 mod crowding;
 mod divide;
 mod dominance;
@@ -22,6 +24,7 @@ mod export;
 mod hypervolume;
 mod objective;
 mod order;
+mod plot;
 mod prune;
 mod staircase;
 mod table;

@@ -24,6 +24,14 @@ impl Direction {
         }
     }
 
+    /// What stands behind a name on an axis.
+    pub(crate) fn sign(self) -> &'static str {
+        match self {
+            Self::Maximise => "(↑ maximise)",
+            Self::Minimise => "(↓ minimise)",
+        }
+    }
+
     /// The value as a cost: less is better, and there is one zero.
     pub(crate) fn cost(self, value: f64) -> f64 {
         // Adding zero turns −0 into +0, so that equal numbers have equal bits.

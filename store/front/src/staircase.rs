@@ -23,11 +23,8 @@ impl<T: Copy + PartialOrd> Staircase<T> {
 
     /// The block whose entries enclose `x`, and the number of its entries with a first coordinate of at most `x`.
     fn find(&self, x: T) -> (usize, usize) {
-        let block = if self.blocks.len() == 1 {
-            0
-        } else {
-            self.blocks.partition_point(|b| b[0].0 <= x).saturating_sub(1)
-        };
+        let block =
+            if self.blocks.len() == 1 { 0 } else { self.blocks.partition_point(|b| b[0].0 <= x).saturating_sub(1) };
         (block, self.blocks[block].partition_point(|e| e.0 <= x))
     }
 

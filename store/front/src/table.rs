@@ -29,6 +29,7 @@ pub struct Candidate {
 
 /// A point with its place among the others.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Row {
     /// Its run.
     pub run: String,
@@ -101,6 +102,7 @@ pub struct Options {
 
 /// Points of some objectives, each with its place.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Front {
     /// What is compared, m of them.
     pub objectives: Vec<Objective>,
@@ -162,15 +164,7 @@ impl Front {
             row.is_kept = kept.as_ref().map(|k| k[i]);
         }
         debug_assert!(rows.iter().all(|r| r.values.len() == m));
-        Ok(Self {
-            objectives,
-            reference,
-            is_default_reference,
-            hypervolume,
-            epsilon: options.epsilon,
-            rows,
-            rejected,
-        })
+        Ok(Self { objectives, reference, is_default_reference, hypervolume, epsilon: options.epsilon, rows, rejected })
     }
 
     /// The rows that no other dominates.

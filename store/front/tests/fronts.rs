@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 use tracker_front::{
-    Direction, Error, Objective, Points, contributions, crowding, epsilon_front, hypervolume, non_dominated, ranks, worst,
+    Direction, Error, Objective, Points, contributions, crowding, epsilon_front, hypervolume, non_dominated, ranks,
+    worst,
 };
 
 const MINIMISE: [Direction; 6] = [Direction::Minimise; 6];
@@ -79,8 +80,7 @@ fn directions() -> impl Strategy<Value = Vec<Direction>> {
 fn problem(most: usize) -> impl Strategy<Value = (Vec<Direction>, Vec<f64>)> {
     directions().prop_flat_map(move |directions| {
         let m = directions.len();
-        (Just(directions), 0..=most)
-            .prop_flat_map(move |(d, n)| (Just(d), prop::collection::vec(value(), n * m)))
+        (Just(directions), 0..=most).prop_flat_map(move |(d, n)| (Just(d), prop::collection::vec(value(), n * m)))
     })
 }
 

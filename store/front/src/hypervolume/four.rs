@@ -1,5 +1,6 @@
 //! Volumes in four objectives: falling in the last, each new corner adds its exclusive volume in the other three, times its
 //! last.
+#![allow(clippy::needless_bitwise_bool, reason = "a branch that cannot be foreseen costs more than both comparisons")]
 
 use super::low::Stairs;
 

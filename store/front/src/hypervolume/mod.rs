@@ -21,7 +21,7 @@ use crate::objective::Points;
 /// # Errors
 /// `Reference` if `reference` is not `[m]` or not finite.
 pub fn hypervolume(points: &Points, reference: &[f64]) -> Result<f64> {
-    Ok(volume(points.m(), gains(points, reference)?.1))
+    Ok(volume(points.m(), &gains(points, reference)?.1))
 }
 
 /// What each point alone adds to the hypervolume, `[n]`: the volume of all less that of all others. Dominated points and
@@ -44,7 +44,7 @@ pub fn contributions(points: &Points, reference: &[f64]) -> Result<Vec<f64>> {
             clipped.extend(own.iter().zip(other).map(|(a, b)| a.min(*b)));
         }
         let whole: f64 = own.iter().product();
-        let shared = if whole.is_finite() { volume(m, clipped.clone()) } else { 0.0 };
+        let shared = if whole.is_finite() { volume(m, &clipped) } else { 0.0 };
         added[*number as usize] = (whole - shared).max(0.0);
     }
     Ok(added)
@@ -91,7 +91,7 @@ fn gains(points: &Points, reference: &[f64]) -> Result<(Vec<u32>, Vec<f64>)> {
 }
 
 /// Volume of the union of the boxes from 0 to each row of `gains`, `[n, m]`, all above 0.
-fn volume(m: usize, gains: Vec<f64>) -> f64 {
+fn volume(m: usize, gains: &[f64]) -> f64 {
     if gains.iter().any(|g| g.is_infinite()) {
         return f64::INFINITY;
     }
