@@ -29,6 +29,15 @@ impl Float {
         if self == Self::F32 { 4 } else { 2 }
     }
 
+    /// The bits of the smallest magnitude that this type cannot hold: what rounds to infinity.
+    pub(crate) fn limit(self) -> u32 {
+        match self {
+            Self::F32 => 0x7f80_0000,
+            Self::F16 => 0x477f_f000,
+            Self::Bf16 => 0x7f7f_8000,
+        }
+    }
+
     /// Numbers of little-endian bytes.
     pub(crate) fn widen(self, bytes: &[u8], out: &mut Vec<f32>) {
         out.resize(bytes.len() / self.n_bytes(), 0.0);
@@ -40,8 +49,7 @@ impl Float {
     }
 
     /// Little-endian bytes of numbers, rounded to nearest even.
-    pub(crate) fn narrow(self, values: &[f32], out: &mut Vec<u8>) {
-        out.resize(values.len() * self.n_bytes(), 0);
+    pub(crate) fn narrow(self, values: &[f32], out: &mut [u8]) {
         match self {
             Self::F32 => narrow_f32(values, out),
             Self::F16 => narrow_f16(values, out),
@@ -125,15 +133,15 @@ pub(crate) fn difference<S: Simd>(out: &mut [f32], x: &[f32], y: &[f32]) {
     }
 }
 
-/// Whether every number is finite.
+/// Whether the bits of every magnitude are below `limit`.
 #[with_simd]
-pub(crate) fn all_finite<S: Simd>(x: &[f32]) -> bool {
+pub(crate) fn all_below<S: Simd>(x: &[f32], limit: u32) -> bool {
     let mut worst = 0;
     for x in x {
         let magnitude = x.to_bits() & 0x7fff_ffff;
         worst = if magnitude > worst { magnitude } else { worst };
     }
-    worst < 0x7f80_0000
+    worst < limit
 }
 
 /// Lanes that sums run in; they are added at the end, so the bits do not depend on the machine's vectors.
@@ -248,27 +256,38 @@ mod tests {
     fn every_half_number_survives_and_rounding_is_to_nearest_even() {
         for float in [Float::F16, Float::Bf16] {
             let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-            let (mut wide, mut back) = (Vec::new(), Vec::new());
+            let (mut wide, mut back) = (Vec::new(), vec![0; bytes.len()]);
             float.widen(&bytes, &mut wide);
             float.narrow(&wide, &mut back);
             for (i, (a, b)) in bytes.chunks(2).zip(back.chunks(2)).enumerate() {
                 assert!(a == b || wide[i].is_nan(), "{float:?} {i:04x}");
             }
         }
-        let mut out = Vec::new();
+        let mut out = [0; 4];
         // Halfway between two neighbours: the even one.
         Float::Bf16.narrow(&[f32::from_bits(0x3f80_8000), f32::from_bits(0x3f81_8000)], &mut out);
         assert_eq!(out, [0x80, 0x3f, 0x82, 0x3f]);
     }
 
     #[test]
-    fn what_is_not_finite_is_seen_anywhere() {
-        let mut x = vec![1.0_f32; 1000];
-        assert!(all_finite(&x));
-        for (at, bad) in [(0, f32::NAN), (500, f32::INFINITY), (999, f32::NEG_INFINITY)] {
-            x[at] = bad;
-            assert!(!all_finite(&x), "{at}");
-            x[at] = 1.0;
+    fn what_a_type_cannot_hold_is_seen_anywhere() {
+        let (mut x, mut bytes) = (vec![1.0_f32; 1000], [0; 4]);
+        for float in [Float::F32, Float::F16, Float::Bf16] {
+            assert!(all_below(&x, float.limit()));
+            let least = f32::from_bits(float.limit());
+            for (at, bad) in [(0, f32::NAN), (500, f32::INFINITY), (999, -least)] {
+                x[at] = bad;
+                assert!(!all_below(&x, float.limit()), "{at}");
+                x[at] = 1.0;
+            }
+            if float != Float::F32 {
+                let mut back = Vec::new();
+                for (value, holds) in [(least, false), (f32::from_bits(float.limit() - 1), true)] {
+                    float.narrow(&[value], &mut bytes[..2]);
+                    float.widen(&bytes[..2], &mut back);
+                    assert_eq!(back[0].is_finite(), holds, "{float:?} {value}");
+                }
+            }
         }
     }
 }
