@@ -240,11 +240,21 @@ pub(crate) fn keep_between<S: Simd>(x: &mut [f32], least: u32, most: u32) -> boo
     is_at != 0
 }
 
-/// Sets numbers whose word is not below `below` to zero.
+/// Whether a half (from bit `shift`) of a word is `half`.
 #[with_simd]
-pub(crate) fn keep_below<S: Simd>(x: &mut [f32], words: &[u32], below: u32) {
+pub(crate) fn has_half<S: Simd>(words: &[u32], shift: u32, half: u32) -> bool {
+    let mut any = 0;
+    for word in words {
+        any |= u32::from((word >> shift) & 0xffff == half);
+    }
+    any != 0
+}
+
+/// Sets numbers for which the half (from bit `shift`) of their word is not below `below` to zero.
+#[with_simd]
+pub(crate) fn keep_halves<S: Simd>(x: &mut [f32], words: &[u32], shift: u32, below: u32) {
     for (x, word) in x.iter_mut().zip(words) {
-        *x = if *word < below { *x } else { 0.0 };
+        *x = if (word >> shift) & 0xffff < below { *x } else { 0.0 };
     }
 }
 

@@ -21,7 +21,7 @@ use crate::method::Philox;
 /// Elements of a tensor that are read and hashed at once.
 const CHUNK: usize = 1 << 16;
 /// Elements that are computed at once, few enough that all of a method's numbers stay in the nearest caches; a multiple of
-/// 64, as masks need.
+/// 4096, as masks need.
 const TILE: usize = 1 << 12;
 /// Bytes that are written at once.
 const OUT: usize = 4 * CHUNK;

@@ -83,7 +83,7 @@ enum Mask {
         cuts: [Cut; 2],
         n_equal: [u64; 2],
     },
-    /// Those whose word is below a threshold.
+    /// Those whose draw is below a threshold.
     Random {
         philox: Philox,
         below: u32,
@@ -93,7 +93,7 @@ enum Mask {
 
 impl Mask {
     /// Sets what is not kept of a chunk that begins at element `at` to zero. Chunks come in order, from element 0 in each
-    /// pass, and begin at multiples of 64.
+    /// pass, and begin at multiples of 4096.
     fn apply(&mut self, at: usize, delta: &mut [f32]) {
         match self {
             Self::All => {}
@@ -103,11 +103,7 @@ impl Mask {
                 }
                 keep(delta, *cuts, n_equal);
             }
-            Self::Random { philox, below, words } => {
-                words.resize(delta.len(), 0);
-                philox.fill(at, words);
-                lanes::keep_below(delta, words, *below);
-            }
+            Self::Random { philox, below, words } => philox.keep(at, delta, *below, words),
         }
     }
 }
