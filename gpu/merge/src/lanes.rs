@@ -169,6 +169,22 @@ pub(crate) fn moments<S: Simd>(x: &[f32], y: &[f32]) -> [f64; 3] {
     lanes.map(|lanes| lanes.iter().sum())
 }
 
+/// Sum of x · y, in f64.
+#[with_simd]
+pub(crate) fn dot<S: Simd>(x: &[f32], y: &[f32]) -> f64 {
+    let mut lanes = [0.0_f64; LANES];
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in xs.iter().zip(ys) {
+        for i in 0..LANES {
+            lanes[i] += f64::from(x[i]) * f64::from(y[i]);
+        }
+    }
+    for (i, (x, y)) in x_rest.iter().zip(y_rest).enumerate() {
+        lanes[i] += f64::from(*x) * f64::from(*y);
+    }
+    lanes.iter().sum()
+}
+
 /// Sum of |x|, in f64.
 #[with_simd]
 pub(crate) fn norm<S: Simd>(x: &[f32]) -> f64 {
@@ -225,6 +241,14 @@ pub(crate) fn divide_wide<S: Simd>(mixed: &mut [f64], divisor: &[f64]) {
 pub(crate) fn add_to_base<S: Simd>(out: &mut [f32], base: &[f32], mixed: &[f64], lambda: f64) {
     for ((out, base), mixed) in out.iter_mut().zip(base).zip(mixed) {
         *out = (f64::from(*base) + lambda * mixed) as f32;
+    }
+}
+
+/// Rounds to f32.
+#[with_simd]
+pub(crate) fn round<S: Simd>(out: &mut [f32], x: &[f64]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = *x as f32;
     }
 }
 

@@ -29,7 +29,7 @@ mod run;
 mod setting;
 
 pub use error::{Error, Result};
-pub use method::{MethodInfo, methods};
+pub use method::{Arg, Base, MethodInfo, methods};
 pub use plan::{Merge, Summary};
 pub use recipe::Recipe;
 pub use run::{Merged, OnTensor};

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::checkpoint::{Checkpoint, Entry, layer_of, split_layer};
 use crate::error::{Error, Result};
 use crate::lanes::Float;
-use crate::method::{Arg, Args, MethodInfo, methods};
+use crate::method::{self, Arg, Args, Base, MethodInfo, methods};
 use crate::recipe::{Block, ModelRef, Recipe, Settings};
 
 /// A merge whose headers were read.
@@ -106,8 +106,12 @@ impl Merge {
     /// readable recipe is listed in [`Merge::summary`].
     pub fn plan(recipe: Recipe, text: &str, folder: &Path) -> Result<Self> {
         let method = methods().iter().find(|method| method.name == recipe.merge_method).ok_or_else(|| {
-            let known: Vec<&str> = methods().iter().map(|method| method.name).collect();
-            Error::Unfit(vec![format!("unknown method `{}`; there are {}", recipe.merge_method, known.join(", "))])
+            let known = methods().iter().map(|method| method.name);
+            Error::Unfit(vec![format!(
+                "unknown method `{}`; {}",
+                recipe.merge_method,
+                instead(&recipe.merge_method, known)
+            )])
         })?;
         let mut parents = Vec::new();
         for name in model_names(&recipe) {
@@ -165,10 +169,10 @@ impl Merge {
     fn check_recipe(&mut self) {
         let recipe = Arc::clone(&self.recipe);
         let name = self.method.name;
-        if self.method.needs_base && recipe.base_model.is_none() {
+        if self.method.base == Base::Required && recipe.base_model.is_none() {
             self.problem(format!("`{name}` needs a `base_model`"));
         }
-        if !self.method.needs_base
+        if self.method.base == Base::Unused
             && let Some(base) = &recipe.base_model
             && !named_inputs(&recipe).iter().any(|model| *model == base.path())
         {
@@ -185,8 +189,8 @@ impl Merge {
         let all = each.chain(sources).chain(slices.map(|slice| &slice.parameters)).chain([&recipe.parameters]);
         for (key, setting) in all.flatten() {
             if !self.method.args.iter().any(|arg| arg.name == key) {
-                let known: Vec<&str> = self.method.args.iter().map(|arg| arg.name).collect();
-                self.problem(format!("`{name}` has no parameter `{key}`; it has {}", known.join(", ")));
+                let known = self.method.args.iter().map(|arg| arg.name);
+                self.problem(format!("`{name}` has no parameter `{key}`; {}", instead(key, known)));
             } else if setting.is_gradient() {
                 let warning = "embeddings, final norm and head take the first value of a gradient".to_owned();
                 if !self.warnings.contains(&warning) {
@@ -239,10 +243,16 @@ impl Merge {
         let recipe = Arc::clone(&self.recipe);
         let none = Settings::new();
         if let Some(models) = &recipe.models {
-            let sources: Vec<Source<'_>> = models
+            let mut sources: Vec<Source<'_>> = models
                 .iter()
                 .map(|input| Source { parent: self.parent(&input.model), layer: None, parameters: &input.parameters })
                 .collect();
+            if let Some(base) = self.base()
+                && self.method.base == Base::Equal
+                && sources.iter().all(|source| source.parent != base)
+            {
+                sources.push(Source { parent: base, layer: None, parameters: &none });
+            }
             let model = self.base().or(sources.first().map(|source| source.parent)).unwrap_or(0);
             self.model = model;
             self.n_layers = self.parents[model].checkpoint.n_layers;
@@ -315,7 +325,7 @@ impl Merge {
 
     /// Plans tensor `name` of the output.
     fn add(&mut self, name: &str, place: &Place<'_>, sources: &[Source<'_>], none: &Settings) {
-        let base = self.base().filter(|_| self.method.needs_base);
+        let base = self.base().filter(|_| matches!(self.method.base, Base::Optional | Base::Required));
         let inputs: Vec<&Source<'_>> = sources.iter().filter(|source| Some(source.parent) != base).collect();
         let (least, most) = self.method.n_inputs;
         if !(least..=most).contains(&inputs.len()) {
@@ -375,11 +385,8 @@ impl Merge {
                 self.set(arg, value, &mut args.shared, "the recipe");
             }
         }
-        if args.shared.get("normalize").is_some_and(|on| *on != 0.0)
-            && self.method.name == "linear"
-            && args.each("weight").iter().sum::<f64>() == 0.0
-        {
-            self.problem(format!("weights of `{name}` add up to 0 and cannot be normalised"));
+        if let Some(fault) = method::fault(self.method, &args) {
+            self.problem(format!("`{name}`: {fault}"));
         }
         args
     }
@@ -391,6 +398,8 @@ impl Merge {
         let (least, most) = arg.range;
         if !(least..=most).contains(&value) {
             self.problem(format!("`{}` of {who}: expected a number from {least} to {most}, got {value}", arg.name));
+        } else if arg.is_whole && value.fract() != 0.0 {
+            self.problem(format!("`{}` of {who}: expected a whole number, got {value}", arg.name));
         }
         to.insert(arg.name, value);
     }
@@ -442,6 +451,32 @@ impl Merge {
 /// The first layer of settings that has a value for the tensor.
 fn look_up(arg: &Arg, layers: &[Option<&Settings>], name: &str, t: f64) -> Option<f64> {
     layers.iter().flatten().find_map(|settings| settings.get(arg.name)?.at(name, t))
+}
+
+/// What a name that is not known may stand for.
+fn instead<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    let near = known.iter().map(|name| (distance(word, name), *name)).min();
+    match near {
+        None => "it has none".to_owned(),
+        Some((edits, name)) if edits <= word.len().max(name.len()) / 2 => {
+            format!("did you mean `{name}`? There are {}", known.join(", "))
+        }
+        Some(_) => format!("there are {}", known.join(", ")),
+    }
+}
+
+/// Letters to put in, leave out or change to turn one word into the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, a) in a.bytes().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in b.bytes().enumerate() {
+            let best = (row[j] + 1).min(row[j + 1] + 1).min(corner + usize::from(a != b));
+            corner = std::mem::replace(&mut row[j + 1], best);
+        }
+    }
+    row[b.len()]
 }
 
 /// The names of all models, each once, in the order they appear.

@@ -204,11 +204,6 @@ impl Work<'_> {
         self.args.each.len()
     }
 
-    /// Whether there is a base.
-    pub(crate) fn has_base(&self) -> bool {
-        self.job.sources.len() > self.n_models()
-    }
-
     /// The random stream of one model's mask of this tensor.
     pub(crate) fn philox(&self, model: usize) -> Philox {
         Philox::new(self.seed, &self.job.name, model)

@@ -51,7 +51,7 @@ impl Philox {
         words.resize(SPAN / 2, 0);
         for (n, x) in x.chunks_mut(SPAN).enumerate() {
             let words = &mut words[..x.len().min(SPAN / 2)];
-            let word = (first + n * SPAN) / 2;
+            let word = first / 2 + n * (SPAN / 2);
             self.fill(word, words);
             let (low, high) = x.split_at_mut(words.len());
             for (x, shift) in [(low, 0), (high, 16)] {
