@@ -18,15 +18,19 @@
 #![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays read best by their index")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
+mod chat;
 mod checkpoint;
 mod error;
 mod lanes;
+mod layout;
 mod method;
+mod near;
 mod output;
 mod plan;
 mod recipe;
 mod run;
 mod setting;
+mod space;
 
 pub use error::{Error, Result};
 pub use method::{Arg, Base, MethodInfo, methods};

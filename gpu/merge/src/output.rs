@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use blake3::{Hash, Hasher};
 use serde_json::{Value, json};
 
+use crate::chat::with_template;
 use crate::error::{Error, Result};
 use crate::plan::Merge;
 
@@ -62,9 +63,7 @@ impl Output {
         if dir.exists() {
             return Err(Error::Exists(dir.to_path_buf()));
         }
-        let mut part = dir.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
+        let part = part_of(dir);
         let identity = identity(merge);
         let finished = resume(&part, &identity)?;
         let (finished, is_new) = finished.map_or_else(|| (BTreeMap::new(), true), |finished| (finished, false));
@@ -217,6 +216,13 @@ impl Output {
     }
 }
 
+/// The folder an output is in until it is whole.
+pub(crate) fn part_of(dir: &Path) -> PathBuf {
+    let mut part = dir.as_os_str().to_owned();
+    part.push(".part");
+    PathBuf::from(part)
+}
+
 /// What names a merge: the recipe's text and the headers of its models. A change of either begins anew.
 fn identity(merge: &Merge) -> String {
     let mut hasher = Hasher::new();
@@ -316,6 +322,9 @@ fn copy_configuration(merge: &Merge, part: &Path) -> Result<()> {
         if json.get("num_hidden_layers").is_some() {
             json["num_hidden_layers"] = json!(merge.n_layers);
         }
+        if json.pointer("/text_config/num_hidden_layers").is_some() {
+            json["text_config"]["num_hidden_layers"] = json!(merge.n_layers);
+        }
         let stated = merge.recipe.out_dtype.as_ref().or(merge.recipe.dtype.as_ref());
         for key in ["torch_dtype", "dtype"] {
             if let (Some(dtype), Some(_)) = (stated, json.get(key)) {
@@ -329,9 +338,15 @@ fn copy_configuration(merge: &Merge, part: &Path) -> Result<()> {
     for (dir, name) in files {
         let from = dir.join(name);
         if from.is_file() {
-            let bytes = fs::read(&from).map_err(Error::io("read", &from))?;
+            let mut bytes = fs::read(&from).map_err(Error::io("read", &from))?;
+            if let (Some(template), "tokenizer_config.json") = (&merge.chat_template, name) {
+                bytes = with_template(&from, &bytes, template)?;
+            }
             write_file(&part.join(name), &bytes)?;
         }
+    }
+    if let Some(template) = &merge.chat_template {
+        write_file(&part.join("chat_template.jinja"), template.as_bytes())?;
     }
     write_file(&part.join("merge.yml"), merge.text.as_bytes())
 }
