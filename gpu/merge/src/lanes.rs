@@ -41,6 +41,11 @@ impl Float {
     /// Numbers of little-endian bytes.
     pub(crate) fn widen(self, bytes: &[u8], out: &mut Vec<f32>) {
         out.resize(bytes.len() / self.n_bytes(), 0.0);
+        self.widen_to(bytes, out);
+    }
+
+    /// As [`Float::widen`], to as many numbers as there are.
+    pub(crate) fn widen_to(self, bytes: &[u8], out: &mut [f32]) {
         match self {
             Self::F32 => widen_f32(bytes, out),
             Self::F16 => widen_f16(bytes, out),

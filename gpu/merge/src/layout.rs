@@ -202,8 +202,13 @@ impl Merge {
             }
         }
         let Some((first, entry)) = found.first().cloned() else { return };
+        let rows = match self.rows(name, &found, self.base()) {
+            Ok(rows) => rows,
+            Err(what) => return self.problem(what),
+        };
+        let from = usize::from(rows.is_some());
         for (parent, other) in &found[1..] {
-            if other.shape != entry.shape {
+            if other.shape.get(from..) != entry.shape.get(from..) {
                 let (a, b) = (&self.parents[first].name, &self.parents[*parent].name);
                 let what = format!("`{name}` is {:?} in `{a}` and {:?} in `{b}`", entry.shape, other.shape);
                 return self.problem(what);
@@ -214,9 +219,16 @@ impl Merge {
             return self.problem(format!("`{name}` has types that cannot be merged: {}", dtypes(&found)));
         }
         let stated = self.recipe.out_dtype.as_ref().or(self.recipe.dtype.as_ref()).and_then(|key| float_named(key));
+        if is_copy && rows.is_some() {
+            return self.problem(format!("`{name}`: rows of {} cannot be moved", entry.dtype));
+        }
+        let mut shape = entry.shape.clone();
+        if let (Some(rows), Some(side)) = (&rows, shape.first_mut()) {
+            *side = rows.sources[0].len();
+        }
         let dtype = if is_copy { entry.dtype } else { stated.unwrap_or(entry.dtype) };
         let args = self.args(name, place, &inputs);
-        self.jobs.push(Job { name: name.to_owned(), dtype, shape: entry.shape.clone(), sources: found, args, is_copy });
+        self.jobs.push(Job { name: name.to_owned(), dtype, shape, sources: found, args, is_copy, rows });
     }
 
     /// Values of the method's parameters for one tensor.

@@ -10,7 +10,7 @@
 //! - The output appears under its name when it is whole; a killed merge goes on after the last whole tensor.
 //!
 //! # Not here
-//! Stores and runs; graphics devices (`tracker-gpu`); tokenizers that differ between parents.
+//! Stores and runs; graphics devices (`tracker-gpu`).
 #![allow(
     clippy::inline_always,
     reason = "what is not inlined into a vectorised function is compiled without its vectors"
@@ -21,6 +21,7 @@
 mod chat;
 mod checkpoint;
 mod error;
+mod gather;
 mod lanes;
 mod layout;
 mod method;
@@ -31,6 +32,7 @@ mod recipe;
 mod run;
 mod setting;
 mod space;
+mod vocabulary;
 
 pub use error::{Error, Result};
 pub use method::{Arg, Base, MethodInfo, methods};

@@ -31,6 +31,9 @@ const TOKENIZER: [&str; 8] = [
     "chat_template.jinja",
 ];
 
+/// Those that hold tokens.
+const STALE: [&str; 5] = ["tokenizer.json", "added_tokens.json", "tokenizer.model", "vocab.json", "merges.txt"];
+
 /// Digests of a finished tensor: its own, then those of its sources.
 pub(crate) type Digests = Vec<Hash>;
 
@@ -237,6 +240,9 @@ fn identity(merge: &Merge) -> String {
             hasher.update(format!("{}{changed:?}", path.display()).as_bytes());
         }
     }
+    if let Some(vocabulary) = &merge.vocabulary {
+        hasher.update(&vocabulary.digest());
+    }
     hasher.finalize().to_hex().to_string()
 }
 
@@ -325,6 +331,13 @@ fn copy_configuration(merge: &Merge, part: &Path) -> Result<()> {
         if json.pointer("/text_config/num_hidden_layers").is_some() {
             json["text_config"]["num_hidden_layers"] = json!(merge.n_layers);
         }
+        if let Some(vocabulary) = &merge.vocabulary {
+            for at in ["/vocab_size", "/text_config/vocab_size"] {
+                if let Some(size) = json.pointer_mut(at) {
+                    *size = json!(vocabulary.n_rows);
+                }
+            }
+        }
         let stated = merge.recipe.out_dtype.as_ref().or(merge.recipe.dtype.as_ref());
         for key in ["torch_dtype", "dtype"] {
             if let (Some(dtype), Some(_)) = (stated, json.get(key)) {
@@ -334,7 +347,14 @@ fn copy_configuration(merge: &Merge, part: &Path) -> Result<()> {
         write_file(&part.join("config.json"), format!("{json:#}\n").as_bytes())?;
     }
     let tokenizer = &merge.parents[merge.tokenizer].checkpoint.dir;
-    let files = TOKENIZER.iter().map(|name| (tokenizer, *name)).chain([(model, "generation_config.json")]);
+    let grown = merge.vocabulary.as_ref().and_then(|vocabulary| vocabulary.json.as_ref());
+    // The older files of a tokenizer do not know the tokens that were added.
+    let is_kept = |name: &&str| grown.is_none() || !STALE.contains(name);
+    let names = TOKENIZER.iter().filter(|name| is_kept(name));
+    let files = names.map(|name| (tokenizer, *name)).chain([(model, "generation_config.json")]);
+    if let Some(json) = grown {
+        write_file(&part.join("tokenizer.json"), format!("{json:#}\n").as_bytes())?;
+    }
     for (dir, name) in files {
         let from = dir.join(name);
         if from.is_file() {

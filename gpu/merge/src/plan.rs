@@ -13,6 +13,7 @@ use crate::lanes::Float;
 use crate::method::{Args, Base, MethodInfo, methods};
 use crate::near::instead;
 use crate::recipe::{Block, ModelRef, Part, Recipe};
+use crate::vocabulary::{Rows, Vocabulary};
 
 /// A merge whose headers were read.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Merge {
     pub(crate) model: usize,
     pub(crate) tokenizer: usize,
     pub(crate) n_layers: usize,
+    /// The vocabulary of the output, where embeddings are moved to one.
+    pub(crate) vocabulary: Option<Vocabulary>,
     /// The chat template the output gets in place of its tokenizer's.
     pub(crate) chat_template: Option<String>,
     pub(crate) problems: Vec<String>,
@@ -52,6 +55,8 @@ pub(crate) struct Job {
     pub(crate) args: Args,
     /// Whether it is taken byte by byte from its first source: it has no numbers that can be summed.
     pub(crate) is_copy: bool,
+    /// Which rows of its sources its rows are made of, where they are not those of the same place.
+    pub(crate) rows: Option<Rows>,
 }
 
 impl Job {
@@ -113,11 +118,15 @@ impl Merge {
             model: 0,
             tokenizer: 0,
             n_layers: 0,
+            vocabulary: None,
             chat_template: None,
             problems: Vec::new(),
             warnings: Vec::new(),
         };
         merge.check_recipe();
+        if merge.problems.is_empty() {
+            merge.settle_vocabulary()?;
+        }
         if merge.problems.is_empty() {
             merge.lay_out();
             merge.check_tokenizers();
@@ -228,14 +237,10 @@ impl Merge {
     }
 
     fn check_tokenizers(&mut self) {
-        self.tokenizer = match &self.recipe.tokenizer_source {
-            None => self.model,
-            Some(source) if source.path() == "base" => self.base().unwrap_or(self.model),
-            Some(source) if source.path() == "union" => {
-                return self.problem("`tokenizer_source: union` is not supported; name a model".to_owned());
-            }
-            Some(source) => self.parent(source),
-        };
+        if self.recipe.tokenizer.is_some() || self.recipe.tokenizer_source.is_some() {
+            return;
+        }
+        self.tokenizer = self.model;
         let text = |parent: &Parent| std::fs::read(parent.checkpoint.dir.join("tokenizer.json")).ok();
         let ours = &self.parents[self.tokenizer];
         let others = self.parents.iter().filter(|parent| text(parent) != text(ours));
@@ -253,7 +258,8 @@ fn model_names(recipe: &Recipe) -> Vec<&str> {
     let parts = recipe.parts();
     let inputs = parts.iter().flat_map(Part::all_models).map(ModelRef::path);
     let base = recipe.base_model.as_ref().map(ModelRef::path);
-    let tokenizer = recipe.tokenizer_source.as_ref().map(ModelRef::path);
+    let tokenizer = recipe.tokenizer.as_ref().map(|tokenizer| &tokenizer.source).or(recipe.tokenizer_source.as_ref());
+    let tokenizer = tokenizer.map(ModelRef::path);
     let tokenizer = tokenizer.filter(|path| !["base", "union"].contains(path));
     let mut seen = BTreeSet::new();
     inputs.chain(base).chain(tokenizer).filter(|name| seen.insert(*name)).collect()

@@ -36,7 +36,7 @@ pub struct Recipe {
     /// The type of the output.
     #[serde(default)]
     pub out_dtype: Option<String>,
-    /// `base`, or a model whose tokenizer is taken.
+    /// `base`, `union`, or a model whose tokenizer is taken.
     #[serde(default)]
     pub tokenizer_source: Option<ModelRef>,
     /// Weights for ranges of layers, each by parent: model averaging and its heterogeneous form (Lin et al. 2024).
@@ -51,9 +51,9 @@ pub struct Recipe {
     /// Models or slices for each part of an architecture; `default` is the whole of one that has no parts.
     #[serde(default)]
     pub modules: Option<BTreeMap<String, Module>>,
-    /// Not read.
+    /// Which tokenizer the output has, and where embeddings of its tokens come from.
     #[serde(default)]
-    tokenizer: Option<serde::de::IgnoredAny>,
+    pub tokenizer: Option<TokenizerRecipe>,
     /// The chat template of the output: `auto`, or Jinja.
     #[serde(default)]
     pub chat_template: Option<String>,
@@ -125,6 +125,64 @@ pub struct SliceSource {
     pub parameters: Settings,
 }
 
+/// Which tokenizer the output has.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerRecipe {
+    /// `union`, `base`, or a model whose tokenizer is taken.
+    #[serde(default = "union")]
+    pub source: ModelRef,
+    /// Where embeddings of tokens come from; tokens that are not there yet are added.
+    #[serde(default)]
+    pub tokens: BTreeMap<String, TokenRecipe>,
+    /// The number of rows of embeddings is raised to a multiple of this; new rows are the mean of the others.
+    #[serde(default)]
+    pub pad_to_multiple_of: Option<usize>,
+}
+
+fn union() -> ModelRef {
+    ModelRef::Path("union".to_owned())
+}
+
+/// Where the embedding of a token comes from.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRecipe {
+    /// What models get that lack the token.
+    #[serde(default)]
+    pub source: Option<TokenSource>,
+    /// Whether models that have it get this too.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// An embedding.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum TokenSource {
+    /// Zero, or that of some token of a model.
+    Special(SpecialSource),
+    /// That of the same token in a model.
+    Model(ModelRef),
+}
+
+/// Zero, or the embedding of some token of a model.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialSource {
+    /// `zero` or `model_token`.
+    pub kind: String,
+    /// The model.
+    #[serde(default)]
+    pub model: Option<ModelRef>,
+    /// The token by its number.
+    #[serde(default)]
+    pub token_id: Option<usize>,
+    /// The token by its text.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
 /// What a part of an architecture is merged from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -190,8 +248,11 @@ impl Recipe {
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let wrong = |what: String| Error::Recipe { recipe: name.to_owned(), what };
         let recipe: Self = serde_saphyr::from_str(text).map_err(|e| wrong(e.to_string().trim_end().to_owned()))?;
-        if recipe.tokenizer.is_some() {
-            return Err(wrong("`tokenizer` is not supported; leave it away".to_owned()));
+        if recipe.tokenizer.is_some() && recipe.tokenizer_source.is_some() {
+            return Err(wrong("expected `tokenizer` or `tokenizer_source`, got both".to_owned()));
+        }
+        if recipe.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.pad_to_multiple_of == Some(0)) {
+            return Err(wrong("`pad_to_multiple_of`: expected 1 or more, got 0".to_owned()));
         }
         if let Some(template) = &recipe.chat_template {
             crate::chat::check(template).map_err(wrong)?;

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Entry;
 use crate::error::{Error, Result};
+use crate::gather::Gather;
 use crate::lanes::{Float, all_below};
 use crate::method::{Args, MethodInfo};
 use crate::output::{Digests, Output};
@@ -19,7 +20,7 @@ use crate::plan::{Job, Merge};
 use crate::method::Philox;
 
 /// Elements of a tensor that are read and hashed at once.
-const CHUNK: usize = 1 << 16;
+pub(crate) const CHUNK: usize = 1 << 16;
 /// Elements that are computed at once, few enough that all of a method's numbers stay in the nearest caches; a multiple of
 /// 4096, as masks need.
 const TILE: usize = 1 << 12;
@@ -237,6 +238,22 @@ impl Work<'_> {
 
     fn tiles(&mut self, mut each: impl FnMut(usize, &[Vec<f32>], &mut Sink<'_>) -> Result<()>) -> Result<()> {
         let (job, n) = (self.job, self.n_elements());
+        if let Some(rows) = &job.rows {
+            let mut gather = Gather::new(self.merge, job, rows)?;
+            if !self.is_hashed {
+                gather.hash(&mut self.sources)?;
+            }
+            self.buffers.values.resize(job.sources.len(), Vec::new());
+            for at in (0..n).step_by(self.tile) {
+                for (source, values) in self.buffers.values.iter_mut().enumerate() {
+                    values.resize(self.tile.min(n - at), 0.0);
+                    gather.fill(source, at, values)?;
+                }
+                each(at, &self.buffers.values, &mut self.out)?;
+            }
+            self.is_hashed = true;
+            return Ok(());
+        }
         let floats: Vec<Float> =
             job.sources.iter().map(|(_, entry)| Float::of(entry.dtype).unwrap_or(Float::F32)).collect();
         self.buffers.values.resize(floats.len(), Vec::new());
@@ -284,7 +301,7 @@ impl Work<'_> {
 }
 
 /// Refuses a number that `float` cannot hold, by its place; `at` is that of the first of `values`.
-fn finite(tensor: &str, float: Float, at: usize, values: &[f32]) -> Result<()> {
+pub(crate) fn finite(tensor: &str, float: Float, at: usize, values: &[f32]) -> Result<()> {
     if all_below(values, float.limit()) {
         return Ok(());
     }
@@ -293,7 +310,14 @@ fn finite(tensor: &str, float: Float, at: usize, values: &[f32]) -> Result<()> {
     Err(Error::NotFinite { tensor: tensor.to_owned(), got: values[i], element: (at + i) as u64 })
 }
 
-fn read(merge: &Merge, parent: usize, entry: &Entry, at: usize, n_bytes: usize, raw: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn read(
+    merge: &Merge,
+    parent: usize,
+    entry: &Entry,
+    at: usize,
+    n_bytes: usize,
+    raw: &mut Vec<u8>,
+) -> Result<()> {
     raw.resize(n_bytes, 0);
     merge.parents[parent].checkpoint.read(entry, at as u64, raw)
 }
