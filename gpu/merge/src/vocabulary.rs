@@ -125,11 +125,10 @@ impl Merge {
         let n_rows = n.next_multiple_of(asked.pad_to_multiple_of.unwrap_or(1));
         let mut wanted = Vec::new();
         for (token, recipe) in &asked.tokens {
-            match &recipe.source {
-                Some(TokenSource::Model(model) | TokenSource::Special(SpecialSource { model: Some(model), .. })) => {
-                    wanted.push((token, model))
-                }
-                _ => {}
+            if let Some(TokenSource::Model(model) | TokenSource::Special(SpecialSource { model: Some(model), .. })) =
+                &recipe.source
+            {
+                wanted.push((token, model));
             }
         }
         for (token, model) in wanted {
