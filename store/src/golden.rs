@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 
 use tracker_engine::{Batch, Durability, Engine as _, Memory};
 
-use crate::artifact::{FilePieces, Piece, PieceRef, Place};
+use crate::artifact::{Coded, FilePieces, PackId, Piece, PieceRef, Place, Words};
 use crate::error::hex;
 use crate::keys::{self, RunIndex};
 use crate::records::{EdgeRecord, Stored};
 use crate::series::{Block, Chunk, Head, Summary};
 use crate::{
     Checkpoint, Claim, Content, Cost, Dataset, Digest, Endpoint, Experiment, ExperimentId, Figure, FileEntry, Finish,
-    Kind, Manifest, NodeId, Outcome, Plan, Point, Problem, Program, Relation, Reward, RowKey, Run, RunId, Sample,
-    Sampling, Slot, Stage, Statement, Status, Tally, Timestamp, Verdict, Verifier, Version, Votes,
+    Front, FrontPoint, Goal, Kind, Manifest, NodeId, Objective, Outcome, Plan, Point, Problem, Program, Recipe,
+    RecipeWeight, Relation, Reward, RowKey, Run, RunId, Sample, Sampling, Slot, Stage, Statement, Status, Tally,
+    Timestamp, Verdict, Verifier, Version, Votes,
 };
 
 const GOLDEN: &str = include_str!("../tests/golden/format-1.txt");
@@ -243,7 +244,40 @@ fn format_1() -> String {
     lines.record("version", &version);
     lines.record("file", &FilePieces { pieces: vec![PieceRef { digest: digest(0x44), n_bytes: 70_000 }] });
     lines.record("piece_inline", &Piece { place: Place::Inline(b"hello".to_vec()) });
+    merges_of_format_1(&mut lines);
+    pieces_of_format_1(&mut lines);
     lines.0.join("\n") + "\n"
+}
+
+fn merges_of_format_1(lines: &mut Lines) {
+    lines.content(&Recipe {
+        text: "merge_method: linear\n".to_owned(),
+        method: "linear".to_owned(),
+        weights: vec![RecipeWeight { parent: digest(0x33), block: "layers 0..4".to_owned(), weight: 0.25 }],
+        parents: vec![content(Kind::Checkpoint)],
+        others: "first".to_owned(),
+        seed: 300,
+    });
+    let objective = |name: &str, goal| Objective { name: name.to_owned(), goal };
+    let point =
+        |node, rank, crowding| FrontPoint { node, values: vec![0.5, -2.0], rank, crowding, is_pareto: rank == 0 };
+    lines.content(&Front {
+        name: "tax".to_owned(),
+        objectives: vec![objective("reward", Goal::Maximize), objective("loss", Goal::Minimize)],
+        epsilon: vec![0.0, 0.125],
+        points: vec![point(content(Kind::Checkpoint), 0, f64::INFINITY), point(NodeId::run(RUN), 300, 0.5)],
+        reference: vec![0.0, 10.0],
+        hypervolume: Some(6.0),
+    });
+}
+
+fn pieces_of_format_1(lines: &mut Lines) {
+    let pack: PackId = serde_json::from_str(&format!("{:?}", [0x55; 16])).unwrap();
+    lines.record("piece_packed", &Piece { place: Place::Packed(pack, 300) });
+    for (name, words, base) in [("lone", Words::Two, None), ("delta", Words::Four, Some(digest(0x77)))] {
+        let coded = Coded { pack, offset: 300, n_stored: 70_000, sum: digest(0x66), words, base };
+        lines.record(&format!("piece_{name}"), &Piece { place: Place::Coded(coded) });
+    }
 }
 
 #[test]

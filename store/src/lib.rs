@@ -41,9 +41,9 @@ pub use error::{Error, Result};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};
 pub use lineage::{Graph, GraphEdge, GraphNode, Toward, Walk};
 pub use model::{
-    Checkpoint, Claim, Content, Cost, Dataset, Edge, Ending, Endpoint, Experiment, Figure, Finish, NewRun, Outcome,
-    Plan, Problem, Program, Relation, Reward, Run, Sample, Sampling, Stage, Statement, Status, Tally, Verdict,
-    Verifier, Votes,
+    Checkpoint, Claim, Content, Cost, Dataset, Edge, Ending, Endpoint, Experiment, Figure, Finish, Front, FrontPoint,
+    Goal, NewRun, Objective, Outcome, Plan, Problem, Program, Recipe, RecipeWeight, Relation, Reward, Run, Sample,
+    Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
 };
 pub use query::{Filter, Page, Query, Row, Table, Value};
 pub use recording::Recording;

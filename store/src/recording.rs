@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{Error, Result};
 use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
 use crate::keys;
-use crate::model::{Claim, Content, Edge, Figure, Relation, Reward, Sample, Stage, Verdict};
+use crate::model::{Checkpoint, Claim, Content, Edge, Figure, Recipe, Relation, Reward, Sample, Stage, Verdict};
 use crate::records::Stored;
 use crate::series::Point;
 
@@ -110,11 +110,27 @@ impl Recording {
     /// Records a content, and that `run` recorded it. Returns its node.
     ///
     /// # Errors
-    /// `Invalid` if a field cannot be encoded.
+    /// `Invalid` if its fields do not agree, or one cannot be encoded.
     pub fn put<C: Content>(&mut self, run: RunId, content: &C) -> Result<NodeId> {
+        content.check()?;
         let node = content.node()?;
         let record = content.encode()?;
         self.put_encoded(run, node, record, content.ups());
+        Ok(node)
+    }
+
+    /// Records a checkpoint that is the merge `recipe` says, with the recipe and the edge between them. `checkpoint.manifest`
+    /// is not read: the recipe's digest takes its place. Returns the checkpoint's node.
+    ///
+    /// What its files are, once they were written or their digest computed, is an edge `generated_by` from the artifact to
+    /// the checkpoint; [`Store::weights`](crate::Store::weights) reads it.
+    ///
+    /// # Errors
+    /// As [`Recording::put`].
+    pub fn put_virtual(&mut self, run: RunId, checkpoint: &Checkpoint, recipe: &Recipe) -> Result<NodeId> {
+        let from = self.put(run, recipe)?;
+        let node = self.put(run, &Checkpoint { manifest: recipe.digest()?, ..checkpoint.clone() })?;
+        self.put_edge(run, &Edge::new(node, Relation::DerivedFrom, from))?;
         Ok(node)
     }
 

@@ -6,7 +6,7 @@ use crate::artifact::Manifest;
 use crate::error::{Error, Result, unhex};
 use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
 use crate::keys::{self, RunIndex};
-use crate::model::{Checkpoint, Content, Dataset, Endpoint, Problem, Program, Statement, Verifier};
+use crate::model::{Checkpoint, Content, Dataset, Endpoint, Front, Problem, Program, Statement, Verifier};
 use crate::reader::{Entries, Span};
 use crate::store::Store;
 
@@ -162,6 +162,7 @@ impl Store {
             }),
             Kind::Program => named(self, |program: &Program| program.name == name),
             Kind::Endpoint => named(self, |endpoint: &Endpoint| endpoint.model == name),
+            Kind::Front => named(self, |front: &Front| front.name == name),
             _ => Ok(Vec::new()),
         }
     }
@@ -208,6 +209,7 @@ impl Store {
             "dataset" => each(self, |dataset: Dataset| dataset.name),
             "checkpoint" => each(self, |checkpoint: Checkpoint| checkpoint.label),
             "verifier" => each(self, |build: Verifier| build.name),
+            "front" => each(self, |front: Front| front.name),
             "artifact" => Ok(self.artifacts()?.into_iter().map(|version| version.name).collect()),
             _ => self
                 .runs()

@@ -1,6 +1,6 @@
 //! Merges two bf16 checkpoints of Llama's shape by turns with the plainest loop that could do it: read, lerp, write.
 //!
-//!     cargo bench --workspace --profile release --bench merge -- [GB] [METHOD…]
+//!     cargo bench --workspace --profile release --bench merge -- [GB] [METHOD…, or all]
 //!
 //! Needs four times as much disk as GB (2.2) in the temporary folder. CPU seconds are user and system.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and stops at a failure")]
@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use tracker_merge::{Merge, Recipe};
+use tracker_merge::{Base, Merge, Recipe};
 
 /// Llama-1.1B's tensors: an embedding, a head, and layers of seven matrices; 2.2 GB in bf16.
 fn shapes(gb: f64) -> Vec<(String, usize, usize)> {
@@ -109,24 +109,30 @@ fn timed(name: &str, work: impl FnOnce()) -> f64 {
 }
 
 fn recipe(method: &str) -> String {
-    match method {
-        "linear" => {
-            "merge_method: linear\nmodels:\n- {model: a, parameters: {weight: 0.3}}\n- {model: b, parameters: {weight: 0.7}}\n"
-                .to_owned()
-        }
-        "slerp" => "merge_method: slerp\nbase_model: a\nmodels: [{model: b}]\nparameters: {t: 0.4}\n".to_owned(),
-        other => format!(
-            "merge_method: {other}\nbase_model: a\nmodels: [{{model: b, parameters: {{weight: 1.0, density: 0.5}}}}, {{model: c, parameters: {{weight: 0.5, density: 0.5}}}}]\n"
-        ),
+    if method == "linear" {
+        return "merge_method: linear\nmodels:\n- {model: a, parameters: {weight: 0.3}}\n- {model: b, parameters: {weight: 0.7}}\n"
+            .to_owned();
     }
+    let row = tracker_merge::methods().iter().find(|row| row.name == method).unwrap();
+    let has = |name: &str| row.args.iter().any(|arg| arg.name == name);
+    let model = |name: &str, weight: f64| {
+        let weight = if has("weight") { format!("weight: {weight}, ") } else { String::new() };
+        let density = if has("density") { "density: 0.5" } else { "" };
+        format!("{{model: {name}, parameters: {{{weight}{density}}}}}")
+    };
+    let models = [model("b", 1.0), model("c", 0.5)][..row.n_inputs.1.min(2)].join(", ");
+    let base = if row.base == Base::Unused { "" } else { "base_model: a\n" };
+    let shared = if has("t") { "t: 0.004" } else { "" };
+    format!("merge_method: {method}\n{base}models: [{models}]\nparameters: {{{shared}}}\n")
 }
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let gb: f64 = args.first().map_or(2.2, |gb| gb.parse().unwrap());
-    let methods: Vec<&str> = match &args[args.len().min(1)..] {
+    let methods: Vec<&str> = match &args.iter().skip(1).map(String::as_str).collect::<Vec<_>>()[..] {
         [] => vec!["linear", "slerp", "ties", "dare_ties"],
-        some => some.iter().map(String::as_str).collect(),
+        ["all"] => tracker_merge::methods().iter().map(|row| row.name).collect(),
+        some => some.to_vec(),
     };
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);

@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// A tensor came out with numbers that are none.
     #[error(
-        "tensor `{tensor}`: expected finite numbers, got {got} at element {element}; a parent holds it or the sum overflows"
+        "tensor `{tensor}`: expected finite numbers, got {got} at element {element}; a parent holds it or the output's type cannot"
     )]
     NotFinite {
         /// The tensor.
@@ -39,6 +39,14 @@ pub enum Error {
         got: f32,
         /// Where, counted row by row.
         element: u64,
+    },
+    /// A method has no answer for a tensor.
+    #[error("tensor `{tensor}`: {what}")]
+    Undefined {
+        /// The tensor.
+        tensor: String,
+        /// Why not, and what to do.
+        what: String,
     },
     /// The output's name is taken.
     #[error("`{}` is there already", .0.display())]

@@ -29,9 +29,23 @@ impl Float {
         if self == Self::F32 { 4 } else { 2 }
     }
 
+    /// The bits of the smallest magnitude that this type cannot hold: what rounds to infinity.
+    pub(crate) fn limit(self) -> u32 {
+        match self {
+            Self::F32 => 0x7f80_0000,
+            Self::F16 => 0x477f_f000,
+            Self::Bf16 => 0x7f7f_8000,
+        }
+    }
+
     /// Numbers of little-endian bytes.
     pub(crate) fn widen(self, bytes: &[u8], out: &mut Vec<f32>) {
         out.resize(bytes.len() / self.n_bytes(), 0.0);
+        self.widen_to(bytes, out);
+    }
+
+    /// As [`Float::widen`], to as many numbers as there are.
+    pub(crate) fn widen_to(self, bytes: &[u8], out: &mut [f32]) {
         match self {
             Self::F32 => widen_f32(bytes, out),
             Self::F16 => widen_f16(bytes, out),
@@ -40,8 +54,7 @@ impl Float {
     }
 
     /// Little-endian bytes of numbers, rounded to nearest even.
-    pub(crate) fn narrow(self, values: &[f32], out: &mut Vec<u8>) {
-        out.resize(values.len() * self.n_bytes(), 0);
+    pub(crate) fn narrow(self, values: &[f32], out: &mut [u8]) {
         match self {
             Self::F32 => narrow_f32(values, out),
             Self::F16 => narrow_f16(values, out),
@@ -125,15 +138,15 @@ pub(crate) fn difference<S: Simd>(out: &mut [f32], x: &[f32], y: &[f32]) {
     }
 }
 
-/// Whether every number is finite.
+/// Whether the bits of every magnitude are below `limit`.
 #[with_simd]
-pub(crate) fn all_finite<S: Simd>(x: &[f32]) -> bool {
+pub(crate) fn all_below<S: Simd>(x: &[f32], limit: u32) -> bool {
     let mut worst = 0;
     for x in x {
         let magnitude = x.to_bits() & 0x7fff_ffff;
         worst = if magnitude > worst { magnitude } else { worst };
     }
-    worst < 0x7f80_0000
+    worst < limit
 }
 
 /// Lanes that sums run in; they are added at the end, so the bits do not depend on the machine's vectors.
@@ -159,6 +172,22 @@ pub(crate) fn moments<S: Simd>(x: &[f32], y: &[f32]) -> [f64; 3] {
         lanes[2][i] += x * y;
     }
     lanes.map(|lanes| lanes.iter().sum())
+}
+
+/// Sum of x · y, in f64.
+#[with_simd]
+pub(crate) fn dot<S: Simd>(x: &[f32], y: &[f32]) -> f64 {
+    let mut lanes = [0.0_f64; LANES];
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in xs.iter().zip(ys) {
+        for i in 0..LANES {
+            lanes[i] += f64::from(x[i]) * f64::from(y[i]);
+        }
+    }
+    for (i, (x, y)) in x_rest.iter().zip(y_rest).enumerate() {
+        lanes[i] += f64::from(*x) * f64::from(*y);
+    }
+    lanes.iter().sum()
 }
 
 /// Sum of |x|, in f64.
@@ -220,6 +249,14 @@ pub(crate) fn add_to_base<S: Simd>(out: &mut [f32], base: &[f32], mixed: &[f64],
     }
 }
 
+/// Rounds to f32.
+#[with_simd]
+pub(crate) fn round<S: Simd>(out: &mut [f32], x: &[f64]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = *x as f32;
+    }
+}
+
 /// Sets numbers whose magnitude's bits are below `least` or above `most` to zero. Tells whether one lies at either end.
 #[with_simd]
 pub(crate) fn keep_between<S: Simd>(x: &mut [f32], least: u32, most: u32) -> bool {
@@ -232,11 +269,21 @@ pub(crate) fn keep_between<S: Simd>(x: &mut [f32], least: u32, most: u32) -> boo
     is_at != 0
 }
 
-/// Sets numbers whose word is not below `below` to zero.
+/// Whether a half (from bit `shift`) of a word is `half`.
 #[with_simd]
-pub(crate) fn keep_below<S: Simd>(x: &mut [f32], words: &[u32], below: u32) {
+pub(crate) fn has_half<S: Simd>(words: &[u32], shift: u32, half: u32) -> bool {
+    let mut any = 0;
+    for word in words {
+        any |= u32::from((word >> shift) & 0xffff == half);
+    }
+    any != 0
+}
+
+/// Sets numbers for which the half (from bit `shift`) of their word is not below `below` to zero.
+#[with_simd]
+pub(crate) fn keep_halves<S: Simd>(x: &mut [f32], words: &[u32], shift: u32, below: u32) {
     for (x, word) in x.iter_mut().zip(words) {
-        *x = if *word < below { *x } else { 0.0 };
+        *x = if (word >> shift) & 0xffff < below { *x } else { 0.0 };
     }
 }
 
@@ -248,27 +295,38 @@ mod tests {
     fn every_half_number_survives_and_rounding_is_to_nearest_even() {
         for float in [Float::F16, Float::Bf16] {
             let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-            let (mut wide, mut back) = (Vec::new(), Vec::new());
+            let (mut wide, mut back) = (Vec::new(), vec![0; bytes.len()]);
             float.widen(&bytes, &mut wide);
             float.narrow(&wide, &mut back);
             for (i, (a, b)) in bytes.chunks(2).zip(back.chunks(2)).enumerate() {
                 assert!(a == b || wide[i].is_nan(), "{float:?} {i:04x}");
             }
         }
-        let mut out = Vec::new();
+        let mut out = [0; 4];
         // Halfway between two neighbours: the even one.
         Float::Bf16.narrow(&[f32::from_bits(0x3f80_8000), f32::from_bits(0x3f81_8000)], &mut out);
         assert_eq!(out, [0x80, 0x3f, 0x82, 0x3f]);
     }
 
     #[test]
-    fn what_is_not_finite_is_seen_anywhere() {
-        let mut x = vec![1.0_f32; 1000];
-        assert!(all_finite(&x));
-        for (at, bad) in [(0, f32::NAN), (500, f32::INFINITY), (999, f32::NEG_INFINITY)] {
-            x[at] = bad;
-            assert!(!all_finite(&x), "{at}");
-            x[at] = 1.0;
+    fn what_a_type_cannot_hold_is_seen_anywhere() {
+        let (mut x, mut bytes) = (vec![1.0_f32; 1000], [0; 4]);
+        for float in [Float::F32, Float::F16, Float::Bf16] {
+            assert!(all_below(&x, float.limit()));
+            let least = f32::from_bits(float.limit());
+            for (at, bad) in [(0, f32::NAN), (500, f32::INFINITY), (999, -least)] {
+                x[at] = bad;
+                assert!(!all_below(&x, float.limit()), "{at}");
+                x[at] = 1.0;
+            }
+            if float != Float::F32 {
+                let mut back = Vec::new();
+                for (value, holds) in [(least, false), (f32::from_bits(float.limit() - 1), true)] {
+                    float.narrow(&[value], &mut bytes[..2]);
+                    float.widen(&bytes[..2], &mut back);
+                    assert_eq!(back[0].is_finite(), holds, "{float:?} {value}");
+                }
+            }
         }
     }
 }

@@ -10,7 +10,7 @@
 //! - The output appears under its name when it is whole; a killed merge goes on after the last whole tensor.
 //!
 //! # Not here
-//! Stores and runs; graphics devices (`tracker-gpu`); tokenizers that differ between parents.
+//! Stores and runs; graphics devices (`tracker-gpu`).
 #![allow(
     clippy::inline_always,
     reason = "what is not inlined into a vectorised function is compiled without its vectors"
@@ -18,18 +18,24 @@
 #![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays read best by their index")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
+mod chat;
 mod checkpoint;
 mod error;
+mod gather;
 mod lanes;
+mod layout;
 mod method;
+mod near;
 mod output;
 mod plan;
 mod recipe;
 mod run;
 mod setting;
+mod space;
+mod vocabulary;
 
 pub use error::{Error, Result};
-pub use method::{MethodInfo, methods};
+pub use method::{Arg, Base, MethodInfo, methods};
 pub use plan::{Merge, Summary};
 pub use recipe::Recipe;
 pub use run::{Merged, OnTensor};

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use blake3::{Hash, Hasher};
 use serde_json::{Value, json};
 
+use crate::chat::with_template;
 use crate::error::{Error, Result};
 use crate::plan::Merge;
 
@@ -29,6 +30,9 @@ const TOKENIZER: [&str; 8] = [
     "merges.txt",
     "chat_template.jinja",
 ];
+
+/// Those that hold tokens.
+const STALE: [&str; 5] = ["tokenizer.json", "added_tokens.json", "tokenizer.model", "vocab.json", "merges.txt"];
 
 /// Digests of a finished tensor: its own, then those of its sources.
 pub(crate) type Digests = Vec<Hash>;
@@ -62,9 +66,7 @@ impl Output {
         if dir.exists() {
             return Err(Error::Exists(dir.to_path_buf()));
         }
-        let mut part = dir.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
+        let part = part_of(dir);
         let identity = identity(merge);
         let finished = resume(&part, &identity)?;
         let (finished, is_new) = finished.map_or_else(|| (BTreeMap::new(), true), |finished| (finished, false));
@@ -217,6 +219,13 @@ impl Output {
     }
 }
 
+/// The folder an output is in until it is whole.
+pub(crate) fn part_of(dir: &Path) -> PathBuf {
+    let mut part = dir.as_os_str().to_owned();
+    part.push(".part");
+    PathBuf::from(part)
+}
+
 /// What names a merge: the recipe's text and the headers of its models. A change of either begins anew.
 fn identity(merge: &Merge) -> String {
     let mut hasher = Hasher::new();
@@ -230,6 +239,9 @@ fn identity(merge: &Merge) -> String {
             let changed = file.metadata().and_then(|metadata| metadata.modified()).ok();
             hasher.update(format!("{}{changed:?}", path.display()).as_bytes());
         }
+    }
+    if let Some(vocabulary) = &merge.vocabulary {
+        hasher.update(&vocabulary.digest());
     }
     hasher.finalize().to_hex().to_string()
 }
@@ -316,6 +328,16 @@ fn copy_configuration(merge: &Merge, part: &Path) -> Result<()> {
         if json.get("num_hidden_layers").is_some() {
             json["num_hidden_layers"] = json!(merge.n_layers);
         }
+        if json.pointer("/text_config/num_hidden_layers").is_some() {
+            json["text_config"]["num_hidden_layers"] = json!(merge.n_layers);
+        }
+        if let Some(vocabulary) = &merge.vocabulary {
+            for at in ["/vocab_size", "/text_config/vocab_size"] {
+                if let Some(size) = json.pointer_mut(at) {
+                    *size = json!(vocabulary.n_rows);
+                }
+            }
+        }
         let stated = merge.recipe.out_dtype.as_ref().or(merge.recipe.dtype.as_ref());
         for key in ["torch_dtype", "dtype"] {
             if let (Some(dtype), Some(_)) = (stated, json.get(key)) {
@@ -325,13 +347,26 @@ fn copy_configuration(merge: &Merge, part: &Path) -> Result<()> {
         write_file(&part.join("config.json"), format!("{json:#}\n").as_bytes())?;
     }
     let tokenizer = &merge.parents[merge.tokenizer].checkpoint.dir;
-    let files = TOKENIZER.iter().map(|name| (tokenizer, *name)).chain([(model, "generation_config.json")]);
+    let grown = merge.vocabulary.as_ref().and_then(|vocabulary| vocabulary.json.as_ref());
+    // The older files of a tokenizer do not know the tokens that were added.
+    let is_kept = |name: &&str| grown.is_none() || !STALE.contains(name);
+    let names = TOKENIZER.iter().filter(|name| is_kept(name));
+    let files = names.map(|name| (tokenizer, *name)).chain([(model, "generation_config.json")]);
+    if let Some(json) = grown {
+        write_file(&part.join("tokenizer.json"), format!("{json:#}\n").as_bytes())?;
+    }
     for (dir, name) in files {
         let from = dir.join(name);
         if from.is_file() {
-            let bytes = fs::read(&from).map_err(Error::io("read", &from))?;
+            let mut bytes = fs::read(&from).map_err(Error::io("read", &from))?;
+            if let (Some(template), "tokenizer_config.json") = (&merge.chat_template, name) {
+                bytes = with_template(&from, &bytes, template)?;
+            }
             write_file(&part.join(name), &bytes)?;
         }
+    }
+    if let Some(template) = &merge.chat_template {
+        write_file(&part.join("chat_template.jinja"), template.as_bytes())?;
     }
     write_file(&part.join("merge.yml"), merge.text.as_bytes())
 }

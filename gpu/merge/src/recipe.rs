@@ -36,7 +36,7 @@ pub struct Recipe {
     /// The type of the output.
     #[serde(default)]
     pub out_dtype: Option<String>,
-    /// `base`, or a model whose tokenizer is taken.
+    /// `base`, `union`, or a model whose tokenizer is taken.
     #[serde(default)]
     pub tokenizer_source: Option<ModelRef>,
     /// Weights for ranges of layers, each by parent: model averaging and its heterogeneous form (Lin et al. 2024).
@@ -48,13 +48,15 @@ pub struct Recipe {
     /// Seed of random masks.
     #[serde(default)]
     pub seed: u64,
-    /// Not read.
+    /// Models or slices for each part of an architecture; `default` is the whole of one that has no parts.
     #[serde(default)]
-    modules: Option<serde::de::IgnoredAny>,
+    pub modules: Option<BTreeMap<String, Module>>,
+    /// Which tokenizer the output has, and where embeddings of its tokens come from.
     #[serde(default)]
-    tokenizer: Option<serde::de::IgnoredAny>,
+    pub tokenizer: Option<TokenizerRecipe>,
+    /// The chat template of the output: `auto`, or Jinja.
     #[serde(default)]
-    chat_template: Option<String>,
+    pub chat_template: Option<String>,
 }
 
 /// A model: a folder.
@@ -123,6 +125,111 @@ pub struct SliceSource {
     pub parameters: Settings,
 }
 
+/// Which tokenizer the output has.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerRecipe {
+    /// `union`, `base`, or a model whose tokenizer is taken.
+    #[serde(default = "union")]
+    pub source: ModelRef,
+    /// Where embeddings of tokens come from; tokens that are not there yet are added.
+    #[serde(default)]
+    pub tokens: BTreeMap<String, TokenRecipe>,
+    /// The number of rows of embeddings is raised to a multiple of this; new rows are the mean of the others.
+    #[serde(default)]
+    pub pad_to_multiple_of: Option<usize>,
+}
+
+fn union() -> ModelRef {
+    ModelRef::Path("union".to_owned())
+}
+
+/// Where the embedding of a token comes from.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRecipe {
+    /// What models get that lack the token.
+    #[serde(default)]
+    pub source: Option<TokenSource>,
+    /// Whether models that have it get this too.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// An embedding.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum TokenSource {
+    /// Zero, or that of some token of a model.
+    Special(SpecialSource),
+    /// That of the same token in a model.
+    Model(ModelRef),
+}
+
+/// Zero, or the embedding of some token of a model.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialSource {
+    /// `zero` or `model_token`.
+    pub kind: String,
+    /// The model.
+    #[serde(default)]
+    pub model: Option<ModelRef>,
+    /// The token by its number.
+    #[serde(default)]
+    pub token_id: Option<usize>,
+    /// The token by its text.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
+/// What a part of an architecture is merged from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// Whole models to merge.
+    #[serde(default)]
+    pub models: Option<Vec<Input>>,
+    /// Ranges of layers to put one after the other.
+    #[serde(default)]
+    pub slices: Option<Vec<Slice>>,
+    /// Parameters of this module.
+    #[serde(default)]
+    pub parameters: Settings,
+}
+
+/// The module that is a whole model.
+pub(crate) const WHOLE: &str = "default";
+
+/// A module, or the whole as one.
+pub(crate) struct Part<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) models: Option<&'a [Input]>,
+    pub(crate) slices: Option<&'a [Slice]>,
+    pub(crate) parameters: Option<&'a Settings>,
+}
+
+impl<'a> Part<'a> {
+    /// Every model it names, in order.
+    pub(crate) fn all_models(&self) -> impl Iterator<Item = &'a ModelRef> + use<'a> {
+        let inputs = self.models.into_iter().flatten().map(|input| &input.model);
+        let sources = self.slices.into_iter().flatten().flat_map(|slice| &slice.sources);
+        inputs.chain(sources.map(|source| &source.model))
+    }
+
+    pub(crate) fn first_model(&self) -> Option<&'a ModelRef> {
+        self.all_models().next()
+    }
+
+    /// Every set of parameters in it.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = &'a Settings> + use<'a> {
+        let inputs = self.models.into_iter().flatten().map(|input| &input.parameters);
+        let slices = self.slices.into_iter().flatten();
+        let sources = slices.clone().flat_map(|slice| slice.sources.iter().map(|source| &source.parameters));
+        inputs.chain(sources).chain(slices.map(|slice| &slice.parameters)).chain(self.parameters)
+    }
+}
+
 /// Weights by parent for a range of layers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,27 +248,56 @@ impl Recipe {
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let wrong = |what: String| Error::Recipe { recipe: name.to_owned(), what };
         let recipe: Self = serde_saphyr::from_str(text).map_err(|e| wrong(e.to_string().trim_end().to_owned()))?;
-        for (key, is_there) in [
-            ("modules", recipe.modules.is_some()),
-            ("tokenizer", recipe.tokenizer.is_some()),
-            ("chat_template", recipe.chat_template.is_some()),
-        ] {
-            if is_there {
-                return Err(wrong(format!("`{key}` is not supported; leave it away")));
-            }
+        if recipe.tokenizer.is_some() && recipe.tokenizer_source.is_some() {
+            return Err(wrong("expected `tokenizer` or `tokenizer_source`, got both".to_owned()));
         }
-        if recipe.models.is_some() == recipe.slices.is_some() {
-            return Err(wrong("expected either `models` or `slices`".to_owned()));
+        if recipe.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.pad_to_multiple_of == Some(0)) {
+            return Err(wrong("`pad_to_multiple_of`: expected 1 or more, got 0".to_owned()));
+        }
+        if let Some(template) = &recipe.chat_template {
+            crate::chat::check(template).map_err(wrong)?;
+        }
+        let n_forms = [recipe.models.is_some(), recipe.slices.is_some(), recipe.modules.is_some()];
+        if n_forms.iter().filter(|is_there| **is_there).count() != 1 {
+            return Err(wrong("expected either `models`, `slices` or `modules`".to_owned()));
+        }
+        let modules = recipe.modules.iter().flatten();
+        if let Some((name, _)) = modules.clone().find(|(_, m)| m.models.is_some() == m.slices.is_some()) {
+            return Err(wrong(format!("expected either `models` or `slices` in module `{name}`")));
+        }
+        if recipe.modules.is_some() && modules.count() == 0 {
+            return Err(wrong("expected at least one module".to_owned()));
         }
         if recipe.blocks.is_some() != recipe.rest.is_some() {
             return Err(wrong(
                 "expected `blocks` and `rest` (weights of embeddings, final norm and head) together".to_owned(),
             ));
         }
-        if recipe.blocks.is_some() && (recipe.merge_method != "linear" || recipe.slices.is_some()) {
+        if recipe.blocks.is_some() && (recipe.merge_method != "linear" || recipe.models.is_none()) {
             return Err(wrong("expected `blocks` with `merge_method: linear` and `models`".to_owned()));
         }
         Ok(recipe)
+    }
+
+    /// Its modules, or the whole as one.
+    pub(crate) fn parts(&self) -> Vec<Part<'_>> {
+        match &self.modules {
+            Some(modules) => modules
+                .iter()
+                .map(|(name, module)| Part {
+                    name,
+                    models: module.models.as_deref(),
+                    slices: module.slices.as_deref(),
+                    parameters: Some(&module.parameters),
+                })
+                .collect(),
+            None => vec![Part {
+                name: WHOLE,
+                models: self.models.as_deref(),
+                slices: self.slices.as_deref(),
+                parameters: None,
+            }],
+        }
     }
 }
 
@@ -196,12 +332,14 @@ dtype: bfloat16
     #[test]
     fn what_is_no_recipe_is_said_with_its_place() {
         for (text, part) in [
-            ("merge_method: linear\n", "either `models` or `slices`"),
+            ("merge_method: linear\n", "either `models`, `slices` or `modules`"),
+            ("merge_method: linear\nmodules: {default: {}}\n", "module `default`"),
+            ("merge_method: linear\nmodules: {}\n", "at least one"),
             ("merge_method: linear\nmodels: []\nslices: []\n", "either"),
             ("merge_method: [linear\n", "line"),
             ("merge_method: linear\nmodels: []\nweights: 3\n", "weights"),
             ("merge_method: linear\nmodels: []\nblocks: []\n", "rest"),
-            ("merge_method: linear\nmodels: []\nchat_template: auto\n", "chat_template"),
+            ("merge_method: linear\nmodels: []\nchat_template: chatml\n", "`chatml` names a template"),
         ] {
             let error = Recipe::parse("r.yml", text).unwrap_err().to_string();
             assert!(error.starts_with("r.yml: ") && error.contains(part), "{text}: {error}");

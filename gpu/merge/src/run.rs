@@ -11,15 +11,21 @@ use serde::Serialize;
 
 use crate::checkpoint::Entry;
 use crate::error::{Error, Result};
-use crate::lanes::{Float, all_finite};
+use crate::gather::Gather;
+use crate::lanes::{Float, all_below};
 use crate::method::{Args, MethodInfo};
 use crate::output::{Digests, Output};
 use crate::plan::{Job, Merge};
 
 use crate::method::Philox;
 
-/// Elements of a tensor that are held at once; a multiple of 64, as masks need.
-const CHUNK: usize = 1 << 16;
+/// Elements of a tensor that are read and hashed at once.
+pub(crate) const CHUNK: usize = 1 << 16;
+/// Elements that are computed at once, few enough that all of a method's numbers stay in the nearest caches; a multiple of
+/// 4096, as masks need.
+const TILE: usize = 1 << 12;
+/// Bytes that are written at once.
+const OUT: usize = 4 * CHUNK;
 
 /// Told of each finished tensor: how many of how many.
 pub type OnTensor<'a> = &'a (dyn Fn(usize, usize) + Sync);
@@ -143,7 +149,8 @@ impl Pool<'_> {
             buffers,
             sources: vec![Hasher::new(); job.sources.len()],
             is_hashed: false,
-            out: Sink { output: self.output, idx, job, n_elements: 0, at: 0, hasher: Hasher::new(), raw: Vec::new() },
+            tile: TILE,
+            out: Sink::new(self.output, idx, job),
         };
         if job.is_copy {
             work.copy()?;
@@ -151,6 +158,7 @@ impl Pool<'_> {
             let MethodInfo { run, .. } = self.merge.method;
             run(&mut work)?;
         }
+        work.out.flush()?;
         let own = work.out.hasher.finalize();
         let digests: Digests = std::iter::once(own).chain(work.sources.iter().map(Hasher::finalize)).collect();
         self.output.note(&job.name, &digests)?;
@@ -161,7 +169,7 @@ impl Pool<'_> {
 /// Chunks of a thread, used again from tensor to tensor.
 #[derive(Default)]
 struct Buffers {
-    raw: Vec<u8>,
+    raw: Vec<Vec<u8>>,
     values: Vec<Vec<f32>>,
 }
 
@@ -176,6 +184,8 @@ pub(crate) struct Work<'a> {
     sources: Vec<Hasher>,
     /// Whether the sources were read once, and their digests are whole.
     is_hashed: bool,
+    /// Elements that are shown together.
+    tile: usize,
     out: Sink<'a>,
 }
 
@@ -185,38 +195,89 @@ impl Work<'_> {
         self.job.n_elements()
     }
 
+    /// The sides of the tensor.
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.job.shape
+    }
+
+    /// Models besides the base.
+    pub(crate) fn n_models(&self) -> usize {
+        self.args.each.len()
+    }
+
     /// The random stream of one model's mask of this tensor.
     pub(crate) fn philox(&self, model: usize) -> Philox {
         Philox::new(self.seed, &self.job.name, model)
     }
 
-    /// Shows the tensor chunk by chunk: the first element's place, and each model's numbers, the base's last.
+    /// That the method has no answer for this tensor.
+    pub(crate) fn fault(&self, what: String) -> Error {
+        Error::Undefined { tensor: self.job.name.clone(), what }
+    }
+
+    /// From now on shows whole rows of `row` elements, one at least; what is held grows with a row longer than a tile.
+    pub(crate) fn by_rows(&mut self, row: usize) {
+        self.tile = (TILE / row.max(1)).max(1) * row.max(1);
+    }
+
+    /// Shows the tensor tile by tile: the first element's place, and each model's numbers, the base's last.
+    ///
+    /// # Errors
+    /// `NotFinite` if a model holds a number that is none; `Io`.
     pub(crate) fn look(&mut self, mut see: impl FnMut(usize, &[Vec<f32>])) -> Result<()> {
-        self.chunks(|at, values, _| {
+        self.tiles(|at, values, _| {
             see(at, values);
             Ok(())
         })
     }
 
-    /// As [`Work::look`], for the pass that writes: every chunk of the output is put once, in order.
+    /// As [`Work::look`], for the pass that writes: every tile of the output is put once, in order.
     pub(crate) fn pass(&mut self, each: impl FnMut(usize, &[Vec<f32>], &mut Sink<'_>) -> Result<()>) -> Result<()> {
-        self.chunks(each)
+        self.tiles(each)
     }
 
-    fn chunks(&mut self, mut each: impl FnMut(usize, &[Vec<f32>], &mut Sink<'_>) -> Result<()>) -> Result<()> {
+    fn tiles(&mut self, mut each: impl FnMut(usize, &[Vec<f32>], &mut Sink<'_>) -> Result<()>) -> Result<()> {
         let (job, n) = (self.job, self.n_elements());
-        self.buffers.values.resize(job.sources.len(), Vec::new());
-        for at in (0..n).step_by(CHUNK) {
-            let len = CHUNK.min(n - at);
-            for (i, (parent, entry)) in job.sources.iter().enumerate() {
-                let Some(float) = Float::of(entry.dtype) else { continue };
-                read(self.merge, *parent, entry, at * float.n_bytes(), len * float.n_bytes(), &mut self.buffers.raw)?;
-                if !self.is_hashed {
-                    self.sources[i].update(&self.buffers.raw);
-                }
-                float.widen(&self.buffers.raw, &mut self.buffers.values[i]);
+        if let Some(rows) = &job.rows {
+            let mut gather = Gather::new(self.merge, job, rows)?;
+            if !self.is_hashed {
+                gather.hash(&mut self.sources)?;
             }
-            each(at, &self.buffers.values, &mut self.out)?;
+            self.buffers.values.resize(job.sources.len(), Vec::new());
+            for at in (0..n).step_by(self.tile) {
+                for (source, values) in self.buffers.values.iter_mut().enumerate() {
+                    values.resize(self.tile.min(n - at), 0.0);
+                    gather.fill(source, at, values)?;
+                }
+                each(at, &self.buffers.values, &mut self.out)?;
+            }
+            self.is_hashed = true;
+            return Ok(());
+        }
+        let floats: Vec<Float> =
+            job.sources.iter().map(|(_, entry)| Float::of(entry.dtype).unwrap_or(Float::F32)).collect();
+        self.buffers.values.resize(floats.len(), Vec::new());
+        self.buffers.raw.resize(floats.len(), Vec::new());
+        let chunk = (CHUNK / self.tile).max(1) * self.tile;
+        for at in (0..n).step_by(chunk) {
+            let len = chunk.min(n - at);
+            for (i, (parent, entry)) in job.sources.iter().enumerate() {
+                let (raw, n_bytes) = (&mut self.buffers.raw[i], floats[i].n_bytes());
+                read(self.merge, *parent, entry, at * n_bytes, len * n_bytes, raw)?;
+                if !self.is_hashed {
+                    self.sources[i].update(raw);
+                }
+            }
+            for from in (0..len).step_by(self.tile) {
+                let to = (from + self.tile).min(len);
+                for ((float, raw), values) in floats.iter().zip(&self.buffers.raw).zip(&mut self.buffers.values) {
+                    float.widen(&raw[from * float.n_bytes()..to * float.n_bytes()], values);
+                    if !self.is_hashed {
+                        finite(&job.name, Float::F32, at + from, values)?;
+                    }
+                }
+                each(at + from, &self.buffers.values, &mut self.out)?;
+            }
         }
         self.is_hashed = true;
         Ok(())
@@ -225,12 +286,13 @@ impl Work<'_> {
     /// Takes the first source byte by byte.
     fn copy(&mut self) -> Result<()> {
         let n_bytes = self.job.n_bytes() as usize;
+        let mut raw = Vec::new();
         for (i, (parent, entry)) in self.job.sources.iter().enumerate() {
-            for at in (0..n_bytes).step_by(4 * CHUNK) {
-                read(self.merge, *parent, entry, at, (4 * CHUNK).min(n_bytes - at), &mut self.buffers.raw)?;
-                self.sources[i].update(&self.buffers.raw);
+            for at in (0..n_bytes).step_by(OUT) {
+                read(self.merge, *parent, entry, at, OUT.min(n_bytes - at), &mut raw)?;
+                self.sources[i].update(&raw);
                 if i == 0 {
-                    self.out.put_bytes(&self.buffers.raw)?;
+                    self.out.put_bytes(&raw)?;
                 }
             }
         }
@@ -238,7 +300,24 @@ impl Work<'_> {
     }
 }
 
-fn read(merge: &Merge, parent: usize, entry: &Entry, at: usize, n_bytes: usize, raw: &mut Vec<u8>) -> Result<()> {
+/// Refuses a number that `float` cannot hold, by its place; `at` is that of the first of `values`.
+pub(crate) fn finite(tensor: &str, float: Float, at: usize, values: &[f32]) -> Result<()> {
+    if all_below(values, float.limit()) {
+        return Ok(());
+    }
+    let is_bad = |value: &f32| value.to_bits() & 0x7fff_ffff >= float.limit();
+    let i = values.iter().position(is_bad).unwrap_or(0);
+    Err(Error::NotFinite { tensor: tensor.to_owned(), got: values[i], element: (at + i) as u64 })
+}
+
+pub(crate) fn read(
+    merge: &Merge,
+    parent: usize,
+    entry: &Entry,
+    at: usize,
+    n_bytes: usize,
+    raw: &mut Vec<u8>,
+) -> Result<()> {
     raw.resize(n_bytes, 0);
     merge.parents[parent].checkpoint.read(entry, at as u64, raw)
 }
@@ -248,31 +327,47 @@ pub(crate) struct Sink<'a> {
     output: &'a Output,
     idx: usize,
     job: &'a Job,
-    n_elements: u64,
+    n_elements: usize,
+    /// Bytes written.
     at: u64,
     hasher: Hasher,
-    raw: Vec<u8>,
+    /// What is not written yet: the first `n_pending` bytes.
+    pending: Vec<u8>,
+    n_pending: usize,
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    fn new(output: &'a Output, idx: usize, job: &'a Job) -> Self {
+        let pending = vec![0; OUT.min(job.n_bytes() as usize)];
+        Self { output, idx, job, n_elements: 0, at: 0, hasher: Hasher::new(), pending, n_pending: 0 }
+    }
+
     /// Rounds and writes the next numbers.
     ///
     /// # Errors
-    /// `NotFinite` if one is none after rounding's type; `Full`, `Io`.
+    /// `NotFinite` if the output's type cannot hold one; `Full`, `Io`.
     pub(crate) fn put(&mut self, values: &[f32]) -> Result<()> {
-        if !all_finite(values) {
-            let (i, got) = values.iter().enumerate().find(|(_, value)| !value.is_finite()).unwrap_or((0, &f32::NAN));
-            let element = self.n_elements + i as u64;
-            return Err(Error::NotFinite { tensor: self.job.name.clone(), got: *got, element });
-        }
         let Some(float) = Float::of(self.job.dtype) else {
             return Err(Error::damaged(&self.output.dir, format!("`{}` has no numbers", self.job.name)));
         };
-        let mut raw = std::mem::take(&mut self.raw);
-        float.narrow(values, &mut raw);
-        let put = self.put_bytes(&raw);
-        self.raw = raw;
-        self.n_elements += values.len() as u64;
+        finite(&self.job.name, float, self.n_elements, values)?;
+        for values in values.chunks(TILE) {
+            let n_bytes = values.len() * float.n_bytes();
+            if self.n_pending + n_bytes > self.pending.len() {
+                self.flush()?;
+            }
+            float.narrow(values, &mut self.pending[self.n_pending..self.n_pending + n_bytes]);
+            self.n_pending += n_bytes;
+        }
+        self.n_elements += values.len();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        let put = self.put_bytes(&pending[..self.n_pending]);
+        self.pending = pending;
+        self.n_pending = 0;
         put
     }
 

@@ -288,7 +288,9 @@ slices:
     assert_eq!(merged.n_tensors, 2 + 6 * 2);
     assert_eq!(got["model.layers.2.mlp.up_proj.weight"], a["model.layers.2.mlp.up_proj.weight"]);
     assert_eq!(got["model.layers.3.mlp.up_proj.weight"], b["model.layers.1.mlp.up_proj.weight"]);
-    assert_eq!(got["lm_head.weight"], a["lm_head.weight"]);
+    // The head goes with the last slice, as in mergekit, and the embedding with the first.
+    assert_eq!(got["model.embed_tokens.weight"], a["model.embed_tokens.weight"]);
+    assert_eq!(got["lm_head.weight"], b["lm_head.weight"]);
     let config = std::fs::read_to_string(folder.path().join("out/config.json")).unwrap();
     assert!(config.contains("\"num_hidden_layers\": 6"), "{config}");
 }

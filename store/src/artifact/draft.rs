@@ -1,15 +1,18 @@
 //! Putting files: cut, looked up, packed, and named in one commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use tracker_engine::Batch;
 
+use super::base::Base;
 use super::packs::PackWriter;
-use super::split::split;
-use super::{FileEntry, FilePieces, Manifest, Piece, PieceRef, Place, check_path};
+use super::pieces::PieceReader;
+use super::split::{Part, split};
+use super::words::{Coding, Words};
+use super::{Coded, FileEntry, FilePieces, Manifest, Piece, PieceRef, Place, Version, check_path};
 use crate::error::{Error, Result};
 use crate::id::Digest;
 use crate::keys;
@@ -26,7 +29,11 @@ pub struct Draft<'a> {
     pub(super) store: &'a Store,
     kind: String,
     files: BTreeMap<String, (FileEntry, FilePieces)>,
+    base: Base,
     new_pieces: BTreeMap<Digest, Piece>,
+    /// Pieces of the store that what is added leans on.
+    pub(super) used: BTreeSet<Digest>,
+    reader: PieceReader,
     pack: Option<PackWriter<'a>>,
 }
 
@@ -41,13 +48,27 @@ impl Store {
             store: self,
             kind: kind.to_owned(),
             files: BTreeMap::new(),
+            base: Base::default(),
             new_pieces: BTreeMap::new(),
+            used: BTreeSet::new(),
+            reader: PieceReader::new(self.clone()),
             pack: None,
         })
     }
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    /// Tells the tensors of files added from now on as differences from those of `version` that have the same name, type and
+    /// shape, where that is smaller. Reads the headers of its files. Called again, it adds tensors of other names.
+    ///
+    /// The files and their digests are the same with or without it; what is stored is less if the weights moved little.
+    ///
+    /// # Errors
+    /// `NotFound` if the version or its files are not there; `Corrupt`, `CorruptFile`.
+    pub fn based_on(&mut self, version: &Version) -> Result<()> {
+        self.base.add(self.store, version.manifest)
+    }
+
     /// Adds a file at `path` with what `source` gives. Holds a few MiB at a time.
     ///
     /// # Errors
@@ -59,8 +80,8 @@ impl Draft<'_> {
         }
         let mut pieces = Vec::new();
         let mut n_bytes = 0;
-        split(path, source, &mut |piece| -> Result<(), Failure> {
-            pieces.push(self.put_piece(piece).map_err(Failure::Store)?);
+        split(path, source, &mut |piece, part| -> Result<(), Failure> {
+            pieces.push(self.put_piece(piece, part).map_err(Failure::Store)?);
             n_bytes += piece.len() as u64;
             Ok(())
         })
@@ -125,27 +146,94 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn put_piece(&mut self, bytes: &[u8]) -> Result<PieceRef> {
+    fn put_piece(&mut self, bytes: &[u8], part: Part<'_>) -> Result<PieceRef> {
         let digest = Digest::of(bytes);
         let piece = PieceRef { digest, n_bytes: bytes.len() as u32 };
-        if self.new_pieces.contains_key(&digest) || self.store.get(&keys::piece(&digest))?.is_some() {
+        if self.new_pieces.contains_key(&digest) {
+            return Ok(piece);
+        }
+        if self.store.get(&keys::piece(&digest))?.is_some() {
+            self.used.insert(digest);
             return Ok(piece);
         }
         if self.new_pieces.len() >= MAX_PIECES {
             return Err(Error::invalid("an artifact", format!("of at most {MAX_PIECES} new pieces"), "more"));
         }
-        let place = if bytes.len() <= INLINE_BYTES {
-            Place::Inline(bytes.to_vec())
-        } else {
-            let pack = match &mut self.pack {
-                Some(pack) => pack,
-                none => none.insert(self.store.packs().write()?),
-            };
-            let offset = pack.append(bytes)?;
-            Place::Packed(pack.id(), offset)
+        let words = part.and_then(|(tensor, _)| Words::of(tensor.dtype)).filter(|words| words.divide(bytes.len()));
+        let place = match (words, part) {
+            _ if bytes.len() <= INLINE_BYTES => Place::Inline(bytes.to_vec()),
+            (Some(words), Some((tensor, nth))) => {
+                let base = self.base.piece(tensor, nth).filter(|base| base.n_bytes == piece.n_bytes);
+                self.put_words(bytes, words, base)?
+            }
+            _ => self.put_raw(bytes)?,
         };
         self.new_pieces.insert(digest, Piece { place });
         Ok(piece)
+    }
+
+    fn put_raw(&mut self, bytes: &[u8]) -> Result<Place> {
+        let pack = self.pack()?;
+        let offset = pack.append(bytes)?;
+        Ok(Place::Packed(pack.id(), offset))
+    }
+
+    /// Packs words in the coding that is smallest. What `base` itself is the difference from takes its place, so that no
+    /// delta rests on another.
+    fn put_words(&mut self, bytes: &[u8], words: Words, base: Option<PieceRef>) -> Result<Place> {
+        let root = base.map(|base| self.root(base)).transpose()?.flatten();
+        let mut base = Vec::new();
+        if let Some((root, _)) = root {
+            self.reader.read(root, &mut base)?;
+        }
+        let base_bytes = root.map(|_| base.as_slice()).filter(|base| base.len() == bytes.len());
+        let coding = words.choose(bytes, base_bytes)?;
+        let base_bytes = base_bytes.filter(|_| coding == Coding::Delta);
+        if coding == Coding::Raw {
+            return self.put_raw(bytes);
+        }
+        let coded = words.code(bytes, base_bytes)?;
+        if coded.len() >= bytes.len() {
+            return self.put_raw(bytes);
+        }
+        let mut base_digest = None;
+        if let (Some(base), Some((root, is_coded))) = (base_bytes, root) {
+            self.used.insert(root.digest);
+            base_digest = Some(root.digest);
+            // Decoding twice for each read of a delta would halve the speed of every one to come: the root is laid down raw.
+            if is_coded && !self.new_pieces.contains_key(&root.digest) {
+                let place = self.put_raw(base)?;
+                self.new_pieces.insert(root.digest, Piece { place });
+            }
+        }
+        let pack = self.pack()?;
+        let offset = pack.append(&coded)?;
+        let (pack, n_stored) = (pack.id(), coded.len() as u32);
+        Ok(Place::Coded(Coded { pack, offset, n_stored, sum: Digest::of(&coded), words, base: base_digest }))
+    }
+
+    /// The piece without a base that `base` comes from, and whether it is coded; none if it is not in a pack.
+    fn root(&self, base: PieceRef) -> Result<Option<(PieceRef, bool)>> {
+        let key = keys::piece(&base.digest);
+        let piece: Option<Piece> = self.store.get_value(&key)?;
+        let piece = piece.ok_or_else(|| Error::corrupt(&key, "the piece of a file is not there"))?;
+        match piece.place {
+            Place::Inline(_) => Ok(None),
+            Place::Packed(..) => Ok(Some((base, false))),
+            Place::Coded(Coded { base: None, .. }) => Ok(Some((base, true))),
+            Place::Coded(Coded { base: Some(root), .. }) => {
+                let root = PieceRef { digest: root, ..base };
+                let piece: Option<Piece> = self.store.get_value(&keys::piece(&root.digest))?;
+                Ok(Some((root, piece.is_some_and(|piece| matches!(piece.place, Place::Coded(_))))))
+            }
+        }
+    }
+
+    fn pack(&mut self) -> Result<&mut PackWriter<'a>> {
+        Ok(match &mut self.pack {
+            Some(pack) => pack,
+            none => none.insert(self.store.packs().write()?),
+        })
     }
 }
 

@@ -8,11 +8,14 @@
 //! piece's digest first; a version never changes, and a name never has two versions of the same content; no path in a
 //! manifest leads out of the folder it is written to.
 
+mod base;
 mod draft;
 mod packs;
+mod pieces;
 mod read;
 mod split;
 mod versions;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +23,8 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::{Digest, Kind, RunId};
 use crate::model::Content;
+
+pub(crate) use words::Words;
 
 pub use draft::Draft;
 pub(crate) use packs::{PackId, Packs};
@@ -104,6 +109,21 @@ pub(crate) enum Place {
     Inline(Vec<u8>),
     /// In a pack, from an offset on.
     Packed(PackId, u64),
+    /// In a pack, coded.
+    Coded(Coded),
+}
+
+/// Where the coded bytes of a piece are, and how they become the piece.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Coded {
+    pub(crate) pack: PackId,
+    pub(crate) offset: u64,
+    pub(crate) n_stored: u32,
+    /// The digest of the coded bytes, so that damage is found and named before they are decoded.
+    pub(crate) sum: Digest,
+    pub(crate) words: Words,
+    /// The piece they are the difference from; it has the same length, and no base itself.
+    pub(crate) base: Option<Digest>,
 }
 
 impl FilePieces {

@@ -52,25 +52,31 @@ impl Packs {
         Ok(PackWriter { id, sink, n_bytes: 0 })
     }
 
-    /// Opens a pack for reading.
-    pub(super) fn open(&self, id: PackId) -> Result<PackReader> {
+    /// Opens a pack for reading, if it is there.
+    pub(super) fn open(&self, id: PackId) -> Result<Option<PackReader>> {
         match self {
             Self::Memory(packs) => {
                 let packs = packs.lock().unwrap_or_else(PoisonError::into_inner);
-                let pack = packs.get(&id).cloned();
-                pack.map(PackReader::Memory).ok_or_else(|| Error::missing("pack", id.file_name()))
+                Ok(packs.get(&id).cloned().map(PackReader::Memory))
             }
             Self::Dir(dir) => {
                 let path = dir.join(id.file_name());
-                let file = File::open(&path).map_err(|error| match error.kind() {
-                    std::io::ErrorKind::NotFound => {
-                        Error::CorruptFile { path: path.clone(), offset: 0, reason: "the file is gone".to_owned() }
-                    }
-                    _ => Error::io("open", &path, error),
-                })?;
-                Ok(PackReader::File(file, path))
+                match File::open(&path) {
+                    Ok(file) => Ok(Some(PackReader::File(file, path))),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(Error::io("open", &path, error)),
+                }
             }
         }
+    }
+
+    /// The error for a pack that is named and not there.
+    pub(super) fn gone(&self, id: PackId) -> Error {
+        let path = match self {
+            Self::Memory(_) => PathBuf::from(id.file_name()),
+            Self::Dir(dir) => dir.join(id.file_name()),
+        };
+        Error::CorruptFile { path, offset: 0, reason: "the file is gone".to_owned() }
     }
 }
 

@@ -5,18 +5,17 @@ use std::io::{self, Read, Write as _};
 use std::path::Path;
 use std::vec::IntoIter;
 
-use super::packs::PackReader;
-use super::{FilePieces, Manifest, PackId, Piece, PieceRef, Place, check_path};
+use super::pieces::PieceReader;
+use super::{FilePieces, Manifest, PieceRef, check_path};
 use crate::error::{Error, Result};
 use crate::id::Digest;
 use crate::keys;
 use crate::store::Store;
 
-/// The bytes of a stored file, as they are asked for. Holds one piece.
+/// The bytes of a stored file, as they are asked for. Holds one piece, and what it is decoded from.
 pub struct FileReader {
-    store: Store,
     pieces: IntoIter<PieceRef>,
-    pack: Option<(PackId, PackReader)>,
+    reader: PieceReader,
     piece: Vec<u8>,
     n_given: usize,
 }
@@ -40,7 +39,7 @@ impl Store {
             n_left -= u64::from(piece.n_bytes);
         }
         let pieces = pieces.collect::<Vec<_>>().into_iter();
-        let mut reader = FileReader { store: self.clone(), pieces, pack: None, piece: Vec::new(), n_given: 0 };
+        let mut reader = FileReader { pieces, reader: PieceReader::new(self.clone()), piece: Vec::new(), n_given: 0 };
         if n_left > 0 {
             let past_end = || Error::invalid("the first byte to read", "within the file", from);
             reader.turn()?.then_some(()).ok_or_else(past_end)?;
@@ -101,27 +100,10 @@ impl FileReader {
             return Ok(false);
         };
         self.n_given = 0;
-        let key = keys::piece(&wanted.digest);
-        let piece: Option<Piece> = self.store.get_value(&key)?;
-        match piece.ok_or_else(|| Error::corrupt(&key, "the piece of a file is not there"))?.place {
-            Place::Inline(bytes) => {
-                self.piece = bytes;
-                if Digest::of(&self.piece) != wanted.digest {
-                    return Err(Error::corrupt(&key, "the piece has another digest"));
-                }
-            }
-            Place::Packed(id, offset) => {
-                let pack = match &mut self.pack {
-                    Some((open, pack)) if *open == id => &*pack,
-                    other => &other.insert((id, self.store.packs().open(id)?)).1,
-                };
-                self.piece.resize(wanted.n_bytes as usize, 0);
-                pack.read_at(offset, &mut self.piece)?;
-                if Digest::of(&self.piece) != wanted.digest {
-                    return Err(pack.damaged(offset, "the piece there has another digest"));
-                }
-            }
-        }
+        // A piece that fails leaves nothing to hand out.
+        let mut piece = std::mem::take(&mut self.piece);
+        self.reader.read(wanted, &mut piece)?;
+        self.piece = piece;
         Ok(true)
     }
 }

@@ -5,12 +5,13 @@
 use std::io::{self, Read};
 
 use fastcdc::v2020::FastCDC;
+use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 /// Files up to this size are one piece.
 const WHOLE_BYTES: usize = 1 << 20;
 /// No piece is larger, so that reading one back holds little.
-const MAX_PIECE_BYTES: usize = 8 << 20;
+pub(super) const MAX_PIECE_BYTES: usize = 8 << 20;
 /// The largest header a safetensors file may have.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 const CHUNK_MIN_BYTES: usize = 64 << 10;
@@ -19,20 +20,32 @@ const CHUNK_MAX_BYTES: usize = 1 << 20;
 /// Bytes held while cutting by content.
 const WINDOW_BYTES: usize = 4 << 20;
 
+/// What a safetensors header says of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tensor {
+    pub(super) name: String,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) n_bytes: usize,
+}
+
+/// The tensor that a piece is of, and which of its pieces it is.
+pub(super) type Part<'a> = Option<(&'a Tensor, usize)>;
+
+/// What takes the pieces.
+type Emit<'a, E> = dyn FnMut(&[u8], Part<'_>) -> Result<(), E> + 'a;
+
 /// Cuts what `source` gives, and calls `emit` with each piece in order. `path` tells safetensors files from others.
-pub(super) fn split<E: From<io::Error>>(
-    path: &str,
-    source: &mut dyn Read,
-    emit: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-) -> Result<(), E> {
+pub(super) fn split<E: From<io::Error>>(path: &str, source: &mut dyn Read, emit: &mut Emit<'_, E>) -> Result<(), E> {
     let mut buffer = Vec::new();
     let mut source = Cut { source, emit, buffer: &mut buffer };
     let mut head = source.take(WHOLE_BYTES + 1)?;
     if head.len() <= WHOLE_BYTES {
-        return (source.emit)(&head);
+        return (source.emit)(&head, None);
     }
-    let is_safetensors = std::path::Path::new(path).extension().is_some_and(|extension| extension == "safetensors");
-    if is_safetensors && let Some(header_bytes) = header_bytes(&head) {
+    if is_safetensors(path)
+        && let Some(header_bytes) = header_bytes(&head)
+    {
         let missing = header_bytes.saturating_sub(head.len());
         head.extend(source.take(missing)?);
         if let Some(tensors) = head.get(8..header_bytes).and_then(tensors) {
@@ -42,22 +55,31 @@ pub(super) fn split<E: From<io::Error>>(
     source.by_content(&head)
 }
 
+/// Whether a file is called a safetensors file.
+pub(super) fn is_safetensors(path: &str) -> bool {
+    std::path::Path::new(path).extension().is_some_and(|extension| extension == "safetensors")
+}
+
 /// The size of the header with its length, if the file starts like a safetensors file.
-fn header_bytes(head: &[u8]) -> Option<usize> {
+pub(super) fn header_bytes(head: &[u8]) -> Option<usize> {
     let n_bytes = u64::from_le_bytes(*head.first_chunk()?);
     (n_bytes <= MAX_HEADER_BYTES).then(|| n_bytes as usize + 8)
 }
 
-/// The sizes of the tensors in the order they lie in, if `header` is one.
-fn tensors(header: &[u8]) -> Option<Vec<usize>> {
+/// The tensors in the order they lie in, if `header` is one.
+pub(super) fn tensors(header: &[u8]) -> Option<Vec<Tensor>> {
     let metadata: Metadata = serde_json::from_slice(header).ok()?;
-    let keys = metadata.offset_keys();
-    keys.iter().map(|key| metadata.info(key).map(|tensor| tensor.data_offsets.1 - tensor.data_offsets.0)).collect()
+    let tensor = |name: String| {
+        let info = metadata.info(&name)?;
+        let n_bytes = info.data_offsets.1.checked_sub(info.data_offsets.0)?;
+        Some(Tensor { dtype: info.dtype, shape: info.shape.clone(), n_bytes, name })
+    };
+    metadata.offset_keys().into_iter().map(tensor).collect()
 }
 
 struct Cut<'a, E> {
     source: &'a mut dyn Read,
-    emit: &'a mut dyn FnMut(&[u8]) -> Result<(), E>,
+    emit: &'a mut Emit<'a, E>,
     buffer: &'a mut Vec<u8>,
 }
 
@@ -70,20 +92,23 @@ impl<E: From<io::Error>> Cut<'_, E> {
     }
 
     /// One piece for the header, one or more for each tensor, and what follows cut by content.
-    fn by_tensors(&mut self, head: &[u8], header_bytes: usize, tensors: &[usize]) -> Result<(), E> {
+    fn by_tensors(&mut self, head: &[u8], header_bytes: usize, tensors: &[Tensor]) -> Result<(), E> {
         for part in head[..header_bytes].chunks(MAX_PIECE_BYTES) {
-            (self.emit)(part)?;
+            (self.emit)(part, None)?;
         }
         let mut rest = &head[header_bytes..];
-        for n_bytes in tensors {
-            let mut n_left = *n_bytes;
-            while n_left > 0 {
+        for tensor in tensors {
+            let mut n_left = tensor.n_bytes;
+            for nth in 0.. {
+                if n_left == 0 {
+                    break;
+                }
                 let n_wanted = n_left.min(MAX_PIECE_BYTES);
                 self.fill(&mut rest, n_wanted)?;
                 if self.buffer.is_empty() {
                     return Ok(());
                 }
-                (self.emit)(self.buffer)?;
+                (self.emit)(self.buffer, Some((tensor, nth)))?;
                 n_left -= self.buffer.len();
             }
         }
@@ -117,7 +142,7 @@ impl<E: From<io::Error>> Cut<'_, E> {
                     break;
                 }
                 n_cut = chunk.offset + chunk.length;
-                (self.emit)(&self.buffer[chunk.offset..n_cut])?;
+                (self.emit)(&self.buffer[chunk.offset..n_cut], None)?;
             }
             self.buffer.drain(..n_cut);
             if is_end {
@@ -133,7 +158,7 @@ mod tests {
 
     fn pieces(path: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut pieces = Vec::new();
-        split::<io::Error>(path, &mut &*bytes, &mut |piece| {
+        split::<io::Error>(path, &mut &*bytes, &mut |piece, _| {
             pieces.push(piece.to_vec());
             Ok(())
         })
@@ -204,7 +229,7 @@ mod tests {
         }
         let bytes = noise(13 << 20, 6);
         let mut dripped = Vec::new();
-        split::<io::Error>("x", &mut Drops(&bytes, 1), &mut |piece| {
+        split::<io::Error>("x", &mut Drops(&bytes, 1), &mut |piece, _| {
             dripped.push(piece.to_vec());
             Ok(())
         })

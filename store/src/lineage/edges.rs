@@ -7,7 +7,7 @@ use super::GraphEdge;
 use crate::error::Result;
 use crate::id::{Kind, NodeId, RowKey, RunId};
 use crate::keys;
-use crate::model::{Content, Relation, Reward, Sample, Statement, Verdict};
+use crate::model::{Content, Front, Recipe, Relation, Reward, Sample, Statement, Verdict};
 use crate::reader::Entries;
 use crate::records::{EdgeRecord, Stored};
 use crate::store::Store;
@@ -92,6 +92,8 @@ fn said(at: &NodeId, record: &[u8]) -> Result<Vec<(Relation, NodeId)>> {
     let about = at.row().map(|row| (Relation::About, NodeId::sample(row)));
     Ok(match at.kind() {
         Kind::Statement => Statement::decode(&key, record)?.ups(),
+        Kind::Recipe => Recipe::decode(&key, record)?.ups(),
+        Kind::Front => Front::decode(&key, record)?.ups(),
         Kind::Sample => {
             let sample = Sample::decode(&key, record)?;
             vec![(Relation::Answers, sample.subject), (Relation::WrittenBy, sample.policy)]

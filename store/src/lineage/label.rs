@@ -7,8 +7,8 @@ use crate::error::{Result, shortened};
 use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
 use crate::keys;
 use crate::model::{
-    Checkpoint, Claim, Dataset, Endpoint, Figure, Problem, Program, Reward, Run, Sample, Sampling, Stage, Statement,
-    Verdict, Verifier,
+    Checkpoint, Claim, Dataset, Endpoint, Figure, Front, Problem, Program, Recipe, Reward, Run, Sample, Sampling,
+    Stage, Statement, Verdict, Verifier,
 };
 use crate::records::Stored;
 use crate::store::Store;
@@ -59,6 +59,11 @@ impl<'a> Labels<'a> {
             Kind::Endpoint => Endpoint::decode(&key, record)?.model,
             Kind::Sampling => Sampling::decode(&key, record)
                 .map(|drawn| format!("temperature {}, top-p {}", drawn.temperature, drawn.top_p))?,
+            Kind::Recipe => Recipe::decode(&key, record)
+                .map(|recipe| format!("{} of {} checkpoints", recipe.method, recipe.parents.len()))?,
+            Kind::Front => {
+                Front::decode(&key, record).map(|front| format!("{} ({} points)", front.name, front.points.len()))?
+            }
             Kind::Artifact => manifest_label(&Manifest::decode(&key, record)?),
             _ => node.to_string(),
         })

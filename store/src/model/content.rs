@@ -16,6 +16,14 @@ pub trait Content: Stored + Clone {
         Vec::new()
     }
 
+    /// Whether its fields agree with each other; asked before it is recorded.
+    ///
+    /// # Errors
+    /// `Invalid`, with what does not.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The digest of what it says: BLAKE3 over its kind and the first stored form of its fields.
     ///
     /// # Errors
@@ -120,7 +128,8 @@ pub struct Checkpoint {
     pub label: String,
     /// The digest of the model's configuration.
     pub config: Digest,
-    /// The artifact that has its files.
+    /// The artifact that has its files; of a virtual checkpoint, the [`Recipe`](super::Recipe) that makes them.
+    /// [`Store::weights`](crate::Store::weights) says which.
     pub manifest: Digest,
     /// How many parameters it has.
     pub n_params: u64,

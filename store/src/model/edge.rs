@@ -25,7 +25,7 @@ pub enum Relation {
     ScoredBy = 5,
     /// A verifier gave it.
     VerifiedBy = 6,
-    /// A dataset has it, at a place.
+    /// A dataset has it, at a place; a front has it as a point.
     Includes = 7,
     /// A sample answers it.
     Answers = 8,

@@ -5,10 +5,12 @@
 
 mod content;
 mod edge;
+mod merge;
 mod row;
 mod run;
 
 pub use content::{Checkpoint, Content, Dataset, Endpoint, Problem, Program, Sampling, Statement, Verifier, Votes};
 pub use edge::{Edge, Relation};
+pub use merge::{Front, FrontPoint, Goal, Objective, Recipe, RecipeWeight};
 pub use row::{Claim, Cost, Figure, Finish, Outcome, Reward, Sample, Tally, Verdict};
 pub use run::{Ending, Experiment, NewRun, Plan, Run, Stage, Status};

@@ -10,8 +10,9 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::{Digest, ExperimentId, NodeId, RunId};
 use crate::model::{
-    Checkpoint, Claim, Cost, Dataset, Endpoint, Experiment, Figure, Finish, Outcome, Plan, Problem, Program, Reward,
-    Run, Sample, Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
+    Checkpoint, Claim, Cost, Dataset, Endpoint, Experiment, Figure, Finish, Front, FrontPoint, Objective, Outcome,
+    Plan, Problem, Program, Recipe, RecipeWeight, Reward, Run, Sample, Sampling, Stage, Statement, Status, Tally,
+    Verdict, Verifier, Votes,
 };
 use crate::series::{Block, Chunk, Head, Point, Summary};
 
@@ -97,6 +98,25 @@ stored!(SamplingV1 for Sampling {
     max_tokens: u32,
     stop: Vec<String>,
     template: String,
+});
+
+stored!(RecipeV1 for Recipe {
+    text: String,
+    method: String,
+    weights: Vec<RecipeWeight>,
+    parents: Vec<NodeId>,
+    others: String,
+    seed: u64,
+});
+
+// The runs of a front are what it says, so they stay in its identity.
+stored!(FrontV1 for Front {
+    name: String,
+    objectives: Vec<Objective>,
+    epsilon: Vec<f64>,
+    points: Vec<FrontPoint>,
+    reference: Vec<f64>,
+    hypervolume: Option<f64>,
 });
 
 stored!(SampleV1 for Sample {

@@ -58,6 +58,13 @@ pub(super) fn keep(x: &mut [f32], [first, last]: [Cut; 2], n_equal: &mut [u64; 2
     }
 }
 
+impl Cut {
+    /// The magnitude at the cut.
+    pub(super) fn magnitude(self) -> f32 {
+        f32::from_bits(self.bits)
+    }
+}
+
 impl Ranks {
     pub(super) fn new() -> Self {
         Self { high: vec![0; 1 << HIGH], within: Vec::new() }

@@ -2,6 +2,7 @@
 //!
 //! δᵢ = xᵢ − base, rounded to f32; what is kept is multiplied by the weight and summed in f64, and rounded once.
 
+use super::ranked::Ranked;
 use super::select::{Cut, Ranks, keep};
 use super::sparse::{Philox, threshold};
 use crate::error::Result;
@@ -19,6 +20,8 @@ pub(super) enum Kept {
     Middle,
     /// Each element with probability `density` (DARE).
     Random,
+    /// Each element with a probability around `density` that rises with its rank in its row (DELLA). Holds a row.
+    Ranked,
 }
 
 /// How differences are summed.
@@ -83,17 +86,18 @@ enum Mask {
         cuts: [Cut; 2],
         n_equal: [u64; 2],
     },
-    /// Those whose word is below a threshold.
+    /// Those whose draw is below a threshold.
     Random {
         philox: Philox,
         below: u32,
         words: Vec<u32>,
     },
+    Ranked(Ranked),
 }
 
 impl Mask {
     /// Sets what is not kept of a chunk that begins at element `at` to zero. Chunks come in order, from element 0 in each
-    /// pass, and begin at multiples of 64.
+    /// pass, and begin at multiples of 4096.
     fn apply(&mut self, at: usize, delta: &mut [f32]) {
         match self {
             Self::All => {}
@@ -103,11 +107,8 @@ impl Mask {
                 }
                 keep(delta, *cuts, n_equal);
             }
-            Self::Random { philox, below, words } => {
-                words.resize(delta.len(), 0);
-                philox.fill(at, words);
-                lanes::keep_below(delta, words, *below);
-            }
+            Self::Random { philox, below, words } => philox.keep(at, delta, *below, words),
+            Self::Ranked(ranked) => ranked.apply(at, delta),
         }
     }
 }
@@ -139,20 +140,47 @@ fn masks(work: &mut Work<'_>, kept: Kept) -> Result<Vec<Mask>> {
                 })
             })
             .collect()),
+        Kept::Ranked => Ok(ranked(work)),
         Kept::Largest => {
-            let cuts: Vec<[u64; 2]> = densities.iter().map(|density| [0, (density * n) as u64]).collect();
+            // One element at least, as in mergekit, unless none is asked for.
+            let kept = |density: &f64| if *density > 0.0 { ((density * n) as u64).max(1) } else { 0 };
+            let cuts: Vec<[u64; 2]> = densities.iter().map(|density| [0, kept(density)]).collect();
             between(work, &cuts)
         }
         Kept::Middle => {
             let gammas = work.args.each("gamma");
             let cut = |(density, gamma): (&f64, &f64)| {
-                let first = (gamma * n) as u64;
-                [first, (first + (density * n) as u64).min(n as u64)]
+                // Fewer outliers are dropped where what is left would fall short of the density.
+                let kept = (density * n) as u64;
+                let first = ((gamma * n) as u64).min(n as u64 - kept);
+                [first, first + kept]
             };
             let cuts: Vec<[u64; 2]> = densities.iter().zip(&gammas).map(cut).collect();
             between(work, &cuts)
         }
     }
+}
+
+/// Masks of rows, which are shown whole from now on: along the last side or, of three and more sides, along the second, as in
+/// mergekit.
+fn ranked(work: &mut Work<'_>) -> Vec<Mask> {
+    let (row, step) = match work.shape() {
+        [] => (1, 1),
+        [n] | [_, n] => (*n, 1),
+        [_, n, rest @ ..] => (*n, rest.iter().product()),
+    };
+    work.by_rows(row * step);
+    let settings = work.args.each("density").into_iter().zip(work.args.each("epsilon")).enumerate();
+    let mask = |(model, (density, epsilon)): (usize, (f64, f64))| {
+        if density >= 1.0 {
+            return Mask::All;
+        }
+        // A density of zero keeps nothing.
+        let epsilon = if density > 0.0 { epsilon } else { 0.0 };
+        let philox = work.philox(model);
+        Mask::Ranked(Ranked { philox, density, epsilon, row, step, order: Vec::new(), words: Vec::new() })
+    };
+    settings.map(mask).collect()
 }
 
 /// Masks that keep what lies between two places in the order of falling magnitude.
