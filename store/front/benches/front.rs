@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use tracker_front::{Direction, Points, hypervolume, non_dominated, ranks};
 
-/// SplitMix64 in the order of rows.
+/// `SplitMix64` in the order of rows.
 fn uniform(seed: u64, n: usize, m: usize) -> Vec<f64> {
     let mut state = seed;
     (0..n * m)
@@ -32,7 +32,9 @@ fn plane(seed: u64, n: usize, m: usize) -> Vec<f64> {
     let mut values = uniform(seed, n, m);
     for row in values.chunks_exact_mut(m) {
         let total = row.iter().fold(0.0, |sum, v| sum + v);
-        row.iter_mut().for_each(|v| *v /= total);
+        for value in row {
+            *value /= total;
+        }
     }
     values
 }

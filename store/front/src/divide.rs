@@ -31,6 +31,7 @@ pub(crate) struct Divide {
     /// Ranks found so far; of a front only whether they are above zero.
     rank: Vec<u32>,
     stairs: Vec<Staircase<u32>>,
+    levels: Vec<u32>,
 }
 
 impl Divide {
@@ -46,7 +47,7 @@ impl Divide {
             }
         }
         let rank = vec![0; items.len()];
-        Self { items, dims, rank, stairs: vec![Staircase::new()] }
+        Self { items, dims, rank, stairs: vec![Staircase::new()], levels: Vec::new() }
     }
 
     /// For each class whether it is dominated.
@@ -202,20 +203,32 @@ impl Divide {
         }
     }
 
-    /// Ranks in three coordinates: staircase r holds those of rank r and more, along the first coordinate.
+    /// Ranks in three coordinates, along the first: for each rank that `low` has, a staircase of those of it and more.
     fn stack_two(&mut self, low: &[Item], high: &[Item]) {
+        let mut levels = std::mem::take(&mut self.levels);
+        levels.clear();
+        levels.extend(low.iter().map(|a| self.rank[a.class as usize]));
+        levels.sort_unstable();
+        levels.dedup();
+        let top = levels.last().map_or(0, |top| top + 1);
         let mut next = 0;
         let mut used = 0;
         for b in high {
             while next < low.len() && low[next].at[0] <= b.at[0] {
                 let a = &low[next];
-                used = used.max(insert_from(&mut self.stairs, used, self.rank[a.class as usize] as usize, a));
+                let level = levels.partition_point(|l| *l < self.rank[a.class as usize]);
+                used = used.max(insert_from(&mut self.stairs, used, level, a));
                 next += 1;
             }
-            let above = self.stairs[..used].partition_point(|s| s.covers(b.at[1], b.at[2])) as u32;
-            let rank = &mut self.rank[b.class as usize];
-            *rank = above.max(*rank);
+            // A rank below this one's would not raise it.
+            let rank = self.rank[b.class as usize];
+            if rank < top {
+                let n = self.stairs[..used].partition_point(|s| s.covers(b.at[1], b.at[2]));
+                let above = n.checked_sub(1).map_or(0, |n| levels[n] + 1);
+                self.rank[b.class as usize] = above.max(rank);
+            }
         }
+        self.levels = levels;
     }
 
     /// Ranks of a whole set sorted by its first coordinate, in which all differ.
@@ -229,20 +242,20 @@ impl Divide {
     }
 }
 
-/// Adds an item of this rank to its staircase and to those below that do not cover it. Returns how many are in use.
-fn insert_from(stairs: &mut Vec<Staircase<u32>>, used: usize, rank: usize, item: &Item) -> usize {
-    for fresh in used..=rank {
+/// Adds an item of this level to its staircase and to those below that do not cover it. Returns how many are in use.
+fn insert_from(stairs: &mut Vec<Staircase<u32>>, used: usize, level: usize, item: &Item) -> usize {
+    for fresh in used..=level {
         match stairs.get_mut(fresh) {
             Some(stairs) => stairs.clear(),
             None => stairs.push(Staircase::new()),
         }
     }
-    for stairs in stairs[..=rank].iter_mut().rev() {
+    for stairs in stairs[..=level].iter_mut().rev() {
         if !stairs.insert(item.at[1], item.at[2]) {
             break;
         }
     }
-    rank + 1
+    level + 1
 }
 
 /// Whether `a` is nowhere worse in the first `dims` coordinates.

@@ -60,12 +60,12 @@ pub fn ranks(points: &Points) -> Vec<u32> {
 
 /// Points thinned out to one a box: for each whether it is kept, `[n]`.
 ///
-/// Additive ε-dominance: `a` ε-dominates `b` if in every objective `a` is worse than `b` by at most that objective's ε
-/// (Laumanns, Thiele, Deb and Zitzler 2002, definition 4, its additive form). What is kept is an ε-Pareto set made of points
-/// of the front: every point is ε-dominated by one that is kept, and no kept point lies in the box of another or in a box
-/// that another's box dominates. Boxes are ⌊cost / ε⌋ in each objective (their archive, algorithm 3); in a box the point with
-/// the least sum of costs over ε inside it stays, the first of them at a tie. Where an ε is 0 the value is its own box, so
-/// that all epsilons 0 keep one of each set of equal points of the front.
+/// Additive ε-dominance: `a` ε-dominates `b` if in every objective `a` is worse than `b` by at most that objective's ε.
+/// Source: Laumanns, Thiele, Deb and Zitzler 2002, whose factor 1 + ε is a summand here. What is kept is an ε-Pareto set:
+/// points of the front that ε-dominate every point, none of them in a box that another's box dominates, and one a box. A box
+/// is ⌊cost / ε⌋ in each objective; of its points the one with the least sum of costs over ε inside it stays, the first at a
+/// tie. Where an ε is 0, or so small that the quotient overflows, a value is its own box; with all epsilons 0 one of each set
+/// of equal points of the front is kept.
 ///
 /// # Errors
 /// `Epsilon` if `epsilon` is not `[m]` or holds what is negative, infinite or NaN.
@@ -76,11 +76,16 @@ pub fn epsilon_front(points: &Points, epsilon: &[f64]) -> Result<Vec<bool>> {
     }
     let front: Vec<u32> =
         non_dominated(points).iter().enumerate().filter_map(|(i, on)| on.then_some(i as u32)).collect();
+    let fits = |k: usize| {
+        let overflows = |i: &u32| (points.cost(*i as usize)[k] / epsilon[k]).is_infinite();
+        epsilon[k] > 0.0 && !front.iter().any(|i| points.cost(*i as usize)[k].is_finite() && overflows(i))
+    };
+    let epsilon: Vec<f64> = (0..m).map(|k| if fits(k) { epsilon[k] } else { 0.0 }).collect();
     let mut boxes = Vec::with_capacity(front.len() * m);
     let mut depth = Vec::with_capacity(front.len());
     for point in &front {
         let mut inside = 0.0;
-        for (cost, epsilon) in points.cost(*point as usize).iter().zip(epsilon) {
+        for (cost, epsilon) in points.cost(*point as usize).iter().zip(&epsilon) {
             let (corner, rest) = if *epsilon > 0.0 && cost.is_finite() {
                 let corner = (cost / epsilon).floor();
                 (corner, cost / epsilon - corner)

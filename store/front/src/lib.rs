@@ -36,3 +36,8 @@ pub use export::Format;
 pub use hypervolume::{contributions, hypervolume, worst};
 pub use objective::{Direction, MAX_OBJECTIVES, Objective, Points};
 pub use table::{Candidate, Front, Options, Reason, Rejected, Row};
+
+/// The README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -114,7 +114,7 @@ impl Layout {
         let axes: Vec<Axis> = (0..m).map(|k| Axis::of(front.rows.iter().flat_map(|r| extent(r, k)))).collect();
         let mut panels = Vec::new();
         // Below the diagonal: objectives along x from left to right, along y from top to bottom.
-        for y in 1.min(m - 1)..m {
+        for y in 1.min(m.saturating_sub(1))..m {
             for x in 0..y.max(1) {
                 let row = y.saturating_sub(1);
                 panels.push(Panel {

@@ -127,7 +127,6 @@ impl Front {
     /// `Objectives` and `SameName` for what is compared; `Values`, `Intervals` and `Interval` for a candidate, by name;
     /// `Reference` and `Epsilon` for the options.
     pub fn new(objectives: Vec<Objective>, candidates: Vec<Candidate>, options: Options) -> Result<Self> {
-        let m = objectives.len();
         for (i, objective) in objectives.iter().enumerate() {
             if objectives[..i].iter().any(|o| o.name == objective.name) {
                 return Err(Error::SameName(objective.name.clone()));
@@ -163,7 +162,6 @@ impl Front {
             row.crowding = distance[i];
             row.is_kept = kept.as_ref().map(|k| k[i]);
         }
-        debug_assert!(rows.iter().all(|r| r.values.len() == m));
         Ok(Self { objectives, reference, is_default_reference, hypervolume, epsilon: options.epsilon, rows, rejected })
     }
 

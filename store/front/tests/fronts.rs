@@ -84,7 +84,7 @@ fn problem(most: usize) -> impl Strategy<Value = (Vec<Direction>, Vec<f64>)> {
     })
 }
 
-/// SplitMix64, for sets too large for proptest.
+/// `SplitMix64`, for sets too large for proptest.
 fn uniform(seed: u64, n: usize) -> Vec<f64> {
     let mut state = seed;
     (0..n)
@@ -199,7 +199,9 @@ fn fronts_equal_brute_force_where_divide_and_conquer_runs_deep() {
             let mut plane = cube.clone();
             for row in plane.chunks_exact_mut(m) {
                 let total: f64 = row.iter().sum();
-                row.iter_mut().for_each(|v| *v /= total);
+                for v in row.iter_mut() {
+                    *v /= total;
+                }
             }
             if m > 1 {
                 let plane_points = points(m, &plane);
@@ -229,7 +231,9 @@ fn a_sample_that_misleads_drops_no_point_of_the_front() {
         let mut values = uniform(9, 2_560 * m);
         for (i, row) in values.chunks_exact_mut(m).enumerate() {
             if i % 20 < 3 {
-                row.iter_mut().for_each(|v| *v += 1.0);
+                for v in row.iter_mut() {
+                    *v += 1.0;
+                }
             }
         }
         check(&MINIMISE[..m], &values);
@@ -321,7 +325,9 @@ fn volume_of_many_points_equals_slices() {
                 let total: f64 = row.iter().sum();
                 // Near a plane, on a grid, so that coordinates tie and few points are dominated.
                 let steps = if seed % 2 == 0 { 8.0 } else { 1e6 };
-                row.iter_mut().for_each(|v| *v = (*v / total * steps).round() / steps);
+                for v in row.iter_mut() {
+                    *v = (*v / total * steps).round() / steps;
+                }
             }
             let rows: Vec<Vec<f64>> = values.chunks_exact(m).map(<[f64]>::to_vec).collect();
             let expected = by_slices(&rows, m);

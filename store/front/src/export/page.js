@@ -1,6 +1,7 @@
 "use strict";
 const front = JSON.parse(document.getElementById("front").textContent);
-const svg = document.querySelector("svg"), tip = document.getElementById("tip"), ring = document.getElementById("ring");
+const plot = document.getElementById("plot"), svg = plot.querySelector("svg");
+const tip = document.getElementById("tip"), ring = document.getElementById("ring");
 const REACH = 14;
 function nearest(x, y) {
   let best = null, least = REACH * REACH;
@@ -31,11 +32,11 @@ function show(event) {
   tip.style.left = Math.max(0, left + tip.offsetWidth > innerWidth ? event.clientX - tip.offsetWidth - 18 : left) + "px";
   tip.style.top = Math.max(0, Math.min(top, innerHeight - tip.offsetHeight - 4)) + "px";
   const scale = box.width / front.width;
-  ring.style.left = (found.px * scale + svg.offsetLeft) + "px";
-  ring.style.top = (found.py * scale + svg.offsetTop) + "px";
+  const frame = plot.getBoundingClientRect();
+  ring.style.left = (found.px * scale + box.left - frame.left) + "px";
+  ring.style.top = (found.py * scale + box.top - frame.top) + "px";
   ring.style.display = "block";
 }
-const plot = document.getElementById("plot");
 plot.addEventListener("mousemove", show);
 plot.addEventListener("click", show);
 plot.addEventListener("mouseleave", () => { tip.hidden = true; ring.style.display = "none"; });

@@ -123,7 +123,7 @@ struct Rest {
     y: f64,
     left: f64,
     below: f64,
-    /// Corners inside the remainder: x falls and y rises.
+    /// Corners inside the remainder: x falls and y rises, but for ties.
     steps: Vec<(f64, f64)>,
 }
 
@@ -169,8 +169,7 @@ impl Rest {
 
     fn step(&mut self, x: f64, y: f64) -> bool {
         let at = self.steps.iter().take_while(|s| s.0 > x).count();
-        // Where one is as wide, it stands at `at`.
-        if at > 0 && self.steps[at - 1].1 >= y || self.steps.get(at).is_some_and(|s| s.0 == x && s.1 >= y) {
+        if at > 0 && self.steps[at - 1].1 >= y {
             return false;
         }
         let covered = self.steps[at..].iter().take_while(|s| s.1 <= y).count();

@@ -20,7 +20,7 @@ pub(super) fn three(mut corners: Vec<[f64; 3]>) -> f64 {
     corners.iter().map(|[x, y, z]| z * stairs.add(*x, *y)).sum()
 }
 
-/// Corners of a plane, none within another's box: x falls and y rises.
+/// Corners of a plane, none within another's box: x falls (or stays, where they tie) and y rises.
 #[derive(Debug, Default)]
 pub(super) struct Stairs {
     steps: Vec<(f64, f64)>,
@@ -59,13 +59,11 @@ impl Stairs {
             to += 1;
         }
         grown += (x - inner) * (y - floor);
-        // A corner as wide but lower is covered too.
-        let from = if at > 0 && steps[at - 1].0 == x { at - 1 } else { at };
-        if to > from {
-            steps[from] = (x, y);
-            steps.drain(from + 1..to);
+        if to > at {
+            steps[at] = (x, y);
+            steps.drain(at + 1..to);
         } else {
-            steps.insert(from, (x, y));
+            steps.insert(at, (x, y));
         }
         grown
     }
