@@ -79,6 +79,8 @@ pub enum Command {
         #[arg(long)]
         workers: Option<usize>,
     },
+    /// Compare runs or checkpoints by several objectives: which points no other beats, and files of it.
+    Pareto(ParetoArgs),
     /// Write the files of a checkpoint to a folder; one that is stored as a recipe is made, and its digest checked.
     Materialize {
         /// A checkpoint: a digest prefix, `checkpoint:LABEL`, or the name of its artifact.
@@ -96,6 +98,33 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// What to compare, and how.
+#[derive(Debug, Args)]
+pub struct ParetoArgs {
+    /// Runs, by id or unique prefix; all without any. The points of a run are those of the fronts it recorded; a run without
+    /// fronts is one point, with the latest value of each metric.
+    pub runs: Vec<String>,
+    /// A metric or an objective of a front, and which way is better, such as `reward:max`; one to six. Those of the recorded
+    /// fronts without any.
+    #[arg(long = "objective", value_name = "NAME:max|min")]
+    pub objectives: Vec<String>,
+    /// Only runs that match, such as `params.lr < 0.1`.
+    #[arg(long)]
+    pub filter: Option<String>,
+    /// Where the hypervolume ends, one number an objective; the worst value of each without it.
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
+    pub reference: Option<Vec<f64>>,
+    /// Thin the front: of points nearer than this in every objective one is kept; one number an objective.
+    #[arg(long, value_delimiter = ',')]
+    pub epsilon: Option<Vec<f64>>,
+    /// Write the points to a file ending in .csv, .json, .parquet, .svg, .png or .html; may be given again.
+    #[arg(long = "export", value_name = "FILE")]
+    pub exports: Vec<PathBuf>,
+    /// List all points, and not only those on the front.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// How to run a study.
@@ -150,6 +179,10 @@ pub enum Query {
     Rewards(Listing),
     /// Checkpoints of models.
     Checkpoints(Listing),
+    /// Fronts: which points no other beats.
+    Fronts(Listing),
+    /// Recipes of merges.
+    Recipes(Listing),
     /// Claims that studies tested.
     Claims(Listing),
     /// One metric of one run, as points ordered by step, time and value.

@@ -61,6 +61,9 @@ fn is_input(error: &anyhow::Error) -> bool {
             || cause.downcast_ref::<tracker_lab::Error>().is_some_and(tracker_lab::Error::is_input)
             || cause.downcast_ref::<tracker_merge::Error>().is_some_and(tracker_merge::Error::is_input)
             || cause.downcast_ref::<tracker_store::Error>().is_some_and(tracker_store::Error::is_input)
+            || cause
+                .downcast_ref::<tracker_front::Error>()
+                .is_some_and(|e| !matches!(e, tracker_front::Error::Io { .. }))
     })
 }
 

@@ -36,6 +36,7 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         Command::Merge { recipe, out, dry_run, workers } => {
             commands::merge::merge(recipe, out, *dry_run, *workers, printer)
         }
+        Command::Pareto(args) => commands::pareto::pareto(store, args, printer),
         Command::Materialize { checkpoint, out, workers } => {
             commands::materialize::materialize(store, checkpoint, out, *workers, printer)
         }

@@ -136,6 +136,7 @@ fn complete(route: &str, body: &Value) -> Value {
             let text = match body["model"].as_str().unwrap() {
                 "writer" => state(prompt, (seed + i) % 4),
                 "judge" => "Appropriate".to_owned(),
+                "rater" => rate(prompt),
                 _ => prove(prompt),
             };
             if is_chat {
@@ -147,6 +148,13 @@ fn complete(route: &str, body: &Value) -> Value {
         })
         .collect();
     json!({"choices": choices})
+}
+
+/// Rates an answer by how many of its words are the letter a.
+fn rate(prompt: &str) -> String {
+    let answer = prompt.rsplit("Answer:\n").next().unwrap().split("\n\n").next().unwrap();
+    let (n, n_wanted) = (answer.split(' ').count(), answer.split(' ').filter(|word| *word == "a").count());
+    format!("It has {n} words.\nRating: {}", 10 * n_wanted / n)
 }
 
 /// States the problem at the end of the prompt; one answer in four is no statement.

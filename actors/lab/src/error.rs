@@ -71,6 +71,9 @@ pub enum Error {
     /// A statement, a formula or a corpus failed.
     #[error(transparent)]
     Proof(#[from] tracker_proof::Error),
+    /// Points cannot be compared, or a front cannot be written.
+    #[error("the front failed")]
+    Front(#[from] tracker_front::Error),
     /// A device failed.
     #[error("the device failed")]
     Gpu(#[from] tracker_gpu::Error),

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use tracker_lab::parts::interpolate::{DIGEST_FILE, RECIPE, RECIPE_FILE};
-use tracker_merge::{Merge, Recipe};
-use tracker_store::{Digest, Kind, Manifest, Store};
+use tracker_merge::{Merge, Merged};
+use tracker_store::{Checkpoint, Digest, Kind, NodeId, Recipe, Store};
 
 use super::artifact::{fresh, manifest_of, write};
 use crate::failure::{Answer, InputError};
@@ -26,79 +25,62 @@ pub fn materialize(
     let store = Store::open(dir)?;
     let out = fresh(out)?;
     let manifest = manifest_of(&store, checkpoint)?;
-    if store.content::<Manifest>(manifest)?.kind != RECIPE {
+    let Ok(recipe) = store.content::<Recipe>(manifest) else {
         return write(&store, manifest, &out, printer);
-    }
+    };
     let n_threads = workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     // Parents are written beside the output, under a name that is nobody's, and taken away again.
     let name = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let parents = Scratch(out.with_file_name(format!(".{name}.{}.parents", std::process::id())));
-    let digest = make(&store, manifest, &out, &parents.0, n_threads, MAX_DEPTH)?;
+    let merged = make(&store, &recipe, &out, &parents.0, n_threads, MAX_DEPTH)?;
     if printer.is_json() {
-        printer.json(&serde_json::json!({"folder": out, "weights": digest}))?;
+        printer.json(&merged)?;
     }
-    printer.say(&format!("made {} by its recipe; its weights have the recorded digest {digest}", out.display()));
+    let is_checked = tracker_merge::Recipe::parse("the recipe", &recipe.text)?.output.is_some();
+    let checked = if is_checked { "as its recipe says" } else { "and its recipe does not say which to expect" };
+    printer.say(&format!("made {}: its weights have the digest {}, {checked}", out.display(), merged.output));
     Ok(Answer::Yes)
 }
 
-/// Makes a checkpoint by its recipe in `out`. Returns the digest of its weights, which is the recorded one.
+/// Makes a checkpoint by its recipe in `out`, from its parents, which are put into the folder `parents` first.
 fn make(
     store: &Store,
-    manifest: Digest,
+    recipe: &Recipe,
     out: &Path,
     parents: &Path,
     n_threads: usize,
     depth: usize,
-) -> anyhow::Result<String> {
-    let files: Manifest = store.content(manifest)?;
-    let text = |path: &str| -> anyhow::Result<String> {
-        let file = files.file(path).ok_or_else(|| InputError {
-            what: format!("recipe {manifest} has no file `{path}`"),
-            hint: Some("it was not written by this program; `tracker artifact get` writes out what there is".into()),
-        })?;
-        Ok(String::from_utf8_lossy(&store.read_file(file.digest)?).into_owned())
-    };
-    let (text, expected) = (text(RECIPE_FILE)?, text(DIGEST_FILE)?);
-    let expected = expected.trim();
-    let recipe = Recipe::parse(&format!("recipe {manifest}"), &text)?;
+) -> anyhow::Result<Merged> {
+    let name = format!("recipe of `{}`", out.display());
     if depth == 0 {
-        let what = format!("recipe {manifest} rests on recipes more than {MAX_DEPTH} deep");
+        let what = format!("{name}: it rests on recipes more than {MAX_DEPTH} deep");
         return Err(InputError { what, hint: None }.into());
     }
     std::fs::create_dir_all(parents)?;
-    let models = recipe.models.iter().flatten().map(|input| input.model.path());
-    for parent in models.collect::<BTreeSet<_>>() {
-        let place = parents.join(parent);
+    for parent in recipe.parents.iter().collect::<BTreeSet<_>>() {
+        // The recipe calls a parent by its node, and so is its folder called.
+        let place = parents.join(parent.to_string());
         if place.exists() {
             continue;
         }
-        let of_parent = parent_of(store, manifest, parent)?;
-        if store.content::<Manifest>(of_parent)?.kind == RECIPE {
-            make(store, of_parent, &place, parents, n_threads, depth - 1)?;
-        } else {
-            store.export_artifact(of_parent, &place)?;
+        let files = files_of(store, *parent)?;
+        match store.content::<Recipe>(files) {
+            Ok(recipe) => drop(make(store, &recipe, &place, parents, n_threads, depth - 1)?),
+            Err(_) => drop(store.export_artifact(files, &place)?),
         }
     }
-    let merged = Merge::plan(recipe, &text, parents)?.run(out, n_threads, &|_, _| ())?;
-    if merged.output != expected {
-        drop(std::fs::remove_dir_all(out));
-        anyhow::bail!(
-            "the recipe made weights with the digest {}, and {expected} is recorded; what it made is removed again",
-            merged.output
-        );
-    }
-    Ok(merged.output)
+    let parsed = tracker_merge::Recipe::parse(&name, &recipe.text)?;
+    Ok(Merge::plan(parsed, &recipe.text, parents)?.run(out, n_threads, &|_, _| ())?)
 }
 
-/// The files of a parent, which a recipe names by its node.
-fn parent_of(store: &Store, recipe: Digest, parent: &str) -> anyhow::Result<Digest> {
+/// The files of a parent, or the recipe for them.
+fn files_of(store: &Store, parent: NodeId) -> anyhow::Result<Digest> {
     let gone = || InputError {
-        what: format!("recipe {recipe} is made of `{parent}`, which this store does not have"),
+        what: format!("the recipe is made of `{parent}`, which this store does not have"),
         hint: Some("it was removed, or the recipe comes from another store".into()),
     };
-    let node = store.resolve(parent).map_err(|_| gone())?;
-    let digest = node.digest().filter(|_| node.kind() == Kind::Checkpoint).ok_or_else(gone)?;
-    Ok(store.content::<tracker_store::Checkpoint>(digest)?.manifest)
+    let digest = parent.digest().filter(|_| parent.kind() == Kind::Checkpoint).ok_or_else(gone)?;
+    Ok(store.content::<Checkpoint>(digest).map_err(|_| gone())?.manifest)
 }
 
 /// A folder that goes with its guard.

@@ -5,6 +5,7 @@ pub mod completions;
 pub mod devices;
 pub mod materialize;
 pub mod merge;
+pub mod pareto;
 pub mod query;
 pub mod run;
 pub mod runs;

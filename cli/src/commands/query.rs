@@ -18,6 +18,8 @@ pub fn query(dir: &Path, query: &Query, printer: &Printer) -> anyhow::Result<Ans
         Query::Proofs(listing) => list(dir, Table::Proofs, listing, printer),
         Query::Rewards(listing) => list(dir, Table::Rewards, listing, printer),
         Query::Checkpoints(listing) => list(dir, Table::Checkpoints, listing, printer),
+        Query::Fronts(listing) => list(dir, Table::Fronts, listing, printer),
+        Query::Recipes(listing) => list(dir, Table::Recipes, listing, printer),
         Query::Claims(listing) => list(dir, Table::Claims, listing, printer),
         Query::Metrics { run, key, points } => metrics(dir, run, key.as_deref(), *points, printer),
         Query::Lineage { .. } => lineage(dir, query, printer),

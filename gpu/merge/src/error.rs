@@ -48,6 +48,14 @@ pub enum Error {
         /// Why not, and what to do.
         what: String,
     },
+    /// The recipe says which weights must come out, and others did.
+    #[error("expected weights with the digest {expected}, as the recipe says, got {got}")]
+    Differs {
+        /// As the recipe says.
+        expected: String,
+        /// What came out.
+        got: String,
+    },
     /// The output's name is taken.
     #[error("`{}` is there already", .0.display())]
     Exists(PathBuf),
@@ -92,6 +100,7 @@ impl Error {
         match self {
             Self::Exists(_) => Some("name another folder, or remove it first"),
             Self::Full(_) => Some("make room and run the same command again: it goes on where it stopped"),
+            Self::Differs { .. } => Some("the parents are not those the recipe was made with; nothing was kept"),
             Self::Unfit(_) => Some("`tracker merge --dry-run` shows all of it without reading weights"),
             _ => None,
         }

@@ -180,6 +180,10 @@ impl Output {
             hasher.update(name.as_bytes()).update(&[0]).update(digest.as_bytes());
         }
         let whole = hasher.finalize();
+        if let Some(expected) = merge.recipe.output.as_ref().filter(|expected| **expected != whole.to_hex().as_str()) {
+            drop(fs::remove_dir_all(&self.part));
+            return Err(Error::Differs { expected: expected.clone(), got: whole.to_hex().to_string() });
+        }
         let metadata = metadata(merge, &whole.to_hex(), parents);
         for shard in &self.shards {
             let path = self.part.join(&shard.name);

@@ -48,6 +48,9 @@ pub struct Recipe {
     /// Seed of random masks.
     #[serde(default)]
     pub seed: u64,
+    /// The digest the weights must have, as [`Merged::output`](crate::Merged::output) says it; other weights are not published.
+    #[serde(default)]
+    pub output: Option<String>,
     /// Models or slices for each part of an architecture; `default` is the whole of one that has no parts.
     #[serde(default)]
     pub modules: Option<BTreeMap<String, Module>>,

@@ -9,7 +9,10 @@ use super::value::Value;
 use crate::error::{Error, Result};
 use crate::id::{Kind, NodeId};
 use crate::keys;
-use crate::model::{Checkpoint, Claim, Dataset, Figure, Problem, Reward, Run, Sample, Statement, Verdict, Verifier};
+use crate::model::{
+    Checkpoint, Claim, Dataset, Figure, Front, Goal, Objective, Problem, Recipe, Reward, Run, Sample, Statement,
+    Verdict, Verifier,
+};
 use crate::records::Stored as _;
 
 /// What can be asked for.
@@ -38,13 +41,17 @@ pub enum Table {
     Problems,
     /// Builds of verifiers, by digest.
     Verifiers,
+    /// Fronts, by digest.
+    Fronts,
+    /// Recipes of merges, by digest.
+    Recipes,
 }
 
 const PLACE: [&str; 5] = ["id", "run", "stage", "item", "k"];
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Runs,
         Self::Samples,
         Self::Proofs,
@@ -56,6 +63,8 @@ impl Table {
         Self::Statements,
         Self::Problems,
         Self::Verifiers,
+        Self::Fronts,
+        Self::Recipes,
     ];
 
     /// Its name.
@@ -73,6 +82,8 @@ impl Table {
             Self::Statements => "statements",
             Self::Problems => "problems",
             Self::Verifiers => "verifiers",
+            Self::Fronts => "fronts",
+            Self::Recipes => "recipes",
         }
     }
 
@@ -91,6 +102,8 @@ impl Table {
             Self::Statements => Kind::Statement,
             Self::Problems => Kind::Problem,
             Self::Verifiers => Kind::Verifier,
+            Self::Fronts => Kind::Front,
+            Self::Recipes => Kind::Recipe,
         }
     }
 
@@ -136,6 +149,8 @@ impl Table {
             }
             Self::Problems => return vec!["id", "name", "source", "text"],
             Self::Verifiers => return vec!["id", "name", "version", "commit", "binary", "flags"],
+            Self::Fronts => return vec!["id", "name", "objectives", "n_points", "n_front", "hypervolume", "reference"],
+            Self::Recipes => return vec!["id", "method", "parents", "others", "seed", "text"],
         };
         PLACE.iter().chain(own).copied().collect()
     }
@@ -185,6 +200,8 @@ pub(super) enum Record {
     Statement(Statement),
     Problem(Problem),
     Verifier(Verifier),
+    Front(Front),
+    Recipe(Recipe),
 }
 
 impl Record {
@@ -202,6 +219,8 @@ impl Record {
             Table::Statements => Self::Statement(Statement::decode(&key, bytes)?),
             Table::Problems => Self::Problem(Problem::decode(&key, bytes)?),
             Table::Verifiers => Self::Verifier(Verifier::decode(&key, bytes)?),
+            Table::Fronts => Self::Front(Front::decode(&key, bytes)?),
+            Table::Recipes => Self::Recipe(Recipe::decode(&key, bytes)?),
         })
     }
 
@@ -238,6 +257,8 @@ impl Record {
                 "bound" => claim.bound.into(),
                 _ => Value::Null,
             },
+            Self::Front(front) => of_front(front, column),
+            Self::Recipe(recipe) => of_recipe(recipe, column),
             Self::Checkpoint(_) | Self::Dataset(_) | Self::Statement(_) | Self::Problem(_) | Self::Verifier(_) => {
                 self.content_value(column)
             }
@@ -311,6 +332,33 @@ pub(super) fn of_sample(sample: &Sample, column: &str) -> Value {
         "sum_logprob" => sample.sum_logprob.into(),
         "finish" => text(sample.finish),
         "text" => Value::Text(sample.text.clone()),
+        _ => Value::Null,
+    }
+}
+
+fn of_front(front: &Front, column: &str) -> Value {
+    let objective = |o: &Objective| {
+        let goal = if o.goal == Goal::Maximize { "max" } else { "min" };
+        format!("{}:{goal}", o.name)
+    };
+    match column {
+        "name" => Value::Text(front.name.clone()),
+        "objectives" => Value::Text(front.objectives.iter().map(objective).collect::<Vec<_>>().join(" ")),
+        "n_points" => count(front.points.len() as u64),
+        "n_front" => count(front.points.iter().filter(|point| point.is_pareto).count() as u64),
+        "hypervolume" => front.hypervolume.into(),
+        "reference" => Value::Text(joined(&front.reference)),
+        _ => Value::Null,
+    }
+}
+
+fn of_recipe(recipe: &Recipe, column: &str) -> Value {
+    match column {
+        "method" => Value::Text(recipe.method.clone()),
+        "parents" => Value::Text(recipe.parents.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
+        "others" => Value::Text(recipe.others.clone()),
+        "seed" => count(recipe.seed),
+        "text" => Value::Text(recipe.text.clone()),
         _ => Value::Null,
     }
 }

@@ -9,18 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{Lm, Ratios};
-use tracker_store::{Checkpoint, Digest, Edge, Kind, NodeId, Recording, Relation};
+use tracker_store::{Checkpoint, Digest, NodeId, Recipe, RecipeWeight, Recording};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::parts::train::Trained;
-
-/// The kind of an artifact that is a recipe for weights and not the weights.
-pub const RECIPE: &str = "recipe";
-/// The recipe in such an artifact; it names its parents by their nodes.
-pub const RECIPE_FILE: &str = "recipe.yml";
-/// The digest of the weights it makes, [`weights_digest`] in hexadecimal.
-pub const DIGEST_FILE: &str = "weights.blake3";
 
 /// What becomes of tensors outside the layers: embeddings, the final norm, the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -132,9 +125,9 @@ impl Blocks {
         sums
     }
 
-    /// The recipe of a mixture in the words of `tracker merge`, weights by parent.
+    /// The recipe of a mixture in the words of `tracker merge`, weights by parent, and the digest of the weights it makes.
     #[must_use]
-    pub fn recipe(&self, before: &str, after: &str, alpha: &[f64]) -> String {
+    pub fn recipe(&self, before: &str, after: &str, alpha: &[f64], output: Digest) -> String {
         let weights = |share: f64| {
             // The very numbers that were used: shares are rounded to f32 before the sum.
             let [b, a] = [(1.0 - share) as f32, share as f32];
@@ -144,7 +137,7 @@ impl Blocks {
         for (layers, share) in self.layers.iter().zip(alpha) {
             text += &format!("  - layers: [{}, {}]\n    weights: {}\n", layers.start, layers.end, weights(*share));
         }
-        text + &format!("rest: {}\ndtype: float32\n", weights(self.share("", alpha)))
+        text + &format!("rest: {}\ndtype: float32\noutput: {output}\n", weights(self.share("", alpha)))
     }
 }
 
@@ -250,33 +243,33 @@ pub async fn record_mixture(
     alpha: &[f64],
     model: &Lm,
 ) -> Result<NodeId> {
-    let recipe = blocks.recipe(&before.node.to_string(), &after.node.to_string(), alpha);
-    let files = [
-        (RECIPE_FILE.to_owned(), recipe.into_bytes()),
-        (DIGEST_FILE.to_owned(), format!("{}\n", weights_digest(model)).into_bytes()),
-    ];
-    let mut recording = Recording::new();
+    let weigh = |(parent, is_after): (&Trained, bool)| {
+        let of_block = move |(layers, share): (&Range<usize>, &f64)| {
+            let weight = if is_after { *share } else { 1.0 - share };
+            let block = format!("layers {}..{}", layers.start, layers.end);
+            Some(RecipeWeight { parent: parent.node.digest()?, block, weight })
+        };
+        blocks.layers.iter().zip(alpha).filter_map(of_block).collect::<Vec<_>>()
+    };
+    let output = weights_digest(model);
+    let recipe = Recipe {
+        text: blocks.recipe(&before.node.to_string(), &after.node.to_string(), alpha, output),
+        method: "linear".to_owned(),
+        weights: [(before, false), (after, true)].into_iter().flat_map(weigh).collect(),
+        parents: vec![before.node, after.node],
+        others: blocks.rest.name().to_owned(),
+        seed: 0,
+    };
     let checkpoint = Checkpoint {
         label: label.to_owned(),
         config: Digest::of(&model.config().to_json()),
-        manifest: lab.put_files(RECIPE, label, &files)?,
+        // Takes the recipe's digest when it is recorded.
+        manifest: output,
         n_params: model.n_params() as u64,
         step: 0,
     };
-    let node = recording.put(lab.run(), &checkpoint)?;
-    let mut order = 0;
-    for (parent, is_after) in [(before, false), (after, true)] {
-        for (layers, share) in blocks.layers.iter().zip(alpha) {
-            let weight = if is_after { *share } else { 1.0 - share };
-            let block = format!("layers {}..{}", layers.start, layers.end);
-            let edge = Edge::new(node, Relation::DerivedFrom, parent.node).at(order).weighted(weight, block);
-            recording.put_edge(lab.run(), &edge)?;
-            order += 1;
-        }
-    }
-    if let Some(files) = NodeId::content(Kind::Artifact, checkpoint.manifest) {
-        recording.put_edge(lab.run(), &Edge::new(files, Relation::GeneratedBy, node))?;
-    }
+    let mut recording = Recording::new();
+    let node = recording.put_virtual(lab.run(), &checkpoint, &recipe)?;
     lab.record(recording).await?;
     Ok(node)
 }

@@ -1,9 +1,10 @@
 //! From measured points to fronts and claims.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use tracker_front::{Candidate, Format};
 use tracker_store::{Claim, NodeId};
 
 use super::measure::{Scores, average};
@@ -11,7 +12,8 @@ use super::settings::AlignmentTax;
 use super::{Swept, figures};
 use crate::error::Result;
 use crate::lab::Lab;
-use crate::parts::evaluate::{Estimate, N_RESAMPLES, interval};
+use crate::parts::evaluate::{Estimate, N_RESAMPLES, interval, over_repeats};
+use crate::parts::front::{Contest, record_front};
 
 /// How far the solver may stay behind the grid, in nats a token.
 const GRID_SLACK: f64 = 0.01;
@@ -126,7 +128,7 @@ impl Items {
 }
 
 /// A mean over repeats of what `gain` says of each, with a bootstrap interval over repeats and items.
-fn over_repeats(
+fn resampled(
     repeats: &[(&Swept, Scale)],
     stream: &mut ChaCha8Rng,
     gain: &dyn Fn(&Swept, Scale, &Items) -> f64,
@@ -146,9 +148,7 @@ fn over_repeats(
 impl AlignmentTax {
     /// Records the fronts and returns the claims.
     pub(super) async fn conclude(&self, lab: &Lab, repeats: Vec<Swept>) -> Result<Vec<Claim>> {
-        let stage = lab.stage("fronts", 1).await?;
-        self.hypervolumes(lab, &stage, &repeats).await?;
-        stage.done(1);
+        self.fronts(lab, &repeats).await?;
         let scaled: Vec<(&Swept, Scale)> = repeats.iter().filter_map(|swept| Some((swept, swept.scale()?))).collect();
         if scaled.len() < repeats.len() {
             lab.note(format!(
@@ -185,7 +185,7 @@ impl AlignmentTax {
         let statement = "block ratios fitted at a mean have a higher utility than equal ratios of the same mean (half the \
                          share of reward gained plus half the share of loss saved; held-out half of the items)";
         let mut stream = lab.seeds().stream("claims/blocks", 0, 0);
-        let estimate = over_repeats(repeats, &mut stream, &gain);
+        let estimate = resampled(repeats, &mut stream, &gain);
         let of_both = |point: &&Point| self.hma.ratios.contains(&point.setting) && !point.alpha.is_empty();
         let points = repeats.iter().flat_map(|(swept, _)| swept.points.iter().filter(of_both));
         Some((claim("unequal-beats-equal", statement, estimate, 0.0), figures(points)))
@@ -204,18 +204,79 @@ impl AlignmentTax {
         Some((claim("solver-matches-grid", statement, Some(exactly), -GRID_SLACK), vec![]))
     }
 
-    /// The hypervolume of each family's points, with an interval over repeats.
-    async fn hypervolumes(&self, _lab: &Lab, _stage: &crate::lab::Stage<'_>, repeats: &[Swept]) -> Result<()> {
-        let mut families: BTreeMap<Family, Vec<Vec<&Point>>> = BTreeMap::new();
-        for swept in repeats {
-            for point in &swept.points {
-                let of_family = families.entry(point.family).or_default();
-                of_family.resize_with(repeats.len(), Vec::new);
-                of_family[point.repeat as usize].push(point);
+    /// Records the fronts of every repeat, all families together and each by itself; figures over repeats of every family's
+    /// hypervolume and of every setting's reward and tax; and a file of the latter as one front.
+    async fn fronts(&self, lab: &Lab, repeats: &[Swept]) -> Result<()> {
+        let stage = lab.stage("fronts", repeats.len()).await?;
+        let contest = self.contest();
+        let mut volumes: BTreeMap<Family, Vec<f64>> = BTreeMap::new();
+        let mut settings: BTreeMap<(Family, String), Vec<[f64; 2]>> = BTreeMap::new();
+        let mut fronts = Vec::new();
+        for (nth, swept) in repeats.iter().enumerate() {
+            let values = |point: &Point| vec![point.scores.reward(), point.scores.tax(&swept.before)];
+            let all: Vec<_> = swept.points.iter().map(|point| (point.node, values(point))).collect();
+            let name = format!("repeat {}", nth + 1);
+            fronts.push(record_front(lab, &name, &contest, &all).await?);
+            let families: BTreeSet<Family> = swept.points.iter().map(|point| point.family).collect();
+            for family in families {
+                let of_family = swept.points.iter().filter(|point| point.family == family);
+                let points: Vec<_> = of_family.clone().map(|point| (point.node, values(point))).collect();
+                record_front(lab, &format!("{name}/{}", family.name()), &contest, &points).await?;
+                let candidates = points.iter().map(|(_, values)| candidate(values));
+                volumes.entry(family).or_default().extend(contest.compare(candidates.collect())?.hypervolume);
+                for point in of_family {
+                    let value = [point.scores.reward(), point.scores.tax(&swept.before)];
+                    settings.entry((family, point.setting.to_string())).or_default().push(value);
+                }
+            }
+            stage.done(nth + 1);
+        }
+        let mut item = 0;
+        for (family, volumes) in volumes {
+            if let Some(estimate) = over_repeats(&volumes) {
+                let name = format!("hypervolume of {}", family.name());
+                stage.figure(item, &name, estimate, volumes.len(), &fronts).await?;
+                item += 1;
             }
         }
+        let mut rows = Vec::new();
+        for ((family, setting), values) in settings {
+            let label = format!("{} {setting}", family.name());
+            let mut row = Candidate { run: lab.run().to_string(), checkpoint: label.clone(), ..Candidate::default() };
+            for (idx, objective) in contest.objectives.iter().enumerate() {
+                let of_objective: Vec<f64> = values.iter().map(|value| value[idx]).collect();
+                if let Some(estimate) = over_repeats(&of_objective) {
+                    let name = format!("{} of {label}", objective.name);
+                    stage.figure(item, &name, estimate, of_objective.len(), &fronts).await?;
+                    item += 1;
+                    row.values.push(Some(estimate.value));
+                    row.intervals.push(Some((estimate.low, estimate.high)));
+                }
+            }
+            row.family = Some(family.name().to_owned());
+            row.params = BTreeMap::from([("setting".to_owned(), setting)]);
+            rows.push(row);
+        }
+        let front = contest.compare(rows)?;
+        let files = [("front.csv", Format::Csv), ("front.html", Format::Html), ("front.svg", Format::Svg)];
+        let files = files.into_iter().map(|(name, format)| Ok((name.to_owned(), front.encode(format)?)));
+        lab.put_files("front", "front", &files.collect::<Result<Vec<_>>>()?)?;
         Ok(())
     }
+
+    /// Reward against tax. Where texts are read the tax is in nats a token, which nothing bounds: the reference is then one
+    /// nat.
+    fn contest(&self) -> Contest {
+        use tracker_front::Objective;
+        Contest {
+            objectives: vec![Objective::maximise("reward"), Objective::minimise("tax")],
+            reference: vec![0.0, 1.0],
+        }
+    }
+}
+
+fn candidate(values: &[f64]) -> Candidate {
+    Candidate { values: values.iter().map(|value| Some(*value)).collect(), ..Candidate::default() }
 }
 
 /// Whether alignment costs anything.
@@ -225,7 +286,7 @@ fn taxes(lab: &Lab, repeats: &[Swept]) -> (Claim, Vec<NodeId>) {
         average(&items.kept.iter().map(|i| swept.before.kept[*i] - swept.after.kept[*i]).collect::<Vec<_>>())
     };
     let mut stream = lab.seeds().stream("claims/tax", 0, 0);
-    let estimate = over_repeats(&all, &mut stream, &lost);
+    let estimate = resampled(&all, &mut stream, &lost);
     let statement = "after alignment less is kept than before it (share of right words, or nats a token of text)";
     let nodes = repeats.iter().flat_map(|swept| swept.before.figures.iter().chain(&swept.after.figures).copied());
     (claim("alignment-taxes", statement, estimate, 0.0), nodes.collect())
@@ -247,7 +308,7 @@ fn averages_win(lab: &Lab, repeats: &[(&Swept, Scale)]) -> Option<(Claim, Vec<No
     let statement = "the average whose ratio was chosen on one half of the items has a higher utility on the other half \
                      than either end (half the share of reward gained plus half the share of loss saved)";
     let mut stream = lab.seeds().stream("claims/average", 0, 0);
-    let estimate = over_repeats(repeats, &mut stream, &gain);
+    let estimate = resampled(repeats, &mut stream, &gain);
     let points = repeats.iter().flat_map(|(swept, _)| swept.points.iter().filter(|p| p.family == Family::Average));
     Some((claim("average-beats-ends", statement, estimate, 0.0), figures(points)))
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use tracker_actors::Pool;
 use tracker_lm::{Continuation, Lm};
-use tracker_store::{Dataset, Digest, Edge, NodeId, Problem, Program, Recording, Relation, Reward, Sampling};
+use tracker_store::{Dataset, Digest, Edge, NodeId, Problem, Program, Recording, Relation, Reward, Sample, Sampling};
 
-use super::settings::AlignmentTax;
+use super::settings::{AlignmentTax, Scorer};
 use crate::error::{Error, Result};
 use crate::lab::{Lab, Stage};
 use crate::parts::evaluate::mean;
 use crate::parts::generate::{Ask, LocalGenerator, Policy, draw};
+use crate::parts::rate::{Case, rate};
 use crate::parts::skills::{Exercise, Skill, share_of};
 
 /// Where figures of single skills stand in their stage.
@@ -31,8 +32,10 @@ pub(super) struct Bench {
     prompts: Vec<Prompt>,
     exam: Exam,
     generator: Pool<LocalGenerator>,
-    /// Who gives the reward, and who marks exercises.
-    scorers: [NodeId; 2],
+    /// Who gives the reward, if it is a model.
+    judge: Option<Policy>,
+    /// The rules that give the reward otherwise, and that mark exercises.
+    rules: [NodeId; 2],
     node: NodeId,
 }
 
@@ -136,7 +139,7 @@ impl Bench {
     ) -> Result<Self> {
         let run = lab.run();
         let program = |name: &str, settings: String| Program { name: name.into(), version: "1".into(), settings };
-        let scorers = [
+        let rules = [
             recording.put(run, &program("share-of-words", plan.reward.words.join(" ")))?,
             recording.put(run, &program("places-right", String::new()))?,
         ];
@@ -166,7 +169,11 @@ impl Bench {
         }
         lab.record(recording).await?;
         let generator = LocalGenerator::start(lab.actors(), lab.workers())?;
-        Ok(Self { prompts, exam, generator, scorers, node })
+        let judge = match plan.reward.by {
+            Scorer::Words => None,
+            Scorer::Endpoint => Some(Policy::endpoint(lab, "judge", &plan.judge).await?),
+        };
+        Ok(Self { prompts, exam, generator, judge, rules, node })
     }
 
     /// Prompts and exercises nobody may train on.
@@ -207,7 +214,7 @@ impl Bench {
                 let asking = Asking { stage: &stage, policy: &policy, n: 1, sampling: &greedy };
                 let asks = exercises.iter().map(|(node, _, exercise)| (*node, exercise.prompt.as_str())).collect();
                 let mark = |i: usize, text: &str| exercises[i].2.score(text);
-                let marked = ask(lab, asking, asks, self.scorers[1], &mark).await?;
+                let marked = ask(lab, asking, asks, Marker::Rule(self.rules[1], &mark)).await?;
                 results.extend(marked.iter().flatten().map(|answer| answer.node));
                 marked.into_iter().flatten().map(|answer| answer.reward).collect()
             }
@@ -227,7 +234,12 @@ impl Bench {
     ) -> Result<Vec<Vec<Answer>>> {
         let asks = prompts.iter().map(|prompt| (prompt.node, prompt.text.as_str())).collect();
         let reward = |_: usize, text: &str| share_of(&plan.reward.words, text);
-        ask(lab, asking, asks, self.scorers[0], &reward).await
+        let Some(judge) = &self.judge else {
+            return ask(lab, asking, asks, Marker::Rule(self.rules[0], &reward)).await;
+        };
+        let n_ratings = prompts.len() * asking.n as usize;
+        let stage = lab.stage(&format!("{}/rating", asking.stage.name()), n_ratings).await?;
+        ask(lab, asking, asks, Marker::Judge(judge, &stage)).await
     }
 
     async fn figures(
@@ -291,14 +303,16 @@ pub(super) struct Asking<'a> {
     pub(super) sampling: &'a Sampling,
 }
 
-/// Asks, and records every answer with the reward that `mark` gives it by its prompt's number and its text.
-async fn ask(
-    lab: &Lab,
-    asking: Asking<'_>,
-    asks: Vec<(NodeId, &str)>,
-    scorer: NodeId,
-    mark: &dyn Fn(usize, &str) -> f64,
-) -> Result<Vec<Vec<Answer>>> {
+/// Who says what an answer is worth.
+enum Marker<'a> {
+    /// A rule, over the number of the prompt and the text of the answer.
+    Rule(NodeId, &'a dyn Fn(usize, &str) -> f64),
+    /// A model, and the stage its ratings are recorded in.
+    Judge(&'a Policy, &'a Stage<'a>),
+}
+
+/// Asks, and records every answer with its reward.
+async fn ask(lab: &Lab, asking: Asking<'_>, asks: Vec<(NodeId, &str)>, marker: Marker<'_>) -> Result<Vec<Vec<Answer>>> {
     let Asking { stage, policy, n, sampling } = asking;
     let rows = |i: usize| (0..n).map(|k| stage.row(i as u32, k)).collect();
     let asks: Vec<Ask> = asks
@@ -310,11 +324,31 @@ async fn ask(
     for batch in asks.chunks(policy.n_prompts(n)) {
         lab.check()?;
         let samples = draw(lab, stage, policy, batch, sampling).await?;
+        let asked = |nth: usize| &batch[nth / n as usize];
+        let (scorer, values) = match &marker {
+            Marker::Judge(judge, stage) => {
+                let first = answers.len() * n as usize;
+                let cases: Vec<Case<'_>> = samples
+                    .iter()
+                    .enumerate()
+                    .map(|(nth, sample)| Case {
+                        subject: asked(nth).subject,
+                        prompt: &asked(nth).prompt,
+                        answer: &sample.text,
+                        item: (first + nth) as u32,
+                    })
+                    .collect();
+                (judge.node(), rate(lab, stage, judge, &cases).await?)
+            }
+            Marker::Rule(node, mark) => {
+                let mark = |(nth, sample): (usize, &Sample)| mark(answers.len() + nth / n as usize, &sample.text);
+                (*node, samples.iter().enumerate().map(mark).collect())
+            }
+        };
         let mut recording = Recording::new();
-        for (ask, samples) in batch.iter().zip(samples.chunks(n as usize)) {
+        for ((ask, samples), values) in batch.iter().zip(samples.chunks(n as usize)).zip(values.chunks(n as usize)) {
             let mut of_prompt = Vec::with_capacity(n as usize);
-            for (row, sample) in ask.rows.iter().zip(samples) {
-                let value = mark(answers.len(), &sample.text);
+            for ((row, sample), &value) in ask.rows.iter().zip(samples).zip(values) {
                 let reward = Reward { scorer, kind: "outcome".into(), values: vec![value], tallies: vec![] };
                 let node = recording.put_reward(*row, &reward)?;
                 of_prompt.push(Answer { text: sample.text.clone(), reward: value, node });

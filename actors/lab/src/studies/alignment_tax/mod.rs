@@ -34,7 +34,7 @@ use hma::{Fit, Solution};
 use measure::{Bench, Scores};
 pub use settings::{
     AlignmentTax, AverageSettings, BaselineSettings, BlockSettings, HmaSettings, MeasureSettings, ModelSettings,
-    PolicySettings, PretrainSettings, RewardSettings, RsfSettings, Solver, TuneSettings,
+    PolicySettings, PretrainSettings, RewardSettings, RsfSettings, Scorer, Solver, TuneSettings,
 };
 
 impl Study for AlignmentTax {

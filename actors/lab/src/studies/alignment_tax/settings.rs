@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::parts::endpoint::EndpointSettings;
 use crate::parts::interpolate::Rest;
 use crate::parts::train::SftSettings;
 use crate::plan::{Settings, require};
@@ -26,6 +27,8 @@ pub struct AlignmentTax {
     pub rsf: RsfSettings,
     /// What is rewarded.
     pub reward: RewardSettings,
+    /// The endpoint that rates answers when `reward.by` is `endpoint`.
+    pub judge: EndpointSettings,
     /// What is measured of every model.
     pub measure: MeasureSettings,
     /// How layers are cut into blocks.
@@ -108,11 +111,23 @@ pub struct RsfSettings {
     pub sft: SftSettings,
 }
 
+/// Who gives the reward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scorer {
+    /// A rule: the share of an answer's words that are wanted.
+    Words,
+    /// A model behind an endpoint.
+    Endpoint,
+}
+
 /// What is rewarded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardSettings {
-    /// The reward of an answer is the share of its words that are among these.
+    /// `words` (a program's rule) or `endpoint` (a model's rating from 0 to 10, divided by ten).
+    pub by: Scorer,
+    /// With `words`: the reward of an answer is the share of its words that are among these.
     pub words: Vec<String>,
     /// Longest answer, in tokens.
     pub max_tokens: u32,
@@ -333,6 +348,7 @@ impl Default for AlignmentTax {
             sft: TuneSettings::default(),
             rsf: RsfSettings::default(),
             reward: RewardSettings::default(),
+            judge: EndpointSettings::default(),
             measure: MeasureSettings::default(),
             blocks: BlockSettings::default(),
             average: AverageSettings::default(),
@@ -381,7 +397,7 @@ impl Default for RsfSettings {
 
 impl Default for RewardSettings {
     fn default() -> Self {
-        Self { words: ["a", "e", "i"].map(str::to_owned).to_vec(), max_tokens: 10 }
+        Self { by: Scorer::Words, words: ["a", "e", "i"].map(str::to_owned).to_vec(), max_tokens: 10 }
     }
 }
 

@@ -1,0 +1,184 @@
+//! The study of the alignment tax, end to end: run, resume, compare, export, make what was never written.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+
+use serde_json::Value;
+use tracker_tests::{Endpoint, Tracker};
+
+const SMOKE: [&str; 4] = ["run", "alignment_tax", "--smoke", "--json"];
+
+/// The last event of the smoke plan.
+fn smoke(tracker: &Tracker, args: &[&str]) -> Value {
+    let answer = tracker.run(&[&SMOKE, args].concat());
+    // A claim of so small a run may fail to hold, which is an answer too.
+    assert!(answer.code <= 1, "{}", answer.stderr);
+    answer.lines().pop().unwrap()
+}
+
+fn id(event: &Value) -> &str {
+    event["run"].as_str().unwrap()
+}
+
+#[test]
+fn equal_plans_give_equal_records_whatever_the_workers_and_a_killed_run_resumes_to_them() {
+    let tracker = Tracker::new();
+    let whole = smoke(&tracker, &["--workers", "1"]);
+    assert_eq!(whole["status"], "finished", "{whole}");
+    assert_eq!(whole["record_digest"], smoke(&tracker, &["--workers", "2"])["record_digest"]);
+    assert_ne!(whole["record_digest"], smoke(&tracker, &["--seed", "2"])["record_digest"]);
+    let n_events = tracker.run(&SMOKE).lines().len();
+    for part in [1, 3, 5] {
+        let mut child = tracker.spawn(&SMOKE);
+        let mut run = String::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().take(n_events * part / 6) {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if let Some(id) = event["run"].as_str() {
+                id.clone_into(&mut run);
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let resumed = tracker.run(&["run", "--resume", &run, "--json"]).lines().pop().unwrap();
+        assert_eq!(resumed["record_digest"], whole["record_digest"], "killed after part {part} of 6");
+    }
+}
+
+#[test]
+fn the_front_is_exported_and_its_points_lead_to_what_they_came_from() {
+    let tracker = Tracker::new();
+    let run = smoke(&tracker, &[]);
+    let answer = tracker.run(&["pareto", id(&run), "--json"]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let front: Value = serde_json::from_str(&answer.stdout).unwrap();
+    let rows = front["rows"].as_array().unwrap();
+    // Two ends, three averages and one more of the fitted ratio's mean, one fitted, one earlier round, six baselines.
+    assert_eq!(rows.len(), 14, "{rows:?}");
+    assert!(rows.iter().any(|row| row["is_pareto"] == true));
+    let roots: BTreeSet<&str> = rows.iter().map(|row| row["lineage_root"].as_str().unwrap()).collect();
+    assert_eq!(roots.len(), 1, "every point comes from one pre-trained model: {roots:?}");
+    for format in ["csv", "json", "parquet", "svg", "png", "html"] {
+        let file = tracker.folder().join(format!("front.{format}"));
+        let answer = tracker.run(&["pareto", id(&run), "--export", file.to_str().unwrap()]);
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+        assert!(std::fs::metadata(&file).unwrap().len() > 500, "{format}");
+    }
+    let csv = std::fs::read_to_string(tracker.folder().join("front.csv")).unwrap();
+    for column in [
+        "run",
+        "checkpoint",
+        "max.reward",
+        "min.tax",
+        "is_pareto",
+        "rank",
+        "crowding",
+        "artifact_digest",
+        "lineage_root",
+    ] {
+        assert!(csv.lines().next().unwrap().split(',').any(|name| name == column), "{column}");
+    }
+
+    let fronts = tracker.json(&["query", "fronts", "name = 'repeat 1'"]);
+    assert_eq!(fronts[0]["n_points"], 14);
+    let up = &tracker.json(&["query", "lineage", fronts[0]["id"].as_str().unwrap()])[0];
+    let kinds: BTreeSet<&str> = up["nodes"].as_array().unwrap().iter().map(|n| n["kind"].as_str().unwrap()).collect();
+    for kind in ["checkpoint", "recipe", "dataset", "reward", "sample", "problem"] {
+        assert!(kinds.contains(kind), "no {kind} above the front: {kinds:?}");
+    }
+    let mixture = &tracker.json(&["query", "checkpoints", "label = 'repeat 1/ma 0.5'"])[0];
+    let down = &tracker.json(&["query", "lineage", mixture["id"].as_str().unwrap(), "--down", "--kind", "front"])[0];
+    assert!(
+        down["nodes"].as_array().unwrap().iter().any(|node| node["label"].as_str().unwrap().starts_with("repeat 1"))
+    );
+}
+
+#[test]
+fn a_mixture_that_was_never_written_is_made_bit_for_bit() {
+    let tracker = Tracker::new();
+    smoke(&tracker, &[]);
+    let out = tracker.folder().join("made");
+    let out = out.to_str().unwrap();
+    let answer = tracker.run(&["materialize", "checkpoint:repeat 1/hma 0.4", out, "--json"]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let recipe = std::fs::read_to_string(tracker.folder().join("made/merge.yml")).unwrap();
+    let recorded = recipe.lines().find_map(|line| line.strip_prefix("output: ")).unwrap();
+    assert_eq!(answer.lines()[0]["output"], recorded);
+    let again = tracker.run(&["materialize", "checkpoint:repeat 1/hma 0.4", out]);
+    assert_eq!(again.code, 2, "{}", again.stderr);
+    let nobody = tracker.run(&["materialize", "checkpoint:nobody", "elsewhere"]);
+    assert_eq!(nobody.code, 2, "{}", nobody.stderr);
+
+    // The same study between the two ends, as real checkpoints from folders.
+    for (label, folder) in [("repeat 1/sft", "before"), ("repeat 1/rsf 2", "after")] {
+        let folder = tracker.folder().join(folder);
+        let answer = tracker.run(&["materialize", &format!("checkpoint:{label}"), folder.to_str().unwrap()]);
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+    }
+    let path = |name: &str| tracker.folder().join(name).display().to_string();
+    let prompts: String =
+        ["a", "b", "c", "d", "e", "f"].map(|x| format!("{{\"prompt\": \"talk {x} a b =\"}}\n")).concat();
+    std::fs::write(path("prompts.jsonl"), prompts).unwrap();
+    std::fs::write(path("text.txt"), "copy a b c = a b c reverse d e f = f e d ".repeat(20)).unwrap();
+    let plan = format!(
+        "study = 'alignment_tax'\n[models]\nbefore = '{}'\nafter = '{}'\nprompts = '{}'\ntexts = ['{}']\nwindow = 16\n\
+         [measure]\nn_prompts = 3\n[average]\nratios = [0.5]\n[hma]\nratios = [0.4]\nn_candidates = 3\nsteps = 2\n\
+         [reward]\nmax_tokens = 8\n",
+        path("before"),
+        path("after"),
+        path("prompts.jsonl"),
+        path("text.txt")
+    );
+    std::fs::write(path("plan.toml"), plan).unwrap();
+    let answer = tracker.run(&["run", &path("plan.toml"), "--json"]);
+    assert!(answer.code <= 1, "{}", answer.stderr);
+    assert_eq!(answer.lines().pop().unwrap()["status"], "finished");
+}
+
+#[test]
+fn a_model_behind_an_endpoint_gives_the_reward_and_a_replay_needs_no_server() {
+    let (tracker, endpoint) = (Tracker::new(), Endpoint::start());
+    let url = format!("judge.url={}", endpoint.url());
+    let few = ["rsf.rounds=1", "rsf.n_prompts=4", "rsf.n_samples=2", "measure.n_prompts=4", "hma.n_candidates=4"];
+    let mut args = vec!["--set", "reward.by=endpoint", "--set", &url, "--set", "judge.model=rater"];
+    args.extend(few.iter().chain(&["baselines.l1=[]", "baselines.kl=[]"]).flat_map(|set| ["--set", set]));
+    let run = smoke(&tracker, &args);
+    assert_eq!(run["status"], "finished", "{run}");
+    assert!(endpoint.n_calls() > 50, "{}", endpoint.n_calls());
+    let rewards = tracker.json(&["query", "rewards", "stage = 'repeat 1/before/reward'"]);
+    assert_eq!(rewards.len(), 8);
+    assert!(rewards.iter().all(|reward| reward["scorer"].as_str().unwrap().starts_with("endpoint:")), "{rewards:?}");
+    let run = id(&run).to_owned();
+    drop(endpoint);
+    let replayed = tracker.run(&["replay", &run, "--json"]);
+    assert_eq!(replayed.lines().pop().unwrap()["same_as_before"], true, "{}", replayed.stderr);
+}
+
+#[test]
+fn senseless_settings_and_comparisons_are_refused_by_name() {
+    let tracker = Tracker::new();
+    for (set, key) in [
+        ("average.ratios=[1.5]", "average.ratios"),
+        ("hma.ratios=[0.0]", "hma.ratios"),
+        ("blocks.n=0", "blocks.n"),
+        ("blocks.cuts=[9, 2]", "cuts"),
+        ("models.before=somewhere", "models"),
+        ("baselines.l1=[-1.0]", "baselines.l1"),
+        ("reward.words=[]", "reward.words"),
+        ("measure.n_prompts=5000", "measure.n_prompts"),
+    ] {
+        let answer = tracker.run(&["run", "alignment_tax", "--smoke", "--set", set]);
+        assert!(answer.code == 2 && answer.stderr.contains(key), "{set}: {}", answer.stderr);
+    }
+    let run = smoke(&tracker, &[]);
+    for (args, said) in [
+        (vec!["--objective", "reward"], "NAME:max"),
+        (vec!["--objective", "reward:up"], "up"),
+        (vec!["--objective", "nothing:max"], "nothing"),
+        (vec!["--reference", "1"], "reference"),
+        (vec!["--export", "front.txt"], ".csv"),
+    ] {
+        let answer = tracker.run(&[&["pareto", id(&run)], args.as_slice()].concat());
+        assert!(answer.code == 2 && answer.stderr.contains(said), "{args:?}: {}", answer.stderr);
+    }
+}
