@@ -3,6 +3,7 @@
 //! Invariant: nothing read here enters an identity; record digests are the same whatever the hour.
 
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -69,6 +70,12 @@ impl<'de> Deserialize<'de> for Timestamp {
         let millis = i64::deserialize(deserializer)?;
         Self::from_millis(millis).ok_or_else(|| D::Error::custom("time is out of the calendar's range"))
     }
+}
+
+/// How long ago something on disk was written; nothing if that lies ahead.
+#[allow(clippy::disallowed_methods, reason = "this is the one home of the wall clock")]
+pub(crate) fn since(written: SystemTime) -> Duration {
+    SystemTime::now().duration_since(written).unwrap_or_default()
 }
 
 /// A new identifier that sorts after those made before it.

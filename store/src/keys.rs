@@ -54,6 +54,8 @@ pub(crate) mod tag {
     pub(crate) const FILE: u8 = 0x43;
     /// `digest 32` → where a piece lies.
     pub(crate) const PIECE: u8 = 0x44;
+    /// `name` → the lowest number of a new version.
+    pub(crate) const NEXT_VERSION: u8 = 0x45;
 }
 
 /// The longest text in a key, in bytes.
@@ -419,6 +421,25 @@ pub(crate) fn alias(name: &str, alias: &str) -> Vec<u8> {
 
 pub(crate) fn version_of(name: &str, digest: &Digest) -> Vec<u8> {
     Key::new(tag::VERSION_OF).text(name).bytes(digest.as_bytes()).end()
+}
+
+/// The lowest number a new version of `name` may have, since a later one was removed.
+pub(crate) fn next_version(name: &str) -> Vec<u8> {
+    Key::new(tag::NEXT_VERSION).bytes(name.as_bytes()).end()
+}
+
+pub(crate) fn files() -> Vec<u8> {
+    vec![tag::FILE]
+}
+
+pub(crate) fn pieces() -> Vec<u8> {
+    vec![tag::PIECE]
+}
+
+/// The digest in the key of a file or a piece.
+pub(crate) fn digest_at(key: &[u8]) -> Result<Digest> {
+    let digest = key.get(1..).and_then(|digest| digest.try_into().ok()).map(Digest::from_bytes);
+    digest.ok_or_else(|| Error::corrupt(key, "expected a digest in the key"))
 }
 
 pub(crate) fn file(digest: &Digest) -> Vec<u8> {

@@ -35,7 +35,7 @@ mod runs;
 mod series;
 mod store;
 
-pub use artifact::{Draft, FileEntry, FileReader, Manifest, Version};
+pub use artifact::{Collect, Collected, Draft, FileEntry, FileReader, Group, Manifest, Share, Usage, Version, Weights};
 pub use clock::Timestamp;
 pub use error::{Error, Result};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};

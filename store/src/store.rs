@@ -150,6 +150,11 @@ impl Store {
         Entries::prefix(self.read(), prefix)
     }
 
+    /// Commits a batch as it is.
+    pub(crate) fn commit_batch(&self, batch: &Batch, durability: Durability) -> Result<()> {
+        Ok(self.inner.engine.commit(batch, durability)?)
+    }
+
     /// Plans a batch and commits it, planning again while other writers change what the plan rests on.
     ///
     /// The first attempt runs beside other writers of this process, so that they share a commit. The later ones run

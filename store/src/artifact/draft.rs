@@ -12,7 +12,7 @@ use super::packs::PackWriter;
 use super::pieces::PieceReader;
 use super::split::{Part, split};
 use super::words::{Coding, Words};
-use super::{Coded, FileEntry, FilePieces, Manifest, Piece, PieceRef, Place, Version, check_path};
+use super::{Coded, FileEntry, FilePieces, Manifest, PackId, Piece, PieceRef, Place, Version, check_path, gate};
 use crate::error::{Error, Result};
 use crate::id::Digest;
 use crate::keys;
@@ -33,6 +33,10 @@ pub struct Draft<'a> {
     new_pieces: BTreeMap<Digest, Piece>,
     /// Pieces of the store that what is added leans on.
     pub(super) used: BTreeSet<Digest>,
+    /// What was collected last when the draft was begun.
+    pub(super) seen: gate::Mark,
+    /// The pack, once it is whole.
+    pub(super) sealed: Option<PackId>,
     reader: PieceReader,
     pack: Option<PackWriter<'a>>,
 }
@@ -41,7 +45,7 @@ impl Store {
     /// Starts an artifact whose files are of this kind: `model`, `dataset`, `exchanges`.
     ///
     /// # Errors
-    /// `Invalid` if the kind is empty or has control characters.
+    /// `Invalid` if the kind is empty or has control characters; the engine's.
     pub fn draft(&self, kind: &str) -> Result<Draft<'_>> {
         keys::check_text("the kind of an artifact", kind)?;
         Ok(Draft {
@@ -51,6 +55,8 @@ impl Store {
             base: Base::default(),
             new_pieces: BTreeMap::new(),
             used: BTreeSet::new(),
+            seen: gate::collected(self)?,
+            sealed: None,
             reader: PieceReader::new(self.clone()),
             pack: None,
         })
@@ -132,7 +138,11 @@ impl<'a> Draft<'a> {
 
     /// Makes what was packed whole, before anything names it.
     pub(super) fn seal(&mut self) -> Result<()> {
-        self.pack.take().map_or(Ok(()), PackWriter::finish)
+        if let Some(pack) = self.pack.take() {
+            self.sealed = Some(pack.id());
+            pack.finish()?;
+        }
+        Ok(())
     }
 
     /// Names files and pieces in `batch`.

@@ -9,12 +9,17 @@
 //! manifest leads out of the folder it is written to.
 
 mod base;
+mod collect;
 mod draft;
+mod gate;
 mod packs;
 mod pieces;
 mod read;
+mod remove;
 mod split;
+mod usage;
 mod versions;
+mod weights;
 mod words;
 
 use serde::{Deserialize, Serialize};
@@ -26,9 +31,12 @@ use crate::model::Content;
 
 pub(crate) use words::Words;
 
+pub use collect::{Collect, Collected};
 pub use draft::Draft;
 pub(crate) use packs::{PackId, Packs};
 pub use read::FileReader;
+pub use usage::{Group, Share, Usage};
+pub use weights::Weights;
 
 /// What a set of files is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +132,25 @@ pub(crate) struct Coded {
     pub(crate) words: Words,
     /// The piece they are the difference from; it has the same length, and no base itself.
     pub(crate) base: Option<Digest>,
+}
+
+impl Place {
+    /// The pack it is in, if it is in one.
+    fn pack(&self) -> Option<PackId> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Packed(pack, _) => Some(*pack),
+            Self::Coded(coded) => Some(coded.pack),
+        }
+    }
+
+    /// How many bytes a piece of `n_bytes` takes here.
+    fn n_stored(&self, n_bytes: u32) -> u64 {
+        match self {
+            Self::Inline(_) | Self::Packed(..) => u64::from(n_bytes),
+            Self::Coded(coded) => u64::from(coded.n_stored),
+        }
+    }
 }
 
 impl FilePieces {

@@ -4,15 +4,18 @@
 //! What a kill leaves is a temporary file, or a pack no record names: garbage, never damage.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
+use std::io::ErrorKind::NotFound;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, hex};
+use crate::error::{Error, Result, hex, unhex};
 
 /// The name of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,31 +23,99 @@ pub(crate) struct PackId([u8; 16]);
 
 impl PackId {
     fn file_name(self) -> String {
-        format!("{}.pack", hex(&self.0))
+        format!("{self}.pack")
+    }
+
+    fn unfinished_name(self) -> String {
+        format!("{self}.pack.new")
+    }
+
+    fn condemned_name(self) -> String {
+        format!("{self}.pack.condemned")
+    }
+
+    /// The pack a file is, and what state its name says it is in.
+    fn from_name(name: &str) -> Option<(Self, PackState)> {
+        let (digits, extension) = name.split_once('.')?;
+        let id = Self(unhex(digits)?.try_into().ok()?);
+        let state = match extension {
+            "pack" => PackState::Whole,
+            "pack.new" => PackState::Unfinished,
+            "pack.condemned" => PackState::Condemned,
+            _ => return None,
+        };
+        Some((id, state))
     }
 }
+
+impl fmt::Display for PackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+/// What the name of a pack's file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PackState {
+    /// It is written, or was not finished.
+    Unfinished,
+    /// It is whole.
+    Whole,
+    /// A collection is about to remove it.
+    Condemned,
+}
+
+/// A pack as it lies in the folder.
+pub(super) struct PackFile {
+    pub(super) id: PackId,
+    pub(super) state: PackState,
+    pub(super) n_bytes: u64,
+    /// Since it was last written to.
+    pub(super) age: Duration,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Packs in memory.
+#[derive(Default)]
+pub(crate) struct MemoryPacks {
+    whole: Mutex<BTreeMap<PackId, Arc<Vec<u8>>>>,
+    condemned: Mutex<BTreeMap<PackId, Arc<Vec<u8>>>>,
+    collecting: Mutex<()>,
+}
+
+/// Held by the one collection that is under way, in whichever process.
+pub(super) enum Collecting<'a> {
+    File { _locked: File },
+    Memory { _locked: MutexGuard<'a, ()> },
+}
+
+/// The file that a collection locks.
+const LOCK: &str = "collecting";
 
 /// Where packs are kept.
 pub(crate) enum Packs {
     /// In a folder, which is made when the first pack is.
     Dir(PathBuf),
     /// In memory, for stores in memory.
-    Memory(Mutex<BTreeMap<PackId, Arc<Vec<u8>>>>),
+    Memory(MemoryPacks),
 }
 
 impl Packs {
     pub(crate) fn memory() -> Self {
-        Self::Memory(Mutex::default())
+        Self::Memory(MemoryPacks::default())
     }
 
     /// Starts a pack.
     pub(super) fn write(&self) -> Result<PackWriter<'_>> {
         let id = PackId(crate::clock::new_uuid().into_bytes());
         let sink = match self {
-            Self::Memory(packs) => Sink::Memory(packs, Vec::new()),
+            Self::Memory(packs) => Sink::Memory(&packs.whole, Vec::new()),
             Self::Dir(dir) => {
                 fs::create_dir_all(dir).map_err(|error| Error::io("make the folder", dir, error))?;
-                let temporary = dir.join(format!("{}.new", id.file_name()));
+                let temporary = dir.join(id.unfinished_name());
                 let file = File::create_new(&temporary).map_err(|error| Error::io("create", &temporary, error))?;
                 Sink::File { dir, temporary, file: Some(file) }
             }
@@ -52,21 +123,140 @@ impl Packs {
         Ok(PackWriter { id, sink, n_bytes: 0 })
     }
 
-    /// Opens a pack for reading, if it is there.
+    /// Opens a pack for reading, if it is there; a condemned one too, which may yet be restored.
     pub(super) fn open(&self, id: PackId) -> Result<Option<PackReader>> {
         match self {
             Self::Memory(packs) => {
-                let packs = packs.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(packs.get(&id).cloned().map(PackReader::Memory))
+                let pack = lock(&packs.whole).get(&id).cloned();
+                Ok(pack.or_else(|| lock(&packs.condemned).get(&id).cloned()).map(PackReader::Memory))
             }
             Self::Dir(dir) => {
-                let path = dir.join(id.file_name());
-                match File::open(&path) {
-                    Ok(file) => Ok(Some(PackReader::File(file, path))),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                    Err(error) => Err(Error::io("open", &path, error)),
+                for path in [dir.join(id.file_name()), dir.join(id.condemned_name())] {
+                    match File::open(&path) {
+                        Ok(file) => return Ok(Some(PackReader::File(file, path))),
+                        Err(error) if error.kind() == NotFound => {}
+                        Err(error) => return Err(Error::io("open", &path, error)),
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether a pack is there and not condemned.
+    pub(super) fn has(&self, id: PackId) -> bool {
+        match self {
+            Self::Memory(packs) => lock(&packs.whole).contains_key(&id),
+            Self::Dir(dir) => dir.join(id.file_name()).exists(),
+        }
+    }
+
+    /// Waits for no other collection: fails if there is one.
+    pub(super) fn collecting(&self) -> Result<Collecting<'_>> {
+        let contended = || Error::Contended { what: "store", name: "blobs".to_owned() };
+        match self {
+            Self::Memory(packs) => match packs.collecting.try_lock() {
+                Ok(locked) => Ok(Collecting::Memory { _locked: locked }),
+                Err(TryLockError::Poisoned(poisoned)) => Ok(Collecting::Memory { _locked: poisoned.into_inner() }),
+                Err(TryLockError::WouldBlock) => Err(contended()),
+            },
+            Self::Dir(dir) => {
+                fs::create_dir_all(dir).map_err(|error| Error::io("make the folder", dir, error))?;
+                let path = dir.join(LOCK);
+                let file = File::options().create(true).truncate(false).write(true).open(&path);
+                let file = file.map_err(|error| Error::io("open", &path, error))?;
+                match file.try_lock() {
+                    Ok(()) => Ok(Collecting::File { _locked: file }),
+                    Err(fs::TryLockError::WouldBlock) => Err(contended()),
+                    Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", &path, error)),
                 }
             }
+        }
+    }
+
+    /// Every pack. Other files in the folder are left out.
+    pub(super) fn list(&self) -> Result<Vec<PackFile>> {
+        let dir = match self {
+            Self::Memory(packs) => {
+                let whole = |(id, bytes): (&PackId, &Arc<Vec<u8>>)| PackFile {
+                    id: *id,
+                    state: PackState::Whole,
+                    n_bytes: bytes.len() as u64,
+                    age: Duration::MAX,
+                };
+                return Ok(lock(&packs.whole).iter().map(whole).collect());
+            }
+            Self::Dir(dir) => dir,
+        };
+        let failed = |error| Error::io("list", dir, error);
+        let entries = match dir.read_dir() {
+            Err(error) if error.kind() == NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut packs = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let Some((id, state)) = name.to_str().and_then(PackId::from_name) else { continue };
+            match entry.metadata() {
+                // Another collection took it.
+                Err(error) if error.kind() == NotFound => {}
+                Err(error) => return Err(failed(error)),
+                Ok(data) => {
+                    let age = data.modified().map_or(Duration::ZERO, crate::clock::since);
+                    packs.push(PackFile { id, state, n_bytes: data.len(), age });
+                }
+            }
+        }
+        packs.sort_by_key(|pack| pack.id);
+        Ok(packs)
+    }
+
+    /// Puts a pack out of the way of writers. Readers still find it, and it can be [restored](Self::restore).
+    pub(super) fn condemn(&self, id: PackId) -> Result<()> {
+        if let Self::Memory(packs) = self {
+            let pack = lock(&packs.whole).remove(&id);
+            pack.map(|pack| lock(&packs.condemned).insert(id, pack));
+        }
+        self.rename(&id.file_name(), &id.condemned_name())
+    }
+
+    /// Takes a condemnation back.
+    pub(super) fn restore(&self, id: PackId) -> Result<()> {
+        if let Self::Memory(packs) = self {
+            let pack = lock(&packs.condemned).remove(&id);
+            pack.map(|pack| lock(&packs.whole).insert(id, pack));
+        }
+        self.rename(&id.condemned_name(), &id.file_name())
+    }
+
+    /// Removes a pack that was condemned.
+    pub(super) fn remove_condemned(&self, id: PackId) -> Result<()> {
+        if let Self::Memory(packs) = self {
+            lock(&packs.condemned).remove(&id);
+        }
+        self.remove(&id.condemned_name())
+    }
+
+    /// Removes a pack that was never finished.
+    pub(super) fn remove_unfinished(&self, id: PackId) -> Result<()> {
+        self.remove(&id.unfinished_name())
+    }
+
+    /// Renames a file; one that is not there was renamed before. In memory there are no names.
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let Self::Dir(dir) = self else { return Ok(()) };
+        match fs::rename(dir.join(from), dir.join(to)) {
+            Err(error) if error.kind() != NotFound => Err(Error::io("rename", dir.join(from), error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let Self::Dir(dir) = self else { return Ok(()) };
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != NotFound => Err(Error::io("remove", dir.join(name), error)),
+            _ => Ok(()),
         }
     }
 
@@ -115,8 +305,7 @@ impl PackWriter<'_> {
     pub(super) fn finish(mut self) -> Result<()> {
         match &mut self.sink {
             Sink::Memory(packs, bytes) => {
-                let mut packs = packs.lock().unwrap_or_else(PoisonError::into_inner);
-                packs.insert(self.id, Arc::new(std::mem::take(bytes)));
+                lock(packs).insert(self.id, Arc::new(std::mem::take(bytes)));
             }
             Sink::File { dir, temporary, file } => {
                 if let Some(file) = file.as_ref() {

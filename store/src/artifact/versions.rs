@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tracker_engine::{Direction, Durability, KeyRange};
 
-use super::{Draft, Manifest, Version};
+use super::{Draft, Manifest, Version, gate};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::{Digest, RunId};
@@ -15,14 +15,15 @@ use crate::records::Stored as _;
 use crate::store::Store;
 
 /// The alias of the version that was put last.
-const LATEST: &str = "latest";
+pub(super) const LATEST: &str = "latest";
 
 impl Draft<'_> {
     /// Names what was added: a new version of `name`, or the one that has the same content already. `latest` and
     /// `aliases` then lead to it.
     ///
     /// # Errors
-    /// `Invalid` if a name or an alias cannot be one, or there is no file; `NotFound` if there is no such run; the store's.
+    /// `Invalid` if a name or an alias cannot be one, or there is no file; `NotFound` if there is no such run; `Contended` if
+    /// a collection took what the files lean on, after which adding and saving them again succeeds; the store's.
     pub fn save(mut self, name: &str, aliases: &[&str], run: Option<RunId>) -> Result<Version> {
         check_name(name)?;
         aliases.iter().try_for_each(|alias| check_alias(alias))?;
@@ -34,15 +35,18 @@ impl Draft<'_> {
         self.seal()?;
         let (digest, node, record) = (manifest.digest()?, manifest.node()?, manifest.encode()?);
         self.store.write("artifact", &name, Durability::Sync, |batch| {
+            gate::name(self.store, batch, &self.seen, self.sealed, self.used.iter())?;
             self.plan(batch)?;
             batch.put(&keys::node(&node), &record);
             if let Some(run) = run {
                 batch.put(&keys::recorded(run, &node), &[]);
             }
             let version = if let Some(version) = self.store.version_of(name, &digest)? {
+                // It may be removed just now.
+                batch.require_equals(&keys::version(name, version.number), &version.encode()?);
                 version
             } else {
-                let number = self.store.last_version(name)?.map_or(0, |last| last.number + 1);
+                let number = self.store.next_number(name)?;
                 let created = Timestamp::now();
                 let version = Version { name: name.to_owned(), number, manifest: digest, created, run };
                 let key = keys::version(name, number);
@@ -128,6 +132,13 @@ impl Store {
         self.get_value(&keys::version(name, number_at(name, value)?))
     }
 
+    /// The number of the next version of `name`: past the last, and past any that was removed.
+    pub(super) fn next_number(&self, name: &str) -> Result<u32> {
+        let past_last = self.last_version(name)?.map_or(0, |last| last.number + 1);
+        let past_removed = self.get(&keys::next_version(name))?.map(|value| number_at(name, value)).transpose()?;
+        Ok(past_last.max(past_removed.unwrap_or(0)))
+    }
+
     fn last_version(&self, name: &str) -> Result<Option<Version>> {
         let prefix = keys::versions(name);
         let mut versions = Entries::new(self.read(), &KeyRange::prefix(&prefix), Direction::Descending);
@@ -150,7 +161,7 @@ fn number_at(name: &str, value: Vec<u8>) -> Result<u32> {
     value.try_into().map(u32::from_be_bytes).map_err(|_| Error::corrupt(&keys::versions(name), "expected four bytes"))
 }
 
-fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: &str) -> Result<()> {
     keys::check_text("the name of an artifact", name)?;
     if name.contains(':') {
         return Err(Error::invalid("the name of an artifact", "a text without `:`", name));

@@ -56,6 +56,17 @@ impl Walk {
 }
 
 impl Store {
+    /// What `node` depends on directly: each once, whichever run recorded it.
+    pub(crate) fn ups_of(&self, node: &NodeId) -> Result<BTreeSet<NodeId>> {
+        let mut ups = BTreeSet::new();
+        let record = self.record(node)?;
+        edges::up(self, node, record.as_deref(), None, &mut |edge| {
+            ups.insert(edge.to);
+            true
+        })?;
+        Ok(ups)
+    }
+
     /// The nodes that `start` came from, or that came from it, and the edges between.
     ///
     /// # Errors
