@@ -198,7 +198,7 @@ tokenizer:
     check(&rows, ids["<new>"], first(A, 4));
     assert_eq!(ids["<new>"], 6);
     for (column, got) in rows[ids["w"]].iter().enumerate() {
-        assert!((f64::from(*got) - (first(B, 2) + column as f64 / 8.0) / 2.0).abs() < 1e-3);
+        assert!((f64::from(*got) - 0.5 * (first(B, 2) + column as f64 / 8.0)).abs() < 1e-3);
     }
     for (from, to, part) in [
         ("model: a, token_id: 4", "model: a, token_id: 5", "expected a token below 5, got 5"),

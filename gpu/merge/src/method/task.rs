@@ -178,7 +178,16 @@ fn ranked(work: &mut Work<'_>) -> Vec<Mask> {
         // A density of zero keeps nothing.
         let epsilon = if density > 0.0 { epsilon } else { 0.0 };
         let philox = work.philox(model);
-        Mask::Ranked(Ranked { philox, density, epsilon, row, step, order: Vec::new(), words: Vec::new() })
+        Mask::Ranked(Ranked {
+            philox,
+            density,
+            epsilon,
+            row,
+            step,
+            order: Vec::new(),
+            spare: Vec::new(),
+            words: Vec::new(),
+        })
     };
     settings.map(mask).collect()
 }
