@@ -79,6 +79,27 @@ pub enum Command {
         #[arg(long)]
         workers: Option<usize>,
     },
+    /// Remove what no artifact names any more, and give its bytes back to the disk.
+    Gc {
+        /// Say what would be freed, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Leave alone what is younger than this many minutes and not named yet: it may be on its way in.
+        #[arg(long, default_value_t = 60, value_name = "MINUTES")]
+        grace: u64,
+        /// Rewrite packs of which less than this share is needed, in percent; 0 rewrites none.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100), value_name = "PERCENT")]
+        rewrite_below: u8,
+    },
+    /// Say which artifacts take how much room, and what would be free without each.
+    Du {
+        /// What to count by.
+        #[arg(long, value_enum, default_value = "artifact")]
+        by: Grouping,
+        /// At most this many, the largest first.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
     /// Compare runs or checkpoints by several objectives: which points no other beats, and files of it.
     Pareto(ParetoArgs),
     /// Write the files of a checkpoint to a folder; one that is stored as a recipe is made, and its digest checked.
@@ -249,6 +270,17 @@ pub enum GraphFormat {
     Mermaid,
 }
 
+/// What room is counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Grouping {
+    /// The name: a family of checkpoints.
+    Artifact,
+    /// The version.
+    Version,
+    /// The run that put it.
+    Run,
+}
+
 /// What can be done with artifacts.
 #[derive(Debug, Subcommand)]
 pub enum Artifact {
@@ -261,6 +293,10 @@ pub enum Artifact {
         /// Aliases to move to this version.
         #[arg(long = "alias")]
         aliases: Vec<String>,
+        /// A version with weights these were made from: tensors are stored as differences where that is smaller. The last
+        /// version of NAME without it.
+        #[arg(long, value_name = "NAME")]
+        based_on: Option<String>,
     },
     /// Write a version out, verified.
     Get {
@@ -268,6 +304,14 @@ pub enum Artifact {
         name: String,
         /// Where to; must not exist.
         out: PathBuf,
+    },
+    /// Remove a version, or an alias; `tracker gc` frees the bytes.
+    Rm {
+        /// `NAME:vN`, or `NAME:ALIAS` for the alias alone.
+        name: String,
+        /// Even if a front, or what its points came from, needs it.
+        #[arg(long)]
+        force: bool,
     },
     /// List artifacts, or the versions of one.
     Ls {

@@ -36,6 +36,10 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         Command::Merge { recipe, out, dry_run, workers } => {
             commands::merge::merge(recipe, out, *dry_run, *workers, printer)
         }
+        Command::Gc { dry_run, grace, rewrite_below } => {
+            commands::room::gc(store, *dry_run, *grace, *rewrite_below, printer)
+        }
+        Command::Du { by, limit } => commands::room::du(store, *by, *limit, printer),
         Command::Pareto(args) => commands::pareto::pareto(store, args, printer),
         Command::Materialize { checkpoint, out, workers } => {
             commands::materialize::materialize(store, checkpoint, out, *workers, printer)

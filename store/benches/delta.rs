@@ -115,7 +115,7 @@ fn put(store: &Store, what: &str, bytes: &[u8], base: Option<&Version>) -> Resul
 fn save(store: &Store, mut bytes: &[u8], base: Option<&Version>) -> Result<Version> {
     let mut draft = store.draft("model")?;
     if let Some(base) = base {
-        draft.based_on(base)?;
+        draft.based_on(base.manifest)?;
     }
     draft.add("model.safetensors", &mut bytes)?;
     draft.save("policy", &[], None)

@@ -131,7 +131,24 @@ impl Lab {
     /// # Errors
     /// Those of the store.
     pub fn put_files(&self, kind: &str, name: &str, files: &[(String, Vec<u8>)]) -> Result<Digest> {
+        self.put_files_based_on(None, kind, name, files)
+    }
+
+    /// The same; tensors are stored as differences from those of the files in `base` where that is smaller.
+    ///
+    /// # Errors
+    /// As [`Lab::put_files`].
+    pub fn put_files_based_on(
+        &self,
+        base: Option<Digest>,
+        kind: &str,
+        name: &str,
+        files: &[(String, Vec<u8>)],
+    ) -> Result<Digest> {
         let mut draft = self.store.draft(kind)?;
+        if let Some(base) = base {
+            draft.based_on(base)?;
+        }
         for (path, bytes) in files {
             draft.add(path, &mut bytes.as_slice())?;
         }

@@ -11,18 +11,34 @@ use crate::printer::Printer;
 /// Runs one of them.
 pub fn artifact(dir: &Path, command: &Artifact, printer: &Printer) -> anyhow::Result<Answer> {
     match command {
-        Artifact::Put { name, path, aliases } => put(dir, name, path, aliases, printer),
+        Artifact::Put { name, path, aliases, based_on } => put(dir, name, path, aliases, based_on.as_deref(), printer),
+        Artifact::Rm { name, force } => rm(&Store::open(dir)?, name, *force, printer),
         Artifact::Get { name, out } => get(&Store::open(dir)?, name, out, printer),
         Artifact::Ls { name } => ls(&Store::open(dir)?, name.as_deref(), printer),
     }
 }
 
-fn put(dir: &Path, name: &str, path: &Path, aliases: &[String], printer: &Printer) -> anyhow::Result<Answer> {
+fn put(
+    dir: &Path,
+    name: &str,
+    path: &Path,
+    aliases: &[String],
+    based_on: Option<&str>,
+    printer: &Printer,
+) -> anyhow::Result<Answer> {
     if !path.exists() {
         return Err(InputError { what: format!("`{}` is not there", path.display()), hint: None }.into());
     }
     let store = Store::create(dir)?;
     let mut draft = store.draft("files")?;
+    match based_on {
+        Some(base) => draft.based_on(store.artifact(base)?.manifest)?,
+        None => {
+            if let Some(last) = store.versions(name)?.last() {
+                draft.based_on(last.manifest)?;
+            }
+        }
+    }
     let file_name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     draft.add_from(if path.is_dir() { "" } else { &file_name }, path)?;
     let aliases: Vec<&str> = aliases.iter().map(String::as_str).collect();
@@ -84,6 +100,23 @@ pub fn write(store: &Store, manifest: Digest, out: &Path, printer: &Printer) -> 
         printer.json(&serde_json::json!({"folder": out, "files": manifest.files, "n_bytes": manifest.n_bytes()}))?;
     }
     printer.say(&format!("wrote {} files, {} bytes to {}", manifest.files.len(), manifest.n_bytes(), out.display()));
+    Ok(Answer::Yes)
+}
+
+/// Removes a version by its number, or an alias by its name.
+fn rm(store: &Store, name: &str, force: bool, printer: &Printer) -> anyhow::Result<Answer> {
+    let parts = name.rsplit_once(':').filter(|(_, which)| !which.is_empty());
+    let (artifact, which) = parts.ok_or_else(|| InputError {
+        what: format!("expected a version `NAME:vN` or an alias `NAME:ALIAS`, got `{name}`"),
+        hint: Some("`tracker artifact ls NAME` lists them".into()),
+    })?;
+    let is_number = which.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
+    if is_number {
+        store.remove_version(&store.artifact(name)?, force)?;
+    } else {
+        store.remove_alias(artifact, which)?;
+    }
+    printer.say(&format!("removed {name}; `tracker gc` frees what nothing else needs"));
     Ok(Answer::Yes)
 }
 

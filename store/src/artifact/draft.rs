@@ -12,7 +12,7 @@ use super::packs::PackWriter;
 use super::pieces::PieceReader;
 use super::split::{Part, split};
 use super::words::{Coding, Words};
-use super::{Coded, FileEntry, FilePieces, Manifest, PackId, Piece, PieceRef, Place, Version, check_path, gate};
+use super::{Coded, FileEntry, FilePieces, Manifest, PackId, Piece, PieceRef, Place, check_path, gate};
 use crate::error::{Error, Result};
 use crate::id::Digest;
 use crate::keys;
@@ -64,15 +64,15 @@ impl Store {
 }
 
 impl<'a> Draft<'a> {
-    /// Tells the tensors of files added from now on as differences from those of `version` that have the same name, type and
+    /// Tells the tensors of files added from now on as differences from those of the files in `manifest` that have the same name, type and
     /// shape, where that is smaller. Reads the headers of its files. Called again, it adds tensors of other names.
     ///
     /// The files and their digests are the same with or without it; what is stored is less if the weights moved little.
     ///
     /// # Errors
     /// `NotFound` if the version or its files are not there; `Corrupt`, `CorruptFile`.
-    pub fn based_on(&mut self, version: &Version) -> Result<()> {
-        self.base.add(self.store, version.manifest)
+    pub fn based_on(&mut self, manifest: Digest) -> Result<()> {
+        self.base.add(self.store, manifest)
     }
 
     /// Adds a file at `path` with what `source` gives. Holds a few MiB at a time.

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{Anchor, Batch, Dpo, Example, Grpo, Kd, Length, Lm, Pair, Rollout, Training};
-use tracker_store::{Checkpoint, Dataset, Digest, Edge, Kind, NodeId, Point, Recording, Relation, Timestamp};
+use tracker_store::{Checkpoint, Dataset, Digest, Edge, Kind, NodeId, Point, Recording, Relation, Timestamp, Weights};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
@@ -295,7 +295,7 @@ async fn record(
     let checkpoint = Checkpoint {
         label: label.to_owned(),
         config: Digest::of(&model.config().to_json()),
-        manifest: lab.put_files("model", label, &model.to_files()?)?,
+        manifest: lab.put_files_based_on(parent_files(lab, ups)?, "model", label, &model.to_files()?)?,
         n_params: model.n_params() as u64,
         step: n_steps as u64,
     };
@@ -309,6 +309,17 @@ async fn record(
     }
     lab.record(recording).await?;
     Ok(Trained { node, model })
+}
+
+/// The files of the checkpoint that these edges derive from, if they do.
+fn parent_files(lab: &Lab, ups: &[(Relation, NodeId)]) -> Result<Option<Digest>> {
+    let Some((_, parent)) = ups.iter().find(|(relation, _)| *relation == Relation::DerivedFrom) else {
+        return Ok(None);
+    };
+    Ok(match lab.store().weights(*parent)? {
+        Weights::Files(files) => Some(files),
+        Weights::Virtual { .. } => None,
+    })
 }
 
 /// Rows as a model reads them: prompts given, completions learnt.

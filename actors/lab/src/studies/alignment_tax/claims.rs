@@ -57,7 +57,6 @@ pub(super) struct Point {
     pub(super) family: Family,
     /// The family's setting: a ratio, a round, a strength.
     pub(super) setting: f64,
-    pub(super) repeat: u32,
     pub(super) node: NodeId,
     pub(super) scores: Scores,
     /// The ratios of its blocks, if it is a mixture.
@@ -65,8 +64,8 @@ pub(super) struct Point {
 }
 
 impl Point {
-    pub(super) fn new(family: Family, setting: f64, repeat: u32, node: NodeId, scores: Scores) -> Self {
-        Self { family, setting, repeat, node, scores, alpha: vec![] }
+    pub(super) fn new(family: Family, setting: f64, node: NodeId, scores: Scores) -> Self {
+        Self { family, setting, node, scores, alpha: vec![] }
     }
 
     pub(super) fn with_alpha(self, alpha: &[f64]) -> Self {

@@ -64,12 +64,12 @@ impl Study for AlignmentTax {
             let mut swept = self.sweep(&school, &name, repeat, &ends.before, after).await?;
             for (round, model) in (1..).zip(earlier) {
                 let scores = bench.score(lab, self, &format!("{name}/rsf {round}"), model.node, &model.model).await?;
-                swept.points.push(Point::new(Family::EarlyStop, f64::from(round), repeat, model.node, scores));
+                swept.points.push(Point::new(Family::EarlyStop, f64::from(round), model.node, scores));
             }
             for (family, strength, model) in school.baselines(&base, &name, &ends).await? {
                 let label = format!("{name}/{} {strength}", family.name());
                 let scores = bench.score(lab, self, &label, model.node, &model.model).await?;
-                swept.points.push(Point::new(family, strength, repeat, model.node, scores));
+                swept.points.push(Point::new(family, strength, model.node, scores));
             }
             repeats.push(swept);
         }
@@ -125,8 +125,8 @@ impl AlignmentTax {
         }
         let (after_scores, before_scores) = (ends.remove(1), ends.remove(0));
         let mut points = vec![
-            Point::new(Family::Average, 0.0, repeat, before.node, before_scores.clone()),
-            Point::new(Family::Average, 1.0, repeat, after.node, after_scores.clone()),
+            Point::new(Family::Average, 0.0, before.node, before_scores.clone()),
+            Point::new(Family::Average, 1.0, after.node, after_scores.clone()),
         ];
         let alphas: Vec<Vec<f64>> = self.average.ratios.iter().map(|ratio| vec![*ratio; sweep.blocks.n()]).collect();
         points.extend(sweep.measure(Family::Average, &self.average.ratios, &alphas).await?);
@@ -170,7 +170,7 @@ impl Sweep<'_> {
             let label = format!("{}/{} {mean}", self.name, family.name());
             let node = record_mixture(lab, &label, &self.blocks, self.ends, alpha, &model).await?;
             let scores = bench.score(lab, plan, &label, node, &model).await?;
-            points.push(Point::new(family, *mean, self.repeat, node, scores).with_alpha(alpha));
+            points.push(Point::new(family, *mean, node, scores).with_alpha(alpha));
         }
         Ok(points)
     }
