@@ -22,7 +22,10 @@ pub fn merge(
     let text = std::fs::read_to_string(recipe)
         .map_err(|e| InputError { what: format!("recipe `{name}` cannot be read: {e}"), hint: None })?;
     let folder = recipe.parent().unwrap_or_else(|| Path::new(""));
-    let merge = Merge::plan(Recipe::parse(&name, &text)?, &text, folder)?;
+    let mut merge = Merge::plan(Recipe::parse(&name, &text)?, &text, folder)?;
+    if dry_run {
+        merge.check_space(out);
+    }
     let summary = merge.summary();
     if dry_run {
         return tell(&summary, printer);

@@ -91,7 +91,6 @@ struct Swept {
 struct Sweep<'a> {
     school: &'a School<'a>,
     name: &'a str,
-    repeat: u32,
     blocks: Blocks,
     ends: [&'a Trained; 2],
     interpolator: Pool<Interpolator>,
@@ -118,7 +117,7 @@ impl AlignmentTax {
         let lab = school.lab;
         let blocks = self.blocks(before.model.config().n_layers)?;
         let interpolator = Interpolator::start(lab.actors(), before.model.clone(), after.model.clone())?;
-        let sweep = Sweep { school, name, repeat, blocks, ends: [before, after], interpolator };
+        let sweep = Sweep { school, name, blocks, ends: [before, after], interpolator };
         let mut ends = Vec::new();
         for (label, end) in [("before", before), ("after", after)] {
             ends.push(school.bench.score(lab, self, &format!("{name}/{label}"), end.node, &end.model).await?);

@@ -427,7 +427,7 @@ impl Default for HmaSettings {
             epsilon: 0.2,
             n_candidates: 512,
             n_best: 128,
-            steps: 10,
+            steps: 20,
             lr: 0.2,
             grid: 0.1,
         }
