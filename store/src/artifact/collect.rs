@@ -43,7 +43,7 @@ pub struct Collect {
 impl Default for Collect {
     /// An hour of grace; packs less than half alive are rewritten.
     fn default() -> Self {
-        Self { grace: Duration::from_secs(3600), dry_run: false, rewrite_below: 50 }
+        Self { grace: Duration::from_hours(1), dry_run: false, rewrite_below: 50 }
     }
 }
 
@@ -80,7 +80,7 @@ struct Marks {
 }
 
 /// Called before each step that changes something; may fail in a test, as a kill would.
-type Step<'a> = dyn FnMut(&'static str) -> Result<()> + 'a;
+pub(super) type Step<'a> = dyn FnMut(&'static str) -> Result<()> + 'a;
 
 impl Store {
     /// Removes what no version of an artifact names, and gives its bytes back to the disk.
@@ -96,7 +96,7 @@ impl Store {
         self.collect_by_steps(how, &mut |_| Ok(()))
     }
 
-    fn collect_by_steps(&self, how: &Collect, step: &mut Step<'_>) -> Result<Collected> {
+    pub(super) fn collect_by_steps(&self, how: &Collect, step: &mut Step<'_>) -> Result<Collected> {
         let _alone = self.packs().collecting()?;
         let mut done = Collected::default();
         let mut sizes = BTreeMap::new();
@@ -134,7 +134,7 @@ impl Store {
             match self.rewrite(pack, &marks, step) {
                 Ok(n_bytes) => done.moved_bytes += n_bytes,
                 Err(error @ (Error::CorruptFile { .. } | Error::Corrupt { .. })) => {
-                    done.damaged.push(error.to_string())
+                    done.damaged.push(error.to_string());
                 }
                 Err(error) => return Err(error),
             }
