@@ -274,3 +274,64 @@ fn a_store_in_memory_is_collected_too() {
     assert_eq!(again.number, 1, "a number is never given twice");
     check(&store, &again, &[&noise(100_000, 2)]);
 }
+
+/// Records no writer of this build makes: a hostile store, or a bug.
+#[test]
+fn pieces_whose_records_lie_are_errors_and_never_large() {
+    use super::{Coded, FilePieces, Piece, PieceRef, Place, Words};
+    use crate::records::Stored as _;
+    use tracker_engine::{Batch, Durability};
+
+    let store = Store::memory().unwrap();
+    let bytes: Vec<u8> = noise(60_000, 1).iter().flat_map(|byte| [*byte, 0x3c]).collect();
+    let mut pack = store.packs().write().unwrap();
+    let id = pack.id();
+    let coded = Words::Two.code(&bytes, None).unwrap();
+    let zeros = Words::Two.code(&vec![0; 120_000], Some(&bytes)).unwrap();
+    pack.append(&coded).unwrap();
+    pack.append(&zeros).unwrap();
+    pack.finish().unwrap();
+    let digest = crate::Digest::of(&bytes);
+    let lone = Coded {
+        pack: id,
+        offset: 0,
+        n_stored: coded.len() as u32,
+        sum: crate::Digest::of(&coded),
+        words: Words::Two,
+        base: None,
+    };
+    let delta = Coded {
+        offset: coded.len() as u64,
+        n_stored: zeros.len() as u32,
+        sum: crate::Digest::of(&zeros),
+        base: Some(digest),
+        ..lone.clone()
+    };
+    let child = crate::Digest::of(&vec![0; 120_000]);
+    let read = |base: &Coded, child_place: Coded, n_bytes: u32| {
+        let mut batch = Batch::new();
+        let put = |batch: &mut Batch, key: Vec<u8>, record: Vec<u8>| batch.put(&key, &record);
+        put(&mut batch, crate::keys::piece(&digest), Piece { place: Place::Coded(base.clone()) }.encode().unwrap());
+        put(&mut batch, crate::keys::piece(&child), Piece { place: Place::Coded(child_place) }.encode().unwrap());
+        let file = FilePieces { pieces: vec![PieceRef { digest: child, n_bytes }] };
+        put(&mut batch, crate::keys::file(&child), file.encode().unwrap());
+        store.commit_batch(&batch, Durability::Os).unwrap();
+        store.read_file(child)
+    };
+    assert_eq!(read(&lone, delta.clone(), 120_000).unwrap(), vec![0; 120_000]);
+    let refused = |base: &Coded, child: Coded, n_bytes: u32| {
+        let error = read(base, child, n_bytes).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. } | Error::CorruptFile { .. }), "{error}");
+    };
+    refused(&lone, delta.clone(), u32::MAX);
+    refused(&lone, delta.clone(), 119_998);
+    refused(&lone, delta.clone(), 0);
+    refused(&lone, Coded { n_stored: u32::MAX, ..delta.clone() }, 120_000);
+    refused(&lone, Coded { offset: u64::MAX, ..delta.clone() }, 120_000);
+    refused(&lone, Coded { words: Words::Four, ..delta.clone() }, 120_000);
+    refused(&lone, Coded { base: None, ..delta.clone() }, 120_000);
+    refused(&lone, Coded { base: Some(child), ..delta.clone() }, 120_000);
+    refused(&delta, delta.clone(), 120_000);
+    refused(&Coded { n_stored: 10, ..lone.clone() }, delta.clone(), 120_000);
+    refused(&lone, Coded { base: Some(crate::Digest::of(b"none")), ..delta }, 120_000);
+}
