@@ -60,7 +60,9 @@ fn chain(store: &Store, weights: &[f32], draws: &mut Draws) -> Result<()> {
     let mut weights = weights.to_vec();
     let mut last = save(store, &file(Dtype::BF16, &bf16(&weights)), None)?;
     for nth in 1..=20 {
-        weights.iter_mut().for_each(|weight| *weight = (f64::from(*weight) + 1e-4 * draws.normal()) as f32);
+        for weight in &mut weights {
+            *weight = (f64::from(*weight) + 1e-4 * draws.normal()) as f32;
+        }
         let bytes = file(Dtype::BF16, &bf16(&weights));
         last = if [1, 2, 10, 20].contains(&nth) {
             put(store, &format!("chain of 1e-4, step {nth}"), &bytes, Some(&last))?

@@ -3,7 +3,7 @@
 //! Invariant: nothing read here enters an identity; record digests are the same whatever the hour.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -76,6 +76,12 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[allow(clippy::disallowed_methods, reason = "this is the one home of the wall clock")]
 pub(crate) fn since(written: SystemTime) -> Duration {
     SystemTime::now().duration_since(written).unwrap_or_default()
+}
+
+/// Nanoseconds of this second: a number that differs between processes that collide.
+#[allow(clippy::disallowed_methods, reason = "this is the one home of the wall clock")]
+pub(crate) fn jitter() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos())
 }
 
 /// A new identifier that sorts after those made before it.

@@ -278,6 +278,9 @@ fn pieces_of_format_1(lines: &mut Lines) {
         let coded = Coded { pack, offset: 300, n_stored: 70_000, sum: digest(0x66), words, base };
         lines.record(&format!("piece_{name}"), &Piece { place: Place::Coded(coded) });
     }
+    lines.key("saved", &keys::meta("saved"));
+    lines.key("collected", &keys::meta("collected"));
+    lines.key("next_version", &keys::next_version("policy"));
 }
 
 #[test]

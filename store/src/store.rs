@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tracker_engine::{Batch, Durability, Engine, Error as EngineError, Memory, Options, Read};
 
@@ -203,7 +203,7 @@ impl Store {
 
 /// How long to leave other processes alone after being disappointed for the `nth` time.
 fn backoff(nth: usize) -> Duration {
-    let jitter = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() % 1000);
+    let jitter = crate::clock::jitter() % 1000;
     Duration::from_nanos(u64::from(500 + jitter) * (50 << nth.min(6)))
 }
 

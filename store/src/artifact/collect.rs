@@ -43,7 +43,7 @@ pub struct Collect {
 impl Default for Collect {
     /// An hour of grace; packs less than half alive are rewritten.
     fn default() -> Self {
-        Self { grace: Duration::from_secs(3600), dry_run: false, rewrite_below: 50 }
+        Self { grace: Duration::from_hours(1), dry_run: false, rewrite_below: 50 }
     }
 }
 
@@ -79,8 +79,16 @@ struct Marks {
     live: BTreeMap<Digest, u32>,
 }
 
+/// A piece that is kept, and its record.
+struct Kept {
+    key: Vec<u8>,
+    record: Vec<u8>,
+    piece: PieceRef,
+    place: Place,
+}
+
 /// Called before each step that changes something; may fail in a test, as a kill would.
-type Step<'a> = dyn FnMut(&'static str) -> Result<()> + 'a;
+pub(super) type Step<'a> = dyn FnMut(&'static str) -> Result<()> + 'a;
 
 impl Store {
     /// Removes what no version of an artifact names, and gives its bytes back to the disk.
@@ -96,7 +104,7 @@ impl Store {
         self.collect_by_steps(how, &mut |_| Ok(()))
     }
 
-    fn collect_by_steps(&self, how: &Collect, step: &mut Step<'_>) -> Result<Collected> {
+    pub(super) fn collect_by_steps(&self, how: &Collect, step: &mut Step<'_>) -> Result<Collected> {
         let _alone = self.packs().collecting()?;
         let mut done = Collected::default();
         let mut sizes = BTreeMap::new();
@@ -130,11 +138,11 @@ impl Store {
             tally(&mut done, &marks, &sizes, &goes);
             return Ok(done);
         }
-        for pack in sparse {
-            match self.rewrite(pack, &marks, step) {
+        for (pack, pieces) in self.pieces_in(&sparse, &marks)? {
+            match self.rewrite(pack, &pieces, step) {
                 Ok(n_bytes) => done.moved_bytes += n_bytes,
                 Err(error @ (Error::CorruptFile { .. } | Error::Corrupt { .. })) => {
-                    done.damaged.push(error.to_string())
+                    done.damaged.push(error.to_string());
                 }
                 Err(error) => return Err(error),
             }
@@ -151,18 +159,28 @@ impl Store {
         Err(Error::Contended { what: "store", name: "blobs".to_owned() })
     }
 
-    /// Moves what is kept of a pack to a new one. Returns how many bytes that is.
-    fn rewrite(&self, pack: PackId, marks: &Marks, step: &mut Step<'_>) -> Result<u64> {
-        let seen = gate::collected(self)?;
-        let mut pieces = Vec::new();
+    /// What is kept of these packs.
+    fn pieces_in(&self, packs: &[PackId], marks: &Marks) -> Result<BTreeMap<PackId, Vec<Kept>>> {
+        let mut kept: BTreeMap<PackId, Vec<Kept>> = packs.iter().map(|pack| (*pack, Vec::new())).collect();
+        if kept.is_empty() {
+            return Ok(kept);
+        }
         for entry in self.entries(&keys::pieces()) {
             let (key, record) = entry?;
             let place = Piece::decode(&key, &record)?.place;
             let digest = keys::digest_at(&key)?;
-            if let (Some(n_bytes), true) = (marks.live.get(&digest), place.pack() == Some(pack)) {
-                pieces.push((key, record, PieceRef { digest, n_bytes: *n_bytes }, place));
+            if let (Some(n_bytes), Some(pieces)) =
+                (marks.live.get(&digest), place.pack().and_then(|pack| kept.get_mut(&pack)))
+            {
+                pieces.push(Kept { key, record, piece: PieceRef { digest, n_bytes: *n_bytes }, place });
             }
         }
+        Ok(kept)
+    }
+
+    /// Moves what is kept of a pack to a new one. Returns how many bytes that is.
+    fn rewrite(&self, pack: PackId, pieces: &[Kept], step: &mut Step<'_>) -> Result<u64> {
+        let seen = gate::collected(self)?;
         let mut n_moved = 0;
         let mut reader = PieceReader::new(self.clone());
         for group in pieces.chunks(MAX_RECORDS) {
@@ -170,7 +188,7 @@ impl Store {
             let mut writer = self.packs().write()?;
             let id = writer.id();
             let mut moved = Vec::with_capacity(group.len());
-            for (key, record, piece, place) in group {
+            for Kept { key, record, piece, place } in group {
                 let Some(stored) = reader.stored(*piece, place)? else { continue };
                 let offset = writer.append(&stored)?;
                 n_moved += stored.len() as u64;

@@ -10,6 +10,8 @@
 
 mod base;
 mod collect;
+#[cfg(test)]
+mod collect_test;
 mod draft;
 mod gate;
 mod packs;

@@ -17,7 +17,9 @@ use crate::store::Store;
 /// Packs held open.
 const MAX_PACKS: usize = 4;
 /// How often a piece is looked up again because its pack was rewritten.
-const N_ATTEMPTS: usize = 8;
+const N_ATTEMPTS: usize = 32;
+/// How often a pack may be missing under one name: a collection that restores it takes a moment between two looks.
+const MAX_MISSES: usize = 3;
 
 /// Reads pieces. Holds some packs open, and the parts a piece was made from.
 pub(super) struct PieceReader {
@@ -47,6 +49,7 @@ impl PieceReader {
     /// Replaces `out` by the piece.
     pub(super) fn read(&mut self, wanted: PieceRef, out: &mut Vec<u8>) -> Result<()> {
         let key = keys::piece(&wanted.digest);
+        let mut n_missed = 0;
         let mut last = None;
         for _ in 0..N_ATTEMPTS {
             let record = self.store.get(&key)?;
@@ -54,9 +57,14 @@ impl PieceReader {
             match self.read_record(wanted, &key, &record, out) {
                 Ok(()) => return Ok(()),
                 Err(Failure::Other(error)) => return Err(error),
-                // A rewritten pack is named no more; one that is still named is lost.
-                Err(Failure::NoPack(pack)) if last == Some(pack) => return Err(self.store.packs().gone(pack)),
-                Err(Failure::NoPack(pack)) => last = Some(pack),
+                // A rewritten pack is named no more; one that is named again and again is lost.
+                Err(Failure::NoPack(pack)) => {
+                    n_missed = if last == Some(pack) { n_missed + 1 } else { 0 };
+                    last = Some(pack);
+                    if n_missed == MAX_MISSES {
+                        return Err(self.store.packs().gone(pack));
+                    }
+                }
             }
         }
         Err(Error::Contended { what: "piece", name: wanted.digest.to_string() })

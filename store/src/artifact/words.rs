@@ -272,11 +272,11 @@ mod tests {
 
     #[test]
     fn too_many_or_too_few_numbers_are_refused() {
-        let coded = Words::Two.code(&[7; 20_000], None).unwrap();
+        let coded = Words::Two.code(&vec![7; 20_000], None).unwrap();
         for n_bytes in [0, 2, 19_998, 20_002, 40_000] {
             assert!(Words::Two.restore(&coded, false, &mut vec![0; n_bytes]).is_err(), "{n_bytes}");
         }
-        assert!(Words::Two.restore(&[coded, vec![0]].concat(), false, &mut [0; 20_000]).is_err());
+        assert!(Words::Two.restore(&[coded, vec![0]].concat(), false, &mut vec![0; 20_000]).is_err());
         assert!(Words::Two.code(&[1], None).is_err() && Words::Four.code(&[1; 4], Some(&[1; 8])).is_err());
     }
 
@@ -288,6 +288,6 @@ mod tests {
         moved.iter_mut().step_by(40).for_each(|byte| *byte ^= 1);
         assert_eq!(Words::Two.choose(&noise, None).unwrap(), Coding::Raw);
         assert_eq!(Words::Two.choose(&moved, Some(&noise)).unwrap(), Coding::Delta);
-        assert_eq!(Words::Four.choose(&[0; 100_000], Some(&noise[..100_000])).unwrap(), Coding::Lone);
+        assert_eq!(Words::Four.choose(&vec![0; 100_000], Some(&noise[..100_000])).unwrap(), Coding::Lone);
     }
 }

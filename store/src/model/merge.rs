@@ -136,7 +136,7 @@ impl Content for Front {
             return Err(Error::invalid("the objectives of a front", "at least one, all named", n));
         }
         let is_short = |numbers: &[f64]| numbers.len() != n;
-        if !self.epsilon.is_empty() && (is_short(&self.epsilon) || self.epsilon.iter().any(|&e| !(e >= 0.0))) {
+        if !self.epsilon.is_empty() && (is_short(&self.epsilon) || self.epsilon.iter().any(|e| is_negative(*e))) {
             let got = format!("{:?}", self.epsilon);
             return Err(Error::invalid("the epsilon of a front", format!("empty, or `{n}` numbers ≥ 0"), got));
         }
@@ -144,9 +144,7 @@ impl Content for Front {
             let got = format!("{:?}", self.reference);
             return Err(Error::invalid("the reference of a front", format!("empty, or `{n}` numbers"), got));
         }
-        if self.hypervolume.is_some_and(|volume| !(volume >= 0.0))
-            || self.hypervolume.is_some() == self.reference.is_empty()
-        {
+        if self.hypervolume.is_some_and(is_negative) || self.hypervolume.is_some() == self.reference.is_empty() {
             let expected = "a number ≥ 0 if there is a reference point, else none";
             return Err(Error::invalid("the hypervolume of a front", expected, format!("{:?}", self.hypervolume)));
         }
@@ -162,12 +160,17 @@ impl Content for Front {
                     format!("{:?}", point.values),
                 ));
             }
-            if !(point.crowding >= 0.0) {
+            if is_negative(point.crowding) {
                 return Err(Error::invalid(format!("the crowding of `{}`", point.node), "≥ 0", point.crowding));
             }
         }
         Ok(())
     }
+}
+
+/// Whether it is below 0, or NaN.
+fn is_negative(number: f64) -> bool {
+    number.is_nan() || number < 0.0
 }
 
 /// The edges in order, repeated ones once.
