@@ -39,7 +39,7 @@ fn file(tensors: &[(&str, Dtype, &[u8])]) -> Vec<u8> {
 
 fn save(store: &Store, name: &str, mut bytes: &[u8], base: Option<&Version>) -> Version {
     let mut draft = store.draft("model").unwrap();
-    base.map(|base| draft.based_on(base)).transpose().unwrap();
+    base.map(|base| draft.based_on(base.manifest)).transpose().unwrap();
     draft.add("model.safetensors", &mut bytes).unwrap();
     draft.save(name, &[], None).unwrap()
 }
@@ -120,7 +120,7 @@ fn tensors_that_only_share_a_name_are_no_base() {
     let second = save(&store, "m", &child, Some(&first));
     assert_eq!(read(&store, &second).unwrap(), child);
     let missing = Version { manifest: tracker_store::Digest::of(b"nothing"), ..first };
-    assert!(matches!(store.draft("model").unwrap().based_on(&missing), Err(Error::NotFound { .. })));
+    assert!(matches!(store.draft("model").unwrap().based_on(missing.manifest), Err(Error::NotFound { .. })));
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub struct Slopes {
     pub by_tensor: Vec<f64>,
 }
 
-/// How the loss changes as tensors move from one model to another: ∂L/∂α = ⟨∂L/∂θ, θ_to − θ_from⟩, tensor by tensor.
+/// How the loss changes as tensors move from one model to another: ∂L/∂α = ⟨∂L/∂θ, θ₁ − θ₀⟩, θ₀ being `from` and θ₁ `to`, tensor by tensor.
 ///
 /// One forward and one backward pass over all examples, on the CPU whatever the device, on up to `n_threads` threads.
 ///
@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn model_of(seed: u64, n_layers: usize) -> Lm {
-        let tokenizer = Tokenizer::words(&["a", "b", "c", "d"]).unwrap();
+        let tokenizer = Tokenizer::words(&["a", "b", "c", "d"]).expect("distinct words");
         let config = Config {
             hidden_size: 32,
             intermediate_size: 48,
@@ -126,7 +126,7 @@ mod tests {
             head_dim: 16,
             ..Config::tiny(tokenizer.vocab_size(), 16)
         };
-        Lm::init(config, tokenizer, seed, &Device::cpu()).unwrap()
+        Lm::init(config, tokenizer, seed, &Device::cpu()).expect("a consistent shape")
     }
 
     fn examples() -> Vec<Example> {
@@ -141,7 +141,7 @@ mod tests {
     fn a_mixture_is_the_weighted_sum_of_its_parents_and_the_ends_are_the_parents() {
         let (a, b) = (model(1), model(2));
         let ratios = [uniform(&a, &[1.0, 0.0]), uniform(&a, &[0.0, 1.0]), uniform(&a, &[0.75, 0.25])];
-        let mixed = mix(&[a.clone(), b.clone()], &ratios).unwrap();
+        let mixed = mix(&[a.clone(), b.clone()], &ratios).expect("mixes");
         let bits = |lm: &Lm| lm.weights().data.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&mixed[0]), bits(&a));
         assert_eq!(bits(&mixed[1]), bits(&b));
@@ -154,11 +154,11 @@ mod tests {
     #[test]
     fn slopes_are_the_finite_differences_of_the_loss_along_each_tensor() {
         let (a, b) = (model(1), model(2));
-        let middle = &mix(&[a.clone(), b.clone()], &[uniform(&a, &[0.5, 0.5])]).unwrap()[0];
-        let got = slopes(middle, &a, &b, &examples(), 1).unwrap();
+        let middle = &mix(&[a.clone(), b.clone()], &[uniform(&a, &[0.5, 0.5])]).expect("mixes")[0];
+        let got = slopes(middle, &a, &b, &examples(), 1).expect("differentiates");
         let loss = |ratios: Ratios| {
-            let lm = mix(&[a.clone(), b.clone()], &[ratios]).unwrap().remove(0);
-            slopes(&lm, &a, &b, &examples(), 1).unwrap().loss
+            let lm = mix(&[a.clone(), b.clone()], &[ratios]).expect("mixes").remove(0);
+            slopes(&lm, &a, &b, &examples(), 1).expect("differentiates").loss
         };
         for tensor in [0, 1, 4, 9, got.by_tensor.len() - 1] {
             let step = 0.05_f32;
@@ -177,9 +177,9 @@ mod tests {
     fn what_cannot_be_mixed_is_refused() {
         let a = model(1);
         assert!(matches!(mix(&[], &[]), Err(Error::Range { what: "parents", .. })));
-        assert!(matches!(mix(&[a.clone()], &[vec![]]), Err(Error::Range { what: "ratios", .. })));
+        assert!(matches!(mix(std::slice::from_ref(&a), &[vec![]]), Err(Error::Range { what: "ratios", .. })));
         let nan = uniform(&a, &[f32::NAN]);
-        assert!(matches!(mix(&[a.clone()], &[nan]), Err(Error::Range { what: "ratios", .. })));
+        assert!(matches!(mix(std::slice::from_ref(&a), &[nan]), Err(Error::Range { what: "ratios", .. })));
         let ratios = uniform(&a, &[0.5, 0.5]);
         assert!(matches!(mix(&[a, model_of(1, 1)], &[ratios]), Err(Error::Range { what: "parents", .. })));
     }

@@ -60,7 +60,7 @@ impl Kept {
 
 fn checkpoint(store: &Store, mut bytes: &[u8], base: Option<&Version>) -> Version {
     let mut draft = store.draft("model").unwrap();
-    base.map(|base| draft.based_on(base)).transpose().unwrap();
+    base.map(|base| draft.based_on(base.manifest)).transpose().unwrap();
     draft.add("m.safetensors", &mut bytes).unwrap();
     draft.save("m", &[], None).unwrap()
 }

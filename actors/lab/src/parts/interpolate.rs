@@ -133,11 +133,15 @@ impl Blocks {
             let [b, a] = [(1.0 - share) as f32, share as f32];
             format!("{{\"{before}\": {b}, \"{after}\": {a}}}")
         };
-        let mut text = format!("merge_method: linear\nmodels:\n  - model: {before}\n  - model: {after}\nblocks:\n");
-        for (layers, share) in self.layers.iter().zip(alpha) {
-            text += &format!("  - layers: [{}, {}]\n    weights: {}\n", layers.start, layers.end, weights(*share));
-        }
-        text + &format!("rest: {}\ndtype: float32\noutput: {output}\n", weights(self.share("", alpha)))
+        let block = |(layers, share): (&Range<usize>, &f64)| {
+            format!("  - layers: [{}, {}]\n    weights: {}\n", layers.start, layers.end, weights(*share))
+        };
+        let blocks: String = self.layers.iter().zip(alpha).map(block).collect();
+        let rest = weights(self.share("", alpha));
+        format!(
+            "merge_method: linear\nmodels:\n  - model: {before}\n  - model: {after}\nblocks:\n{blocks}rest: {rest}\n\
+             dtype: float32\noutput: {output}\n"
+        )
     }
 }
 

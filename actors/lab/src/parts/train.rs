@@ -187,7 +187,7 @@ impl Worker for Trainer {
         let n = self.n_threads;
         let trained = match &objective {
             Objective::Sft(examples) => tracker_lm::sft(&model, examples, &training, n, &mut on_step),
-            Objective::Kd(examples, kd) => tracker_lm::kd(&model, &model, examples, kd, &training, n, &mut on_step),
+            Objective::Kd(examples, kd) => tracker_lm::kd(&model, &model, examples, *kd, &training, n, &mut on_step),
             Objective::Dpo(pairs, dpo) => tracker_lm::dpo(&model, Some(&model), pairs, dpo, &training, n, &mut on_step),
             Objective::Grpo(rollouts, grpo) => {
                 tracker_lm::grpo(&model, Some(&model), rollouts, grpo, &training, n, &mut on_step)

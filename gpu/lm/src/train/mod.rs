@@ -136,7 +136,7 @@ pub fn sft(lm: &Lm, examples: &[Example], training: &Training, n_threads: usize,
 /// Supervised fine-tuning held to the outputs of a reference: what [`sft`] minimises, plus λ times the mean over the same
 /// tokens of (p(token) − p₀(token))², p₀ the reference's.
 ///
-/// Source: Lin et al. 2024 (arXiv 2309.06256), λ‖π_θ − π_θ₀‖², at the tokens seen.
+/// Source: Lin et al. 2024 (arXiv 2309.06256), λ‖π − π₀‖², at the tokens seen.
 ///
 /// # Errors
 /// As [`sft`]; `Range` also if λ is negative or not finite.
@@ -144,13 +144,13 @@ pub fn kd(
     lm: &Lm,
     reference: &Lm,
     examples: &[Example],
-    kd: &Kd,
+    kd: Kd,
     training: &Training,
     n_threads: usize,
     on_step: OnStep<'_>,
 ) -> Result<Lm> {
     let units = objective::kd_units(lm.config(), reference, examples, kd, n_threads)?;
-    run(lm, &Objective::Kd(*kd), &units, training, n_threads, on_step)
+    run(lm, &Objective::Kd(kd), &units, training, n_threads, on_step)
 }
 
 /// Direct preference optimisation: the mean over the pairs of a step of −ln σ(h), with

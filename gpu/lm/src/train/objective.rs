@@ -174,7 +174,7 @@ impl Objective {
     /// A unit's part, given the log-probabilities of its predicted tokens, row after row; `weight` is the step's.
     pub(crate) fn signal(&self, unit: &Unit, log_probs: &[f32], weight: f64) -> Signal {
         match (self, &unit.known) {
-            (Self::Kd(kd), Known::Tokens { reference }) => kd_signal(kd, reference, log_probs, weight),
+            (Self::Kd(kd), Known::Tokens { reference }) => kd_signal(*kd, reference, log_probs, weight),
             (Self::Dpo(dpo), Known::Pair { reference }) => {
                 dpo_signal(dpo, *reference, log_probs, unit.rows[0].predicted.len(), weight)
             }
@@ -190,7 +190,7 @@ impl Objective {
     }
 }
 
-fn kd_signal(kd: &Kd, reference: &[f32], log_probs: &[f32], weight: f64) -> Signal {
+fn kd_signal(kd: Kd, reference: &[f32], log_probs: &[f32], weight: f64) -> Signal {
     let mut signal = Signal::default();
     let mut distance = 0.0;
     for (log_prob, reference) in log_probs.iter().zip(reference) {
@@ -284,7 +284,7 @@ pub(crate) fn kd_units(
     config: &Config,
     reference: &Lm,
     examples: &[Example],
-    kd: &Kd,
+    kd: Kd,
     n_threads: usize,
 ) -> Result<Vec<Unit>> {
     if !(kd.lambda.is_finite() && kd.lambda >= 0.0) {
@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn distillation_adds_the_squared_distance_of_probabilities_and_its_slope_is_the_difference_quotient() {
         let (kd, reference) = (Kd { lambda: 3.0 }, [-1.0_f32, -0.25]);
-        let signal = |log_probs: [f32; 2]| kd_signal(&kd, &reference, &log_probs, 2.0);
+        let signal = |log_probs: [f32; 2]| kd_signal(kd, &reference, &log_probs, 2.0);
         let at = [-0.5_f32, -2.0];
         let expected: f64 = at
             .iter()
@@ -472,7 +472,7 @@ mod tests {
             let quotient = (moved(1e-2) - moved(-1e-2)) / 2e-2;
             assert!((f64::from(signal(at).slopes[token]) - quotient).abs() < 1e-3);
         }
-        let plain = kd_signal(&Kd { lambda: 0.0 }, &reference, &at, 2.0);
+        let plain = kd_signal(Kd { lambda: 0.0 }, &reference, &at, 2.0);
         assert_eq!((plain.loss, plain.slopes), (1.25, vec![-0.5, -0.5]));
     }
 

@@ -89,7 +89,7 @@ fn what_holds_a_model_to_its_start_keeps_it_nearer_to_it() {
             last = step.figures.iter().find(|(name, _)| *name == "distance").unwrap().1;
             ControlFlow::Continue(())
         };
-        kd(&lm, &lm, &copies(), &Kd { lambda }, &training(300), 2, &mut on_step).unwrap();
+        kd(&lm, &lm, &copies(), Kd { lambda }, &training(300), 2, &mut on_step).unwrap();
         last
     };
     assert!(distance(1000.0) < 0.2 * distance(0.0));

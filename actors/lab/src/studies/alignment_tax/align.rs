@@ -234,7 +234,7 @@ impl School<'_> {
                     anchor: Anchor::None,
                 };
                 let objective = match family {
-                    Family::Dpo => self.pairs(&from.model, &ends.pool, *strength)?,
+                    Family::Dpo => pairs(&from.model, &ends.pool, *strength)?,
                     _ => self.rollouts(&from.model, &ends.pool, *strength)?,
                 };
                 trained.push((family, *strength, train(self.lab, &self.trainer, step, objective).await?));
@@ -250,19 +250,6 @@ impl School<'_> {
         let old = base.rows.sample(&mut stream, n.min(base.rows.len())).cloned();
         let rows = set.rows.into_iter().chain(old).collect();
         TrainSet { name: label.to_owned(), rows, drawn_from: vec![base.dataset] }
-    }
-
-    /// The best answer to each prompt against the worst, where they differ.
-    fn pairs(&self, model: &Lm, pool: &[Choice], beta: f64) -> Result<Objective> {
-        let differ = pool.iter().filter(|choice| choice.best.reward > choice.worst.reward);
-        let pairs = differ.map(|choice| {
-            Ok(Pair {
-                prompt: model.tokenizer().encode(&choice.prompt)?,
-                chosen: completion_ids(model, &choice.best.text)?,
-                rejected: completion_ids(model, &choice.worst.text)?,
-            })
-        });
-        Ok(Objective::Dpo(pairs.collect::<Result<_>>()?, Dpo { beta, smoothing: 0.0 }))
     }
 
     /// The answers of θ₀ itself, which the first round drew, with what each gained over its prompt's others.
@@ -286,6 +273,19 @@ impl School<'_> {
         }
         Ok(Objective::Grpo(rollouts, Grpo { clip: CLIP, kl }))
     }
+}
+
+/// The best answer to each prompt against the worst, where they differ.
+fn pairs(model: &Lm, pool: &[Choice], beta: f64) -> Result<Objective> {
+    let differ = pool.iter().filter(|choice| choice.best.reward > choice.worst.reward);
+    let pairs = differ.map(|choice| {
+        Ok(Pair {
+            prompt: model.tokenizer().encode(&choice.prompt)?,
+            chosen: completion_ids(model, &choice.best.text)?,
+            rejected: completion_ids(model, &choice.worst.text)?,
+        })
+    });
+    Ok(Objective::Dpo(pairs.collect::<Result<_>>()?, Dpo { beta, smoothing: 0.0 }))
 }
 
 fn row(exercise: Exercise) -> TrainRow {

@@ -157,9 +157,9 @@ impl AlignmentTax {
             ));
         }
         let mut claims = vec![taxes(lab, &repeats)];
-        claims.extend(averages_win(lab, &scaled));
+        claims.push(averages_win(lab, &scaled));
         claims.extend(self.blocks_win(lab, &scaled));
-        claims.extend(self.solver_is_right(&repeats));
+        claims.extend(solver_is_right(&repeats));
         lab.claims(claims).await
     }
 
@@ -190,24 +190,11 @@ impl AlignmentTax {
         Some((claim("unequal-beats-equal", statement, estimate, 0.0), figures(points)))
     }
 
-    /// What the solver found against the best of the grid.
-    fn solver_is_right(&self, repeats: &[Swept]) -> Option<(Claim, Vec<NodeId>)> {
-        let gaps = repeats
-            .iter()
-            .flat_map(|swept| &swept.solved)
-            .filter_map(|(solved, grid)| Some(grid.as_ref()?.loss - solved.loss));
-        let least = gaps.reduce(f64::min)?;
-        let statement = "the solver's block ratios fit the praised answers as well as the best of a grid does, within \
-                         0.01 nats a token";
-        let exactly = Estimate { value: least, low: least, high: least };
-        Some((claim("solver-matches-grid", statement, Some(exactly), -GRID_SLACK), vec![]))
-    }
-
     /// Records the fronts of every repeat, all families together and each by itself; figures over repeats of every family's
     /// hypervolume and of every setting's reward and tax; and a file of the latter as one front.
     async fn fronts(&self, lab: &Lab, repeats: &[Swept]) -> Result<()> {
         let stage = lab.stage("fronts", repeats.len()).await?;
-        let contest = self.contest();
+        let contest = contest();
         let mut volumes: BTreeMap<Family, Vec<f64>> = BTreeMap::new();
         let mut settings: BTreeMap<(Family, String), Vec<[f64; 2]>> = BTreeMap::new();
         let mut fronts = Vec::new();
@@ -262,16 +249,26 @@ impl AlignmentTax {
         lab.put_files("front", "front", &files.collect::<Result<Vec<_>>>()?)?;
         Ok(())
     }
+}
 
-    /// Reward against tax. Where texts are read the tax is in nats a token, which nothing bounds: the reference is then one
-    /// nat.
-    fn contest(&self) -> Contest {
-        use tracker_front::Objective;
-        Contest {
-            objectives: vec![Objective::maximise("reward"), Objective::minimise("tax")],
-            reference: vec![0.0, 1.0],
-        }
-    }
+/// Reward against tax. Where texts are read the tax is in nats a token, which nothing bounds: the reference is then one
+/// nat.
+fn contest() -> Contest {
+    use tracker_front::Objective;
+    Contest { objectives: vec![Objective::maximise("reward"), Objective::minimise("tax")], reference: vec![0.0, 1.0] }
+}
+
+/// What the solver found against the best of the grid.
+fn solver_is_right(repeats: &[Swept]) -> Option<(Claim, Vec<NodeId>)> {
+    let gaps = repeats
+        .iter()
+        .flat_map(|swept| &swept.solved)
+        .filter_map(|(solved, grid)| Some(grid.as_ref()?.loss - solved.loss));
+    let least = gaps.reduce(f64::min)?;
+    let statement = "the solver's block ratios fit the praised answers as well as the best of a grid does, within \
+                     0.01 nats a token";
+    let exactly = Estimate { value: least, low: least, high: least };
+    Some((claim("solver-matches-grid", statement, Some(exactly), -GRID_SLACK), vec![]))
 }
 
 fn candidate(values: &[f64]) -> Candidate {
@@ -292,7 +289,7 @@ fn taxes(lab: &Lab, repeats: &[Swept]) -> (Claim, Vec<NodeId>) {
 }
 
 /// The average chosen on one half of the items against the better end on the other.
-fn averages_win(lab: &Lab, repeats: &[(&Swept, Scale)]) -> Option<(Claim, Vec<NodeId>)> {
+fn averages_win(lab: &Lab, repeats: &[(&Swept, Scale)]) -> (Claim, Vec<NodeId>) {
     let chosen = |swept: &Swept, scale: Scale| -> Option<Scores> {
         let items = Items::half(&swept.before, 0);
         let utility = |point: &&Point| scale.utility(&point.scores, &items);
@@ -309,7 +306,7 @@ fn averages_win(lab: &Lab, repeats: &[(&Swept, Scale)]) -> Option<(Claim, Vec<No
     let mut stream = lab.seeds().stream("claims/average", 0, 0);
     let estimate = resampled(repeats, &mut stream, &gain);
     let points = repeats.iter().flat_map(|(swept, _)| swept.points.iter().filter(|p| p.family == Family::Average));
-    Some((claim("average-beats-ends", statement, estimate, 0.0), figures(points)))
+    (claim("average-beats-ends", statement, estimate, 0.0), figures(points))
 }
 
 /// A claim that a number lies above `bound`, all of its interval. What could not be measured does not hold.

@@ -1,6 +1,6 @@
 //! Heterogeneous model averaging: block ratios that make the aligned model's best answers likely, at a given mean.
 //!
-//! Source: Lin et al. 2024 (arXiv 2309.06256), §5: maximise mean log π_α(a|x) over praised answers, subject to
+//! Source: Lin et al. 2024 (arXiv 2309.06256), §5: maximise mean log π(a|x; α) over praised answers, subject to
 //! (1/K) Σ αₖ = α and αₖ in [0, 1]. Only the answer is learnt, not the prompt.
 
 use tracker_actors::Pool;

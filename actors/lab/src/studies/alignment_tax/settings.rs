@@ -1,5 +1,7 @@
 //! What a plan of `alignment_tax` may say.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -263,7 +265,7 @@ impl Settings for AlignmentTax {
             format!("`{}` and `{}`", models.before, models.after),
         )?;
         require(
-            models.before.is_empty() != models.prompts.ends_with(".jsonl"),
+            models.before.is_empty() != Path::new(&models.prompts).extension().is_some_and(|end| end == "jsonl"),
             "models.prompts",
             "a .jsonl file together with checkpoints, and none without them",
             &models.prompts,
