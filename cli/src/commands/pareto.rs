@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tracker_front::{Candidate, Direction, Format, Front, Objective, Options, Rejected};
 use tracker_store::{
-    Checkpoint, Front as FrontRecord, Goal, Kind, NodeId, Query, Recipe, RunId, Store, Table, Toward, Walk,
+    Checkpoint, Front as FrontRecord, Goal, Kind, NodeId, Query, Recipe, Relation, RunId, Store, Table, Toward, Walk,
 };
 
 use crate::args::ParetoArgs;
@@ -175,11 +175,20 @@ fn describe(store: &Store, node: NodeId) -> anyhow::Result<(String, String, BTre
     Ok((checkpoint.label, checkpoint.manifest.to_string(), params))
 }
 
-/// The checkpoint an ancestry begins with: the farthest that has no checkpoint before it.
+/// The checkpoint an ancestry of weights begins with: what each was derived from, the first parent of a mixture, to the end.
 fn root(store: &Store, node: NodeId) -> anyhow::Result<String> {
-    let walk = Walk { kinds: BTreeSet::from([Kind::Checkpoint]), ..Walk::new(Toward::Ancestors) };
-    let graph = store.walk(node, &walk)?;
-    Ok(graph.nodes.last().map_or_else(|| node.to_string(), |last| last.id.to_string()))
+    let kinds = BTreeSet::from([Kind::Checkpoint, Kind::Recipe]);
+    let graph = store.walk(node, &Walk { kinds, ..Walk::new(Toward::Ancestors) })?;
+    let mut at = node;
+    // Nothing is derived from itself, so there are no more steps than edges.
+    for _ in 0..=graph.edges.len() {
+        let parents = graph.edges.iter().filter(|edge| edge.from == at && edge.relation == Relation::DerivedFrom);
+        match parents.min_by_key(|edge| edge.order) {
+            Some(edge) => at = edge.to,
+            None => break,
+        }
+    }
+    Ok(at.to_string())
 }
 
 /// Params that are the same everywhere tell no points apart.

@@ -228,7 +228,9 @@ impl AlignmentTax {
         let mut rows = Vec::new();
         for ((family, setting), values) in settings {
             let label = format!("{} {setting}", family.name());
-            let mut row = Candidate { run: lab.run().to_string(), checkpoint: label.clone(), ..Candidate::default() };
+            // No run id: equal plans give equal files.
+            let mut row =
+                Candidate { run: lab.plan().study.clone(), checkpoint: label.clone(), ..Candidate::default() };
             for (idx, objective) in contest.objectives.iter().enumerate() {
                 let of_objective: Vec<f64> = values.iter().map(|value| value[idx]).collect();
                 if let Some(estimate) = over_repeats(&of_objective) {
