@@ -151,7 +151,7 @@ fn of_fronts(
                 params,
                 artifact_digest: digest,
                 lineage_root: root(store, point.node)?,
-                family: Some(front.name.clone()),
+                family: front.name.rsplit('/').next().map(str::to_owned),
                 ..Candidate::default()
             });
         }
