@@ -3,6 +3,8 @@
 //! `name:alias` → version → manifest → files → pieces. A *piece* is a run of bytes named by its digest; small ones lie in
 //! the record, others in a pack beside the engine. Pieces of a safetensors file are its header and its tensors, so equal
 //! tensors of two checkpoints are one; other large files are cut where their content says, so equal stretches are one.
+//! Pieces of float tensors are stored coded, alone or as the difference from a piece of an earlier version. What no version
+//! names any more is collected.
 //!
 //! Invariants: a pack is whole and synced before a record names it; every byte handed out was checked against its
 //! piece's digest first; a version never changes, and a name never has two versions of the same content; no path in a
