@@ -34,13 +34,14 @@ pub(super) struct Solution {
 }
 
 impl Fit<'_> {
-    /// Solves for a mean of `mean`: the best of all steps, the first of which has equal ratios.
+    /// Solves for a mean of `mean`: the best of all steps. Projected steps begin at the best of equal ratios and of those that
+    /// favour or disfavour one block as much as they may, since the loss has more than one valley.
     pub(super) async fn solve(&self, mean: f64) -> Result<Solution> {
         let HmaSettings { solver, epsilon, steps, lr, .. } = self.plan.hma;
         let k = self.blocks.n();
         // The state is the ratios themselves, or the paper's s, all equal to logit α.
         let mut state = match solver {
-            Solver::Projected => vec![mean; k],
+            Solver::Projected => self.start(mean).await?,
             Solver::Reparameterised => vec![(mean / (1.0 - mean)).ln(); k],
         };
         let mut best: Option<Solution> = None;
@@ -76,9 +77,26 @@ impl Fit<'_> {
         Ok(best.unwrap_or(Solution { alpha: vec![mean; k], loss: f64::NAN }))
     }
 
+    async fn start(&self, mean: f64) -> Result<Vec<f64>> {
+        let k = self.blocks.n();
+        let tilted = (0..k).flat_map(|block| {
+            [1.0, -1.0].map(|tilt| {
+                let mut alpha = vec![mean; k];
+                alpha[block] += tilt;
+                project(&alpha, mean)
+            })
+        });
+        let equal = vec![mean; k];
+        let best = self.best(&[equal.clone()].into_iter().chain(tilted).collect::<Vec<_>>()).await?;
+        Ok(best.map_or(equal, |best| best.alpha))
+    }
+
     /// The best point of the grid with this mean.
     pub(super) async fn search(&self, mean: f64) -> Result<Option<Solution>> {
-        let points = grid(self.blocks.n(), mean, self.plan.hma.grid);
+        self.best(&grid(self.blocks.n(), mean, self.plan.hma.grid)).await
+    }
+
+    async fn best(&self, points: &[Vec<f64>]) -> Result<Option<Solution>> {
         let mut best: Option<Solution> = None;
         for points in points.chunks(PASS) {
             self.lab.check()?;

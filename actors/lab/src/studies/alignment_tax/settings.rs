@@ -388,7 +388,7 @@ impl Default for TuneSettings {
 impl Default for RsfSettings {
     fn default() -> Self {
         Self {
-            rounds: 6,
+            rounds: 10,
             n_prompts: 128,
             n_samples: 8,
             temperature: 1.0,
@@ -405,7 +405,7 @@ impl Default for RewardSettings {
 
 impl Default for MeasureSettings {
     fn default() -> Self {
-        Self { n_prompts: 128, n_samples: 2, n_exercises: 50 }
+        Self { n_prompts: 128, n_samples: 2, n_exercises: 100 }
     }
 }
 
