@@ -109,6 +109,9 @@ fn a_mixture_that_was_never_written_is_made_bit_for_bit() {
     let nobody = tracker.run(&["materialize", "checkpoint:nobody", "elsewhere"]);
     assert_eq!(nobody.code, 2, "{}", nobody.stderr);
 
+    let got = tracker.run(&["artifact", "get", "checkpoint:repeat 1/hma 0.4", "elsewhere"]);
+    assert!(got.code == 2 && got.stderr.contains("tracker materialize"), "{}", got.stderr);
+
     // The same study between the two ends, as real checkpoints from folders.
     for (label, folder) in [("repeat 1/sft", "before"), ("repeat 1/rsf 2", "after")] {
         let folder = tracker.folder().join(folder);
@@ -133,6 +136,30 @@ fn a_mixture_that_was_never_written_is_made_bit_for_bit() {
     let answer = tracker.run(&["run", &path("plan.toml"), "--json"]);
     assert!(answer.code <= 1, "{}", answer.stderr);
     assert_eq!(answer.lines().pop().unwrap()["status"], "finished");
+}
+
+#[test]
+fn what_a_front_rests_on_is_kept_and_a_recipe_whose_parent_was_collected_says_so() {
+    let tracker = Tracker::new();
+    // Large enough that files are pieces of packs.
+    smoke(&tracker, &["--set", "policy.hidden=96", "--set", "policy.ffn=256"]);
+    let version = "alignment_tax/repeat 1/sft:v0";
+    let refused = tracker.run(&["artifact", "rm", version]);
+    assert!(refused.code == 2 && refused.stderr.contains("front:"), "{}", refused.stderr);
+    let usage = &tracker.json(&["du", "--by", "version", "--limit", "1000"])[0];
+    let share = |name: &str| usage["shares"].as_array().unwrap().iter().find(|s| s["name"] == name).cloned();
+    assert!(share(version).unwrap()["raw_bytes"].as_u64().unwrap() > 1 << 20);
+    assert_eq!(tracker.run(&["artifact", "rm", version, "--force"]).code, 0);
+    let would = tracker.json(&["gc", "--grace", "0", "--dry-run"]);
+    let did = tracker.json(&["gc", "--grace", "0"]);
+    assert_eq!(would[0]["freed_bytes"], did[0]["freed_bytes"]);
+    assert!(did[0]["n_files"].as_u64().unwrap() > 0, "{did:?}");
+    assert_eq!(tracker.json(&["gc", "--grace", "0"])[0]["n_files"], 0);
+    let gone = tracker.run(&["materialize", "checkpoint:repeat 1/ma 0.5", "made"]);
+    assert!(gone.code == 2 && gone.stderr.contains("does not have"), "{}", gone.stderr);
+    assert!(!tracker.folder().join("made").exists());
+    let whole = tracker.run(&["materialize", "checkpoint:repeat 1/rsf 2", "whole"]);
+    assert_eq!(whole.code, 0, "{}", whole.stderr);
 }
 
 #[test]

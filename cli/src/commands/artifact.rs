@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tracker_store::{Checkpoint, Digest, Store, Version};
+use tracker_store::{Checkpoint, Digest, Recipe, Store, Version};
 
 use crate::args::Artifact;
 use crate::failure::{Answer, InputError};
@@ -49,7 +49,13 @@ fn put(
 /// Writes an artifact, or the files of a checkpoint, to a folder that is not there yet.
 fn get(store: &Store, name: &str, out: &Path, printer: &Printer) -> anyhow::Result<Answer> {
     let out = fresh(out)?;
-    write(store, manifest_of(store, name)?, &out, printer)
+    let manifest = manifest_of(store, name)?;
+    if store.content::<Recipe>(manifest).is_ok() {
+        let what = format!("`{name}` has no files: it is stored as the recipe that makes them");
+        let hint = format!("tracker materialize \"{name}\" {}", out.display());
+        return Err(InputError { what, hint: Some(hint) }.into());
+    }
+    write(store, manifest, &out, printer)
 }
 
 /// A path without the slash that completion puts after a folder, if nothing is there yet.
@@ -112,7 +118,15 @@ fn rm(store: &Store, name: &str, force: bool, printer: &Printer) -> anyhow::Resu
     })?;
     let is_number = which.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
     if is_number {
-        store.remove_version(&store.artifact(name)?, force)?;
+        let version = store.artifact(name)?;
+        if !force && let Some(front) = store.front_that_needs(&version)? {
+            return Err(InputError {
+                what: format!("`{name}` is needed by {front}: a point of it, or what one was made from"),
+                hint: Some("--force removes it all the same; what is made from it cannot be made again then".into()),
+            }
+            .into());
+        }
+        store.remove_version(&version, force)?;
     } else {
         store.remove_alias(artifact, which)?;
     }

@@ -66,7 +66,10 @@ fn make(
         let files = files_of(store, *parent)?;
         match store.content::<Recipe>(files) {
             Ok(recipe) => drop(make(store, &recipe, &place, parents, n_threads, depth - 1)?),
-            Err(_) => drop(store.export_artifact(files, &place)?),
+            Err(_) => match store.export_artifact(files, &place) {
+                Err(tracker_store::Error::NotFound { .. }) => return Err(gone(*parent).into()),
+                written => drop(written?),
+            },
         }
     }
     let parsed = tracker_merge::Recipe::parse(&name, &recipe.text)?;
@@ -75,12 +78,15 @@ fn make(
 
 /// The files of a parent, or the recipe for them.
 fn files_of(store: &Store, parent: NodeId) -> anyhow::Result<Digest> {
-    let gone = || InputError {
-        what: format!("the recipe is made of `{parent}`, which this store does not have"),
-        hint: Some("it was removed, or the recipe comes from another store".into()),
-    };
-    let digest = parent.digest().filter(|_| parent.kind() == Kind::Checkpoint).ok_or_else(gone)?;
-    Ok(store.content::<Checkpoint>(digest).map_err(|_| gone())?.manifest)
+    let digest = parent.digest().filter(|_| parent.kind() == Kind::Checkpoint).ok_or_else(|| gone(parent))?;
+    Ok(store.content::<Checkpoint>(digest).map_err(|_| gone(parent))?.manifest)
+}
+
+fn gone(parent: NodeId) -> InputError {
+    InputError {
+        what: format!("the recipe is made of `{parent}`, whose files this store does not have"),
+        hint: Some("they were removed and collected, or the recipe comes from another store".into()),
+    }
 }
 
 /// A folder that goes with its guard.

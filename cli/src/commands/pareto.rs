@@ -38,15 +38,6 @@ pub fn pareto(dir: &Path, args: &ParetoArgs, printer: &Printer) -> anyhow::Resul
     keep_what_differs(&mut candidates);
     let options = Options { reference: args.reference.clone(), epsilon: args.epsilon.clone() };
     let front = Front::new(objectives, candidates, options)?;
-    for path in &args.exports {
-        front.write(path)?;
-        printer.say(&format!("wrote {} points to {}", front.rows.len(), path.display()));
-    }
-    if printer.is_json() {
-        printer.text(&String::from_utf8_lossy(&front.encode(Format::Json)?))?;
-    } else if formats.is_empty() {
-        tell(&front, args.all, printer)?;
-    }
     reject(&front.rejected, printer);
     if front.rows.is_empty() {
         let names: Vec<&str> = front.objectives.iter().map(|objective| objective.name.as_str()).collect();
@@ -55,6 +46,15 @@ pub fn pareto(dir: &Path, args: &ParetoArgs, printer: &Printer) -> anyhow::Resul
             hint: Some("`tracker query metrics RUN` lists the metrics of a run".into()),
         }
         .into());
+    }
+    for path in &args.exports {
+        front.write(path)?;
+        printer.say(&format!("wrote {} points to {}", front.rows.len(), path.display()));
+    }
+    if printer.is_json() {
+        printer.text(&String::from_utf8_lossy(&front.encode(Format::Json)?))?;
+    } else if formats.is_empty() {
+        tell(&front, args.all, printer)?;
     }
     Ok(Answer::Yes)
 }
