@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use tracker_merge::{Merge, Merged};
-use tracker_store::{Checkpoint, Digest, Kind, NodeId, Recipe, Store};
+use tracker_store::{NodeId, Recipe, Store, Weights};
 
 use super::artifact::{fresh, manifest_of, write};
 use crate::failure::{Answer, InputError};
@@ -63,10 +63,9 @@ fn make(
         if place.exists() {
             continue;
         }
-        let files = files_of(store, *parent)?;
-        match store.content::<Recipe>(files) {
-            Ok(recipe) => drop(make(store, &recipe, &place, parents, n_threads, depth - 1)?),
-            Err(_) => match store.export_artifact(files, &place) {
+        match store.weights(*parent).map_err(|_| gone(*parent))? {
+            Weights::Virtual { recipe, .. } => drop(make(store, &recipe, &place, parents, n_threads, depth - 1)?),
+            Weights::Files(files) => match store.export_artifact(files, &place) {
                 Err(tracker_store::Error::NotFound { .. }) => return Err(gone(*parent).into()),
                 written => drop(written?),
             },
@@ -74,12 +73,6 @@ fn make(
     }
     let parsed = tracker_merge::Recipe::parse(&name, &recipe.text)?;
     Ok(Merge::plan(parsed, &recipe.text, parents)?.run(out, n_threads, &|_, _| ())?)
-}
-
-/// The files of a parent, or the recipe for them.
-fn files_of(store: &Store, parent: NodeId) -> anyhow::Result<Digest> {
-    let digest = parent.digest().filter(|_| parent.kind() == Kind::Checkpoint).ok_or_else(|| gone(parent))?;
-    Ok(store.content::<Checkpoint>(digest).map_err(|_| gone(parent))?.manifest)
 }
 
 fn gone(parent: NodeId) -> InputError {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tracker_front::{Candidate, Direction, Format, Front, Objective, Options, Rejected};
 use tracker_store::{
-    Checkpoint, Front as FrontRecord, Goal, Kind, NodeId, Query, Recipe, Relation, RunId, Store, Table, Toward, Walk,
+    Checkpoint, Front as FrontRecord, Goal, Kind, NodeId, Query, Relation, RunId, Store, Table, Toward, Walk, Weights,
 };
 
 use crate::args::ParetoArgs;
@@ -166,7 +166,7 @@ fn describe(store: &Store, node: NodeId) -> anyhow::Result<(String, String, BTre
     };
     let checkpoint: Checkpoint = store.content(digest)?;
     let mut params = BTreeMap::new();
-    if let Ok(recipe) = store.content::<Recipe>(checkpoint.manifest) {
+    if let Weights::Virtual { recipe, .. } = store.weights(node)? {
         for weight in recipe.weights {
             let parent = weight.parent.to_string();
             params.insert(format!("{} of {}", weight.block, &parent[..SHORT]), weight.weight.to_string());
@@ -177,18 +177,16 @@ fn describe(store: &Store, node: NodeId) -> anyhow::Result<(String, String, BTre
 
 /// The checkpoint an ancestry of weights begins with: what each was derived from, the first parent of a mixture, to the end.
 fn root(store: &Store, node: NodeId) -> anyhow::Result<String> {
-    let kinds = BTreeSet::from([Kind::Checkpoint, Kind::Recipe]);
-    let graph = store.walk(node, &Walk { kinds, ..Walk::new(Toward::Ancestors) })?;
     let mut at = node;
-    // Nothing is derived from itself, so there are no more steps than edges.
-    for _ in 0..=graph.edges.len() {
-        let parents = graph.edges.iter().filter(|edge| edge.from == at && edge.relation == Relation::DerivedFrom);
+    loop {
+        let near = store.walk(at, &Walk { depth: 1, ..Walk::new(Toward::Ancestors) })?;
+        let parents = near.edges.iter().filter(|edge| edge.from == at && edge.relation == Relation::DerivedFrom);
         match parents.min_by_key(|edge| edge.order) {
+            // Names are digests of what they rest on, so no ancestry comes back to where it was.
             Some(edge) => at = edge.to,
-            None => break,
+            None => return Ok(at.to_string()),
         }
     }
-    Ok(at.to_string())
 }
 
 /// Params that are the same everywhere tell no points apart.
