@@ -4,6 +4,7 @@
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use tracker_store::Claim;
 
 /// A number with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -14,6 +15,29 @@ pub struct Estimate {
     pub low: f64,
     /// Upper end of the interval.
     pub high: f64,
+}
+
+impl Estimate {
+    /// A number that was counted or computed, which has no interval.
+    #[must_use]
+    pub fn exactly(value: f64) -> Self {
+        Self { value, low: value, high: value }
+    }
+}
+
+/// A claim that a number lies above `bound`, all of its interval. What could not be measured does not hold.
+#[must_use]
+pub fn claim_above(id: &str, statement: &str, estimate: Option<Estimate>, bound: f64) -> Claim {
+    let low = estimate.map(|estimate| estimate.low);
+    Claim {
+        id: id.to_owned(),
+        statement: statement.to_owned(),
+        holds: low.is_some_and(|low| low > bound),
+        value: estimate.map_or(0.0, |estimate| estimate.value),
+        low,
+        high: estimate.map(|estimate| estimate.high),
+        bound: Some(bound),
+    }
 }
 
 /// Resamples behind every interval.
@@ -66,7 +90,7 @@ pub fn over_repeats(xs: &[f64]) -> Option<Estimate> {
     let value = xs.iter().sum::<f64>() / n;
     match xs.len() {
         0 => None,
-        1 => Some(Estimate { value, low: value, high: value }),
+        1 => Some(Estimate::exactly(value)),
         len => {
             let variance = xs.iter().map(|x| (x - value).powi(2)).sum::<f64>() / (n - 1.0);
             let half = STUDENT[(len - 2).min(STUDENT.len() - 1)] * (variance / n).sqrt();

@@ -25,11 +25,16 @@ impl Contest {
     }
 }
 
-/// Records the front of these nodes, whose values are one number an objective. Returns its node.
+/// Records the front of these nodes, whose values are one number an objective. Returns its node and its hypervolume.
 ///
 /// # Errors
 /// `Front` for a value that is NaN; those of recording.
-pub async fn record_front(lab: &Lab, name: &str, contest: &Contest, points: &[(NodeId, Vec<f64>)]) -> Result<NodeId> {
+pub async fn record_front(
+    lab: &Lab,
+    name: &str,
+    contest: &Contest,
+    points: &[(NodeId, Vec<f64>)],
+) -> Result<(NodeId, Option<f64>)> {
     let candidates = points.iter().map(|(node, values)| Candidate {
         checkpoint: node.to_string(),
         values: values.iter().map(|value| Some(*value)).collect(),
@@ -62,5 +67,5 @@ pub async fn record_front(lab: &Lab, name: &str, contest: &Contest, points: &[(N
     let mut recording = Recording::new();
     let node = recording.put(lab.run(), &record)?;
     lab.record(recording).await?;
-    Ok(node)
+    Ok((node, front.hypervolume))
 }

@@ -10,6 +10,7 @@ pub mod generate;
 pub mod interpolate;
 pub mod judge;
 pub mod jury;
+pub mod model;
 pub mod problems;
 pub mod prompt;
 pub mod rate;

@@ -4,9 +4,38 @@
 //! together into one sync, so that many small recordings cost as few as one.
 
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
-use tracker_store::{Durability, Recording, Store};
+use tracker_store::{Dataset, Digest, Durability, Edge, NodeId, Recording, Relation, Store};
 
 use crate::error::Result;
+use crate::lab::Lab;
+
+/// Records a dataset whose members, in order, are `members`; `content` is what tells it from others. Returns its node.
+///
+/// # Errors
+/// Those of recording.
+pub async fn record_members(
+    lab: &Lab,
+    name: &str,
+    purpose: &str,
+    content: &str,
+    members: impl IntoIterator<Item = NodeId>,
+) -> Result<NodeId> {
+    let members: Vec<NodeId> = members.into_iter().collect();
+    let dataset = Dataset {
+        name: name.to_owned(),
+        purpose: purpose.to_owned(),
+        n_rows: members.len() as u64,
+        content: Digest::of(content.as_bytes()),
+        rows: None,
+    };
+    let mut recording = Recording::new();
+    let node = recording.put(lab.run(), &dataset)?;
+    for (order, member) in members.into_iter().enumerate() {
+        recording.put_edge(lab.run(), &Edge::new(node, Relation::Includes, member).at(order as u32))?;
+    }
+    lab.record(recording).await?;
+    Ok(node)
+}
 
 /// Commits recordings to the store.
 pub struct Recorder {

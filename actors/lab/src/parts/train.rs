@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
-use tracker_lm::{Anchor, Batch, Dpo, Example, Grpo, Kd, Length, Lm, Pair, Rollout, Training};
+use tracker_lm::{Anchor, Batch, Continuation, Dpo, Example, Grpo, Kd, Length, Lm, Pair, Rollout, Training};
 use tracker_store::{Checkpoint, Dataset, Digest, Edge, Kind, NodeId, Point, Recording, Relation, Timestamp, Weights};
 
 use crate::error::{Error, Result};
@@ -97,11 +97,7 @@ impl TrainSet {
         let rows: Vec<_> = self.rows.iter().map(|r| (&r.prompt, &r.completion)).collect();
         let lines: Vec<String> =
             rows.iter().map(|(p, c)| serde_json::json!({"prompt": p, "completion": c}).to_string()).collect();
-        let lines = lines.join(
-            "
-",
-        ) + "
-";
+        let lines = lines.join("\n") + "\n";
         let file = lab.put_files("dataset", &self.name, &[("rows.jsonl".to_owned(), lines.clone().into_bytes())])?;
         let dataset = Dataset {
             name: self.name.clone(),
@@ -331,6 +327,21 @@ pub fn examples(model: &Lm, rows: &[TrainRow]) -> Result<Vec<Example>> {
         Ok(Example::completion(&model.tokenizer().encode(&row.prompt)?, &completion_ids(model, &row.completion)?))
     };
     rows.iter().map(example).collect()
+}
+
+/// Rollouts with the log-probabilities that `model`, which drew them, gives their tokens: what is stored is text, so they are
+/// computed again.
+///
+/// # Errors
+/// Of the model.
+pub fn scored(model: &Lm, mut rollouts: Vec<Rollout>, n_threads: usize) -> Result<Vec<Rollout>> {
+    let asked: Vec<Continuation<'_>> =
+        rollouts.iter().map(|r| Continuation { prompt: &r.prompt, completion: &r.completion }).collect();
+    let scored = tracker_lm::log_probs(model, &asked, n_threads)?;
+    for (rollout, log_probs) in rollouts.iter_mut().zip(scored) {
+        rollout.log_probs = log_probs;
+    }
+    Ok(rollouts)
 }
 
 /// The tokens of a completion, with the token that ends it.

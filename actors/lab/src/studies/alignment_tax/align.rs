@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use rand::seq::{IndexedRandom, SliceRandom};
 use tracker_actors::Pool;
-use tracker_lm::{Anchor, Config, Continuation, Dpo, Grpo, Kd, Lm, Pair, Rollout};
+use tracker_lm::{Anchor, Dpo, Grpo, Kd, Lm, Pair, Rollout};
 use tracker_store::{NodeId, Recording};
 
 use super::claims::Family;
@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::skills::{Exercise, Skill, tokenizer};
 use crate::parts::train::{
-    Objective, SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, completion_ids, examples, sft, train,
+    Objective, SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, completion_ids, examples, scored, sft, train,
 };
 
 /// Distance a token's probability may move in a policy-gradient step before it stops to count.
@@ -83,21 +83,7 @@ impl School<'_> {
             rows.extend(fresh.take(plan.pretrain.n_exercises as usize).map(row));
         }
         rows.shuffle(&mut stream);
-        let tokenizer = tokenizer()?;
-        let settings = &plan.policy;
-        let config = Config {
-            hidden_size: settings.hidden,
-            n_layers: settings.layers,
-            n_heads: settings.heads,
-            n_kv_heads: settings.heads,
-            head_dim: settings.hidden / settings.heads,
-            intermediate_size: settings.ffn,
-            bos: Some(tracker_lm::BOS),
-            eos: vec![tracker_lm::EOS],
-            pad: Some(tracker_lm::PAD),
-            ..Config::tiny(tokenizer.vocab_size(), settings.context)
-        };
-        let model = Lm::init(config, tokenizer, self.lab.seeds().seed("init", 0, 0), self.lab.device())?;
+        let model = plan.policy.init(self.lab, tokenizer()?)?;
         let set = TrainSet { name: "pre-training".into(), rows, drawn_from: vec![] };
         let trained = self.tune("pretrained", None, &model, &set, &plan.pretrain.sft, Anchor::None).await?;
         Ok(Base { trained, dataset: set.node(self.lab)?, rows: set.rows })
@@ -198,47 +184,34 @@ impl School<'_> {
             drawn_from: vec![],
         };
         let mut trained = Vec::new();
-        for (family, strengths) in
-            [(Family::L1, &plan.l1), (Family::L2, &plan.l2), (Family::Kd, &plan.kd), (Family::Replay, &plan.replay)]
-        {
-            for strength in strengths {
-                let label = format!("{name}/{} {strength}", family.name());
-                let (mut anchor, mut set) = (Anchor::None, set.clone());
-                match family {
-                    Family::L1 => anchor = Anchor::L1(*strength),
-                    Family::L2 => anchor = Anchor::L2(*strength),
-                    Family::Replay => set = self.replayed(&label, base, set, *strength),
-                    _ => {}
-                }
-                let from = &ends.before;
-                let settings = &plan.sft;
-                let step = Step { label: &label, from: Some(from), model: &from.model, set: &set, settings, anchor };
-                let objective = examples(&from.model, &set.rows)?;
-                let objective = match family {
-                    Family::Kd => Objective::Kd(objective, Kd { lambda: *strength }),
-                    _ => Objective::Sft(objective),
-                };
-                trained.push((family, *strength, train(self.lab, &self.trainer, step, objective).await?));
-            }
-        }
-        for (family, strengths) in [(Family::Dpo, &plan.dpo), (Family::Kl, &plan.kl)] {
-            for strength in strengths {
-                let label = format!("{name}/{} {strength}", family.name());
-                let from = &ends.before;
-                let step = Step {
-                    label: &label,
-                    from: Some(from),
-                    model: &from.model,
-                    set: &set,
-                    settings: &plan.preference,
-                    anchor: Anchor::None,
-                };
-                let objective = match family {
-                    Family::Dpo => pairs(&from.model, &ends.pool, *strength)?,
-                    _ => self.rollouts(&from.model, &ends.pool, *strength)?,
-                };
-                trained.push((family, *strength, train(self.lab, &self.trainer, step, objective).await?));
-            }
+        let all = [
+            (Family::L1, &plan.l1),
+            (Family::L2, &plan.l2),
+            (Family::Kd, &plan.kd),
+            (Family::Replay, &plan.replay),
+            (Family::Dpo, &plan.dpo),
+            (Family::Kl, &plan.kl),
+        ];
+        let from = &ends.before;
+        for (family, strength) in all.into_iter().flat_map(|(family, all)| all.iter().map(move |one| (family, *one))) {
+            let label = format!("{name}/{} {strength}", family.name());
+            let set = match family {
+                Family::Replay => self.replayed(&label, base, set.clone(), strength),
+                _ => set.clone(),
+            };
+            let anchor = match family {
+                Family::L1 => Anchor::L1(strength),
+                Family::L2 => Anchor::L2(strength),
+                _ => Anchor::None,
+            };
+            let (settings, objective) = match family {
+                Family::Dpo => (&plan.preference, pairs(&from.model, &ends.pool, strength)?),
+                Family::Kl => (&plan.preference, self.rollouts(&from.model, &ends.pool, strength)?),
+                Family::Kd => (&plan.sft, Objective::Kd(examples(&from.model, &set.rows)?, Kd { lambda: strength })),
+                _ => (&plan.sft, Objective::Sft(examples(&from.model, &set.rows)?)),
+            };
+            let step = Step { label: &label, from: Some(from), model: &from.model, set: &set, settings, anchor };
+            trained.push((family, strength, train(self.lab, &self.trainer, step, objective).await?));
         }
         Ok(trained)
     }
@@ -263,14 +236,7 @@ impl School<'_> {
                 rollouts.push(Rollout { prompt, completion, log_probs: vec![], advantage });
             }
         }
-        let asked = |r: &Rollout| (r.prompt.clone(), r.completion.clone());
-        let asked: Vec<_> = rollouts.iter().map(asked).collect();
-        let asked: Vec<Continuation<'_>> =
-            asked.iter().map(|(prompt, completion)| Continuation { prompt, completion }).collect();
-        let scored = tracker_lm::log_probs(model, &asked, self.lab.workers())?;
-        for (rollout, log_probs) in rollouts.iter_mut().zip(scored) {
-            rollout.log_probs = log_probs;
-        }
+        let rollouts = scored(model, rollouts, self.lab.workers())?;
         Ok(Objective::Grpo(rollouts, Grpo { clip: CLIP, kl }))
     }
 }

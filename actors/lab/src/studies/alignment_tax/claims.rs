@@ -1,6 +1,6 @@
 //! From measured points to fronts and claims.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +12,7 @@ use super::settings::AlignmentTax;
 use super::{Swept, figures};
 use crate::error::Result;
 use crate::lab::Lab;
-use crate::parts::evaluate::{Estimate, N_RESAMPLES, interval, over_repeats};
+use crate::parts::evaluate::{Estimate, N_RESAMPLES, claim_above, interval, over_repeats};
 use crate::parts::front::{Contest, record_front};
 
 /// How far the solver may stay behind the grid, in nats a token.
@@ -126,19 +126,21 @@ impl Items {
     }
 }
 
-/// A mean over repeats of what `gain` says of each, with a bootstrap interval over repeats and items.
-fn resampled(
-    repeats: &[(&Swept, Scale)],
+/// A mean over repeats of what `gain` says of each over some of `items`, with a bootstrap interval over repeats and items.
+fn resampled<R>(
+    repeats: &[R],
+    items: &Items,
     stream: &mut ChaCha8Rng,
-    gain: &dyn Fn(&Swept, Scale, &Items) -> f64,
+    gain: impl Fn(&R, &Items) -> f64,
 ) -> Option<Estimate> {
-    let (first, _) = repeats.first()?;
-    let items = Items::half(&first.before, 1);
-    let value = average(&repeats.iter().map(|(swept, scale)| gain(swept, *scale, &items)).collect::<Vec<_>>());
+    if repeats.is_empty() {
+        return None;
+    }
+    let value = average(&repeats.iter().map(|repeat| gain(repeat, items)).collect::<Vec<_>>());
     let resample = |stream: &mut ChaCha8Rng| {
         let drawn = items.resampled(stream);
-        let chosen = repeats.iter().map(|_| repeats[stream.random_range(0..repeats.len())]);
-        average(&chosen.map(|(swept, scale)| gain(swept, scale, &drawn)).collect::<Vec<_>>())
+        let chosen = repeats.iter().map(|_| &repeats[stream.random_range(0..repeats.len())]);
+        average(&chosen.map(|repeat| gain(repeat, &drawn)).collect::<Vec<_>>())
     };
     let resamples = (0..N_RESAMPLES).map(|_| resample(stream)).collect();
     Some(interval(value, resamples))
@@ -156,47 +158,48 @@ impl AlignmentTax {
                 repeats.len()
             ));
         }
-        let mut claims = vec![taxes(lab, &repeats)];
-        claims.push(averages_win(lab, &scaled));
-        claims.extend(self.blocks_win(lab, &scaled));
+        // Ratios are chosen on the other half.
+        let Some(items) = repeats.first().map(|first| Items::half(&first.before, 1)) else {
+            return lab.claims(vec![]).await;
+        };
+        let mut claims = vec![taxes(lab, &items, &repeats), averages_win(lab, &items, &scaled)];
+        claims.extend(self.blocks_win(lab, &items, &scaled));
         claims.extend(solver_is_right(&repeats));
         lab.claims(claims).await
     }
 
     /// At every mean, fitted ratios against equal ones: by the reward they were fitted for, and by utility.
-    fn blocks_win(&self, lab: &Lab, repeats: &[(&Swept, Scale)]) -> Vec<(Claim, Vec<NodeId>)> {
+    fn blocks_win(&self, lab: &Lab, items: &Items, repeats: &[(&Swept, Scale)]) -> Vec<(Claim, Vec<NodeId>)> {
         if self.hma.ratios.is_empty() {
             return vec![];
         }
-        let over_means = |swept: &Swept, gain: &dyn Fn(&Scores, &Scores) -> f64| {
-            let of = |family, ratio: f64| swept.point(family, ratio).map(|point| &point.scores);
-            let gains = self
-                .hma
-                .ratios
-                .iter()
-                .filter_map(|ratio| Some(gain(of(Family::Average, *ratio)?, of(Family::Blocks, *ratio)?)));
-            average(&gains.collect::<Vec<_>>())
+        let pairs = |swept: &'_ Swept| -> Vec<(Scores, Scores)> {
+            let of = |family, ratio: f64| swept.point(family, ratio).map(|point| point.scores.clone());
+            let pair = |ratio: &f64| Some((of(Family::Average, *ratio)?, of(Family::Blocks, *ratio)?));
+            self.hma.ratios.iter().filter_map(pair).collect()
         };
-        let of_reward = |swept: &Swept, _: Scale, items: &Items| {
-            let gain = |i: usize, equal: &Scores, fitted: &Scores| fitted.reward[i] - equal.reward[i];
-            over_means(swept, &|equal, fitted| {
-                average(&items.prompts.iter().map(|i| gain(*i, equal, fitted)).collect::<Vec<_>>())
-            })
+        let paired: Vec<_> = repeats.iter().map(|(swept, scale)| (*scale, pairs(swept))).collect();
+        let of_reward = |(_, pairs): &(Scale, Vec<(Scores, Scores)>), items: &Items| {
+            let gain = |(equal, fitted): &(Scores, Scores)| {
+                average(&items.prompts.iter().map(|i| fitted.reward[*i] - equal.reward[*i]).collect::<Vec<_>>())
+            };
+            average(&pairs.iter().map(gain).collect::<Vec<_>>())
         };
-        let of_utility = |swept: &Swept, scale: Scale, items: &Items| {
-            over_means(swept, &|equal, fitted| scale.utility(fitted, items) - scale.utility(equal, items))
+        let of_utility = |(scale, pairs): &(Scale, Vec<(Scores, Scores)>), items: &Items| {
+            let gain = |(equal, fitted): &(Scores, Scores)| scale.utility(fitted, items) - scale.utility(equal, items);
+            average(&pairs.iter().map(gain).collect::<Vec<_>>())
         };
         let of_both = |point: &&Point| self.hma.ratios.contains(&point.setting) && !point.alpha.is_empty();
         let points = || figures(repeats.iter().flat_map(|(swept, _)| swept.points.iter().filter(of_both)));
         let mut stream = lab.seeds().stream("claims/blocks", 0, 0);
-        let reward = resampled(repeats, &mut stream, &of_reward);
-        let utility = resampled(repeats, &mut stream, &of_utility);
+        let reward = resampled(&paired, items, &mut stream, of_reward);
+        let utility = resampled(&paired, items, &mut stream, of_utility);
         let rewarded = "block ratios fitted at a mean have a higher reward than equal ratios of the same mean";
         let better = "block ratios fitted at a mean have a higher utility than equal ratios of the same mean (half the share \
                       of reward gained plus half the share of loss saved; held-out half of the items)";
         vec![
-            (claim("fitted-ratios-raise-reward", rewarded, reward, 0.0), points()),
-            (claim("unequal-beats-equal", better, utility, 0.0), points()),
+            (claim_above("fitted-ratios-raise-reward", rewarded, reward, 0.0), points()),
+            (claim_above("unequal-beats-equal", better, utility, 0.0), points()),
         ]
     }
 
@@ -206,24 +209,22 @@ impl AlignmentTax {
         let stage = lab.stage("fronts", repeats.len()).await?;
         let contest = contest();
         let mut volumes: BTreeMap<Family, Vec<f64>> = BTreeMap::new();
-        let mut settings: BTreeMap<(Family, String), Vec<[f64; 2]>> = BTreeMap::new();
+        let mut settings: BTreeMap<(Family, String), Vec<Vec<f64>>> = BTreeMap::new();
         let mut fronts = Vec::new();
         for (nth, swept) in repeats.iter().enumerate() {
-            let values = |point: &Point| vec![point.scores.reward(), point.scores.tax(&swept.before)];
-            let all: Vec<_> = swept.points.iter().map(|point| (point.node, values(point))).collect();
             let name = format!("repeat {}", nth + 1);
-            fronts.push(record_front(lab, &name, &contest, &all).await?);
-            let families: BTreeSet<Family> = swept.points.iter().map(|point| point.family).collect();
-            for family in families {
-                let of_family = swept.points.iter().filter(|point| point.family == family);
-                let points: Vec<_> = of_family.clone().map(|point| (point.node, values(point))).collect();
-                record_front(lab, &format!("{name}/{}", family.name()), &contest, &points).await?;
-                let candidates = points.iter().map(|(_, values)| candidate(values));
-                volumes.entry(family).or_default().extend(contest.compare(candidates.collect())?.hypervolume);
-                for point in of_family {
-                    let value = [point.scores.reward(), point.scores.tax(&swept.before)];
-                    settings.entry((family, point.setting.to_string())).or_default().push(value);
-                }
+            let mut families: BTreeMap<Family, Vec<(NodeId, Vec<f64>)>> = BTreeMap::new();
+            let mut all = Vec::with_capacity(swept.points.len());
+            for Point { family, setting, node, scores, .. } in &swept.points {
+                let values = vec![scores.reward(), scores.tax(&swept.before)];
+                settings.entry((*family, setting.to_string())).or_default().push(values.clone());
+                families.entry(*family).or_default().push((*node, values.clone()));
+                all.push((*node, values));
+            }
+            fronts.push(record_front(lab, &name, &contest, &all).await?.0);
+            for (family, points) in families {
+                let (_, volume) = record_front(lab, &format!("{name}/{}", family.name()), &contest, &points).await?;
+                volumes.entry(family).or_default().extend(volume);
             }
             stage.done(nth + 1);
         }
@@ -279,61 +280,38 @@ fn solver_is_right(repeats: &[Swept]) -> Option<(Claim, Vec<NodeId>)> {
     let least = gaps.reduce(f64::min)?;
     let statement = "the solver's block ratios fit the praised answers as well as the best of a grid does, within \
                      0.01 nats a token";
-    let exactly = Estimate { value: least, low: least, high: least };
-    Some((claim("solver-matches-grid", statement, Some(exactly), -GRID_SLACK), vec![]))
-}
-
-fn candidate(values: &[f64]) -> Candidate {
-    Candidate { values: values.iter().map(|value| Some(*value)).collect(), ..Candidate::default() }
+    Some((claim_above("solver-matches-grid", statement, Some(Estimate::exactly(least)), -GRID_SLACK), vec![]))
 }
 
 /// Whether alignment costs anything.
-fn taxes(lab: &Lab, repeats: &[Swept]) -> (Claim, Vec<NodeId>) {
-    let all: Vec<(&Swept, Scale)> = repeats.iter().map(|swept| (swept, Scale { gained: 1.0, lost: 1.0 })).collect();
-    let lost = |swept: &Swept, _: Scale, items: &Items| {
-        average(&items.kept.iter().map(|i| swept.before.kept[*i] - swept.after.kept[*i]).collect::<Vec<_>>())
+fn taxes(lab: &Lab, items: &Items, repeats: &[Swept]) -> (Claim, Vec<NodeId>) {
+    let lost = |Swept { before, after, .. }: &Swept, items: &Items| {
+        average(&items.kept.iter().map(|i| before.kept[*i] - after.kept[*i]).collect::<Vec<_>>())
     };
     let mut stream = lab.seeds().stream("claims/tax", 0, 0);
-    let estimate = resampled(&all, &mut stream, &lost);
+    let estimate = resampled(repeats, items, &mut stream, lost);
     let statement = "after alignment less is kept than before it (share of right words, or nats a token of text)";
     let nodes = repeats.iter().flat_map(|swept| swept.before.figures.iter().chain(&swept.after.figures).copied());
-    (claim("alignment-taxes", statement, estimate, 0.0), nodes.collect())
+    (claim_above("alignment-taxes", statement, estimate, 0.0), nodes.collect())
 }
 
 /// The average chosen on one half of the items against the better end on the other.
-fn averages_win(lab: &Lab, repeats: &[(&Swept, Scale)]) -> (Claim, Vec<NodeId>) {
-    let chosen = |swept: &Swept, scale: Scale| -> Option<Scores> {
-        let items = Items::half(&swept.before, 0);
-        let utility = |point: &&Point| scale.utility(&point.scores, &items);
-        let best = swept.averages().max_by(|a, b| utility(a).total_cmp(&utility(b)))?;
-        Some(best.scores.clone())
+fn averages_win(lab: &Lab, items: &Items, repeats: &[(&Swept, Scale)]) -> (Claim, Vec<NodeId>) {
+    let chosen = |(swept, scale): &(&Swept, Scale)| {
+        let others = Items::half(&swept.before, 0);
+        let utility = |point: &&Point| scale.utility(&point.scores, &others);
+        swept.averages().max_by(|a, b| utility(a).total_cmp(&utility(b))).map(|best| best.scores.clone())
     };
-    let gain = |swept: &Swept, scale: Scale, items: &Items| {
+    let chosen: Vec<_> = repeats.iter().map(|repeat| (*repeat, chosen(repeat))).collect();
+    let gain = |((swept, scale), chosen): &((&Swept, Scale), Option<Scores>), items: &Items| {
         let ends = [&swept.before, &swept.after].map(|end| scale.utility(end, items));
-        let best = chosen(swept, scale).map_or(f64::NAN, |scores| scale.utility(&scores, items));
+        let best = chosen.as_ref().map_or(f64::NAN, |scores| scale.utility(scores, items));
         best - ends[0].max(ends[1])
     };
     let statement = "the average whose ratio was chosen on one half of the items has a higher utility on the other half \
                      than either end (half the share of reward gained plus half the share of loss saved)";
     let mut stream = lab.seeds().stream("claims/average", 0, 0);
-    let estimate = resampled(repeats, &mut stream, &gain);
+    let estimate = resampled(&chosen, items, &mut stream, gain);
     let points = repeats.iter().flat_map(|(swept, _)| swept.points.iter().filter(|p| p.family == Family::Average));
-    (claim("average-beats-ends", statement, estimate, 0.0), figures(points))
-}
-
-/// A claim that a number lies above `bound`, all of its interval. What could not be measured does not hold.
-fn claim(id: &str, statement: &str, estimate: Option<Estimate>, bound: f64) -> Claim {
-    let (value, low, high) = match estimate {
-        Some(Estimate { value, low, high }) => (value, Some(low), Some(high)),
-        None => (0.0, None, None),
-    };
-    Claim {
-        id: id.to_owned(),
-        statement: statement.to_owned(),
-        holds: low.is_some_and(|low| low > bound),
-        value,
-        low,
-        high,
-        bound: Some(bound),
-    }
+    (claim_above("average-beats-ends", statement, estimate, 0.0), figures(points))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use tracker_actors::Pool;
 use tracker_lm::{Continuation, Lm};
-use tracker_store::{Dataset, Digest, Edge, NodeId, Problem, Program, Recording, Relation, Reward, Sample, Sampling};
+use tracker_store::{NodeId, Problem, Program, Recording, Reward, Sample, Sampling};
 
 use super::settings::{AlignmentTax, Scorer};
 use crate::error::{Error, Result};
@@ -14,6 +14,7 @@ use crate::lab::{Lab, Stage};
 use crate::parts::evaluate::mean;
 use crate::parts::generate::{Ask, LocalGenerator, Policy, draw};
 use crate::parts::rate::{Case, rate};
+use crate::parts::record::record_members;
 use crate::parts::skills::{Exercise, Skill, share_of};
 
 /// Where figures of single skills stand in their stage.
@@ -156,18 +157,9 @@ impl Bench {
             Exam::Texts(windows) => format!("{windows:?}"),
         };
         let names: Vec<String> = rows.iter().map(ToString::to_string).collect();
-        let dataset = Dataset {
-            name: "held out".into(),
-            purpose: "benchmark".into(),
-            n_rows: rows.len() as u64,
-            content: Digest::of(format!("{}\n{content}", names.join("\n")).as_bytes()),
-            rows: None,
-        };
-        let node = recording.put(run, &dataset)?;
-        for (order, row) in rows.into_iter().enumerate() {
-            recording.put_edge(run, &Edge::new(node, Relation::Includes, row).at(order as u32))?;
-        }
         lab.record(recording).await?;
+        let content = format!("{}\n{content}", names.join("\n"));
+        let node = record_members(lab, "held out", "benchmark", &content, rows).await?;
         let generator = LocalGenerator::start(lab.actors(), lab.workers())?;
         let judge = match plan.reward.by {
             Scorer::Words => None,
@@ -251,19 +243,7 @@ impl Bench {
         kept: &[f64],
         results: Vec<NodeId>,
     ) -> Result<Vec<NodeId>> {
-        let dataset = Dataset {
-            name: label.to_owned(),
-            purpose: "results".into(),
-            n_rows: results.len() as u64,
-            content: Digest::of(format!("{reward:?} {kept:?}").as_bytes()),
-            rows: None,
-        };
-        let mut recording = Recording::new();
-        let all = recording.put(lab.run(), &dataset)?;
-        for (order, node) in results.into_iter().enumerate() {
-            recording.put_edge(lab.run(), &Edge::new(all, Relation::Includes, node).at(order as u32))?;
-        }
-        lab.record(recording).await?;
+        let all = record_members(lab, label, "results", &format!("{reward:?} {kept:?}"), results).await?;
         let used = [all, self.node, policy.node()];
         let stage = lab.stage(&format!("{label}/figures"), 1).await?;
         let mut figures = Vec::new();

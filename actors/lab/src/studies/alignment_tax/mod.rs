@@ -16,15 +16,13 @@ mod hma;
 mod measure;
 mod settings;
 
-use std::path::Path;
-
 use tracker_actors::Pool;
-use tracker_lm::Lm;
 use tracker_store::{Claim, NodeId};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::interpolate::{Blocks, Interpolator, record_mixture};
+use crate::parts::model::load;
 use crate::parts::train::{Trained, Trainer, adopt, examples};
 use crate::study::Study;
 
@@ -34,7 +32,7 @@ use hma::{Fit, Solution};
 use measure::{Bench, Scores};
 pub use settings::{
     AlignmentTax, AverageSettings, BaselineSettings, BlockSettings, HmaSettings, MeasureSettings, ModelSettings,
-    PolicySettings, PretrainSettings, RewardSettings, RsfSettings, Scorer, Solver, TuneSettings,
+    PretrainSettings, RewardSettings, RsfSettings, Scorer, Solver, TuneSettings,
 };
 
 impl Study for AlignmentTax {
@@ -173,13 +171,6 @@ impl Sweep<'_> {
         }
         Ok(points)
     }
-}
-
-fn load(lab: &Lab, folder: &str) -> Result<Lm> {
-    Lm::load(Path::new(folder), lab.device()).map_err(|error| Error::Input {
-        what: format!("checkpoint `{folder}`: {error}"),
-        hint: Some("expected a Hugging Face folder of a Llama or Qwen2 model".into()),
-    })
 }
 
 /// The nodes of figures that a claim about these points rests on.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::parts::endpoint::EndpointSettings;
 use crate::parts::interpolate::Rest;
+use crate::parts::model::Shape;
 use crate::parts::train::SftSettings;
 use crate::plan::{Settings, require};
 
@@ -20,7 +21,7 @@ pub struct AlignmentTax {
     /// Real checkpoints to interpolate between, instead of training small ones.
     pub models: ModelSettings,
     /// The small model trained here.
-    pub policy: PolicySettings,
+    pub policy: Shape,
     /// Its training on all skills and on talk.
     pub pretrain: PretrainSettings,
     /// Its fine-tuning on talk, after which alignment begins (θ₀).
@@ -57,22 +58,6 @@ pub struct ModelSettings {
     pub texts: Vec<String>,
     /// Tokens in a window.
     pub window: usize,
-}
-
-/// The small model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct PolicySettings {
-    /// Width.
-    pub hidden: usize,
-    /// Layers.
-    pub layers: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Width of its feed-forward layers.
-    pub ffn: usize,
-    /// Its longest sequence, in tokens.
-    pub context: usize,
 }
 
 /// Training from nothing.
@@ -227,7 +212,7 @@ impl Settings for AlignmentTax {
         let one = SftSettings { epochs: 1.0, ..RsfSettings::default().sft };
         Self {
             repeats: 1,
-            policy: PolicySettings { hidden: 32, layers: 3, heads: 2, ffn: 64, ..PolicySettings::default() },
+            policy: Shape { hidden: 32, layers: 3, heads: 2, ffn: 64, ..Shape::default() },
             pretrain: PretrainSettings { n_exercises: 200, n_talks: 100, sft: some.clone() },
             sft: TuneSettings { n_talks: 100, sft: some },
             rsf: RsfSettings { rounds: 2, n_prompts: 24, n_samples: 4, sft: one.clone(), ..RsfSettings::default() },
@@ -277,12 +262,9 @@ impl Settings for AlignmentTax {
             format!("{:?}", models.texts),
         )?;
         require(models.window > 1, "models.window", "at least 2", models.window)?;
-        let fit = policy.heads > 0 && policy.hidden > 0 && policy.hidden.is_multiple_of(2 * policy.heads);
-        require(fit, "policy.hidden", "a multiple of twice `policy.heads`", policy.hidden)?;
-        for (key, n) in [("policy.layers", policy.layers), ("policy.ffn", policy.ffn), ("blocks.n", blocks.n)] {
-            require(n > 0, key, "at least 1", n)?;
-        }
+        policy.check("policy")?;
         require(policy.context >= 32, "policy.context", "at least 32", policy.context)?;
+        require(blocks.n > 0, "blocks.n", "at least 1", blocks.n)?;
         let counts = [
             ("pretrain.n_exercises", self.pretrain.n_exercises),
             ("pretrain.n_talks", self.pretrain.n_talks),
@@ -345,7 +327,7 @@ impl Default for AlignmentTax {
         Self {
             repeats: 3,
             models: ModelSettings::default(),
-            policy: PolicySettings::default(),
+            policy: Shape::default(),
             pretrain: PretrainSettings::default(),
             sft: TuneSettings::default(),
             rsf: RsfSettings::default(),
@@ -364,12 +346,6 @@ impl Default for ModelSettings {
     fn default() -> Self {
         let (before, after, prompts) = (String::new(), String::new(), String::new());
         Self { before, after, prompts, texts: vec![], window: 256 }
-    }
-}
-
-impl Default for PolicySettings {
-    fn default() -> Self {
-        Self { hidden: 64, layers: 6, heads: 4, ffn: 172, context: 32 }
     }
 }
 

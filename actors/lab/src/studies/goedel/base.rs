@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use tracker_actors::Pool;
-use tracker_lm::{Anchor, Config, Lm};
+use tracker_lm::{Anchor, Lm};
 use tracker_proof::formula::Style;
 use tracker_proof::search;
 use tracker_store::{Digest, NodeId, Sampling};
@@ -22,6 +22,7 @@ use crate::parts::formalise::{Clerk, Formaliser};
 use crate::parts::generate::{LocalGenerator, Policy};
 use crate::parts::judge::Judge;
 use crate::parts::jury::Jury;
+use crate::parts::model::load;
 use crate::parts::problems::{Posed, generate, read_jsonl};
 use crate::parts::prompt::{Template, bare, words};
 use crate::parts::statements::{Bureau, Formal, formalise, given};
@@ -82,10 +83,7 @@ impl Provers {
         };
         let folder = &plan.policy.checkpoint;
         let is_read = plan.policy.kind == PolicyKind::Local && !folder.is_empty();
-        let checkpoint = is_read.then(|| Lm::load(folder, lab.device())).transpose().map_err(|error| Error::Input {
-            what: format!("checkpoint `{folder}`: {error}"),
-            hint: Some("expected a Hugging Face folder of a Llama or Qwen2 model".into()),
-        })?;
+        let checkpoint = is_read.then(|| load(lab, folder)).transpose()?;
         Ok(Self {
             remote,
             checkpoint,
@@ -202,20 +200,7 @@ impl Provers {
     async fn pretrain(&self, lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<Base> {
         let (rows, canonical) = pairs(lab, plan, benchmark)?;
         let tokenizer = words()?;
-        let settings = &plan.policy;
-        let config = Config {
-            hidden_size: settings.hidden,
-            n_layers: settings.layers,
-            n_heads: settings.heads,
-            n_kv_heads: settings.heads,
-            head_dim: settings.hidden / settings.heads.max(1),
-            intermediate_size: settings.ffn,
-            bos: Some(tracker_lm::BOS),
-            eos: vec![tracker_lm::EOS],
-            pad: Some(tracker_lm::PAD),
-            ..Config::tiny(tokenizer.vocab_size(), settings.context)
-        };
-        let model = Lm::init(config, tokenizer, lab.seeds().seed("init", 0, 0), lab.device())?;
+        let model = plan.policy.shape().init(lab, tokenizer)?;
         let set = TrainSet { name: "base pairs".into(), rows, drawn_from: vec![] };
         let step = Step {
             label: "base",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
-use tracker_store::{Dataset, Digest, Edge, NodeId, Recording, Relation};
+use tracker_store::{Digest, NodeId};
 
 use super::base::Provers;
 use super::settings::Goedel;
@@ -15,6 +15,7 @@ use crate::parts::evaluate::{Estimate, mean, paired_gain, pass_at_k};
 use crate::parts::formalise::Formaliser;
 use crate::parts::generate::Policy;
 use crate::parts::problems::{Posed, generate, read_jsonl};
+use crate::parts::record::record_members;
 use crate::parts::statements::{Formal, given};
 
 /// Where figures of drift stand in their stage, past every budget k.
@@ -47,19 +48,8 @@ impl Benchmark {
         let statements = given(lab, "benchmark", &posed).await?;
         let canonical: BTreeSet<Digest> = statements.iter().map(|s| s.record.canonical).collect();
         let content: Vec<String> = statements.iter().map(|s| s.node.to_string()).collect();
-        let dataset = Dataset {
-            name: "benchmark".into(),
-            purpose: "benchmark".into(),
-            n_rows: statements.len() as u64,
-            content: Digest::of(content.join("\n").as_bytes()),
-            rows: None,
-        };
-        let mut recording = Recording::new();
-        let node = recording.put(lab.run(), &dataset)?;
-        for (order, statement) in statements.iter().enumerate() {
-            recording.put_edge(lab.run(), &Edge::new(node, Relation::Includes, statement.node).at(order as u32))?;
-        }
-        lab.record(recording).await?;
+        let members = statements.iter().map(|statement| statement.node);
+        let node = record_members(lab, "benchmark", "benchmark", &content.join("\n"), members).await?;
         Ok(Self { statements, canonical, node })
     }
 
@@ -104,20 +94,7 @@ impl Benchmark {
     async fn results(&self, lab: &Lab, name: &str, attempts: &[Attempts]) -> Result<NodeId> {
         let all = || attempts.iter().flat_map(|a| &a.0);
         let content: Vec<String> = all().map(|a| format!("{}\t{}", a.outcome, a.text)).collect();
-        let dataset = Dataset {
-            name: name.to_owned(),
-            purpose: "results".into(),
-            n_rows: all().count() as u64,
-            content: Digest::of(content.join("\n").as_bytes()),
-            rows: None,
-        };
-        let mut recording = Recording::new();
-        let node = recording.put(lab.run(), &dataset)?;
-        for (order, attempt) in all().enumerate() {
-            recording.put_edge(lab.run(), &Edge::new(node, Relation::Includes, attempt.verdict).at(order as u32))?;
-        }
-        lab.record(recording).await?;
-        Ok(node)
+        record_members(lab, name, "results", &content.join("\n"), all().map(|attempt| attempt.verdict)).await
     }
 
     /// pass@k at the largest budget for each level of difficulty, where levels are known.

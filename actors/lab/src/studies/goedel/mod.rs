@@ -21,7 +21,7 @@ use tracker_store::{Claim, NodeId};
 use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::attempt::{Attempts, attempt};
-use crate::parts::evaluate::Estimate;
+use crate::parts::evaluate::{Estimate, claim_above};
 use crate::parts::prompt::Template;
 use crate::parts::statements::Formal;
 use crate::parts::train::TrainRow;
@@ -144,42 +144,24 @@ impl Goedel {
                 let statement =
                     format!("pass@{k} on the held-out benchmark is higher after the last round than after the first");
                 let figures = [first.figure(*k), last.figure(*k)].into_iter().flatten().collect();
-                claims.push((claim(&format!("pass@{k}-rises"), &statement, gain, 0.0), figures));
+                claims.push((claim_above(&format!("pass@{k}-rises"), &statement, Some(gain), 0.0), figures));
             }
         }
         if solved.after_round.len() > 1 {
             let steps = solved.after_round.windows(2).map(|w| w[1] as f64 - w[0] as f64);
             let least = steps.fold(f64::INFINITY, f64::min);
             let statement = "every round solves training statements that no earlier round solved";
-            claims.push((claim("more-solved-every-round", statement, exactly(least), 0.0), vec![]));
+            claims
+                .push((claim_above("more-solved-every-round", statement, Some(Estimate::exactly(least)), 0.0), vec![]));
         }
-        let mut disjoint = claim(
+        let mut disjoint = claim_above(
             "benchmark-is-held-out",
             "no benchmark statement equals a training statement up to names",
-            exactly(n_shared as f64),
+            Some(Estimate::exactly(n_shared as f64)),
             0.0,
         );
         disjoint.holds = n_shared == 0;
         claims.push((disjoint, vec![]));
         claims
     }
-}
-
-/// A claim that a number lies above `bound`, all of its interval.
-fn claim(id: &str, statement: &str, estimate: Estimate, bound: f64) -> Claim {
-    let Estimate { value, low, high } = estimate;
-    Claim {
-        id: id.to_owned(),
-        statement: statement.to_owned(),
-        holds: low > bound,
-        value,
-        low: Some(low),
-        high: Some(high),
-        bound: Some(bound),
-    }
-}
-
-/// A count, which has no interval.
-fn exactly(value: f64) -> Estimate {
-    Estimate { value, low: value, high: value }
 }

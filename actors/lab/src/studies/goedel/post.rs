@@ -4,7 +4,7 @@
 //! each (the length-penalised variant takes the shortest correct one); GRPO on those in (0, 1/2], rewards ±8.
 
 use rand::seq::IndexedRandom;
-use tracker_lm::{Anchor, Continuation, Dpo, Grpo, Pair, Rollout};
+use tracker_lm::{Anchor, Dpo, Grpo, Pair, Rollout};
 use tracker_store::{Finish, Outcome};
 
 use super::base::Provers;
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::attempt::{Attempt, Attempts, attempt};
 use crate::parts::statements::Formal;
-use crate::parts::train::{Objective, Step, TrainRow, TrainSet, Trained, completion_ids, train};
+use crate::parts::train::{Objective, Step, TrainRow, TrainSet, Trained, completion_ids, scored, train};
 
 /// Reward of a proof; anything else has its negative.
 const REWARD: f64 = 8.0;
@@ -120,14 +120,7 @@ fn rollouts(
             });
         }
     }
-    // What is stored is text: the policy's own log-probabilities of it are computed again.
-    let asked: Vec<Continuation<'_>> =
-        rollouts.iter().map(|r| Continuation { prompt: &r.prompt, completion: &r.completion }).collect();
-    let scored = tracker_lm::log_probs(&last.model, &asked, lab.workers())?;
-    for (rollout, log_probs) in rollouts.iter_mut().zip(scored) {
-        rollout.log_probs = log_probs;
-    }
-    Ok(rollouts)
+    scored(&last.model, rollouts, lab.workers())
 }
 
 fn row(prompt: &str, attempt: &Attempt) -> TrainRow {

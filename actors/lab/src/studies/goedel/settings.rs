@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::parts::endpoint::{Api, EndpointSettings};
 use crate::parts::formalise::{FormaliseSettings, Formaliser};
+use crate::parts::model::Shape;
 use crate::parts::prompt::Template;
 use crate::parts::train::SftSettings;
 use crate::parts::verify::{Checker, LeanSettings};
@@ -102,6 +103,14 @@ pub struct PolicySettings {
     pub ffn: usize,
     /// Its longest sequence, in tokens.
     pub context: usize,
+}
+
+impl PolicySettings {
+    /// What a model trained from nothing looks like.
+    pub(super) fn shape(&self) -> Shape {
+        let Self { hidden, layers, heads, ffn, context, .. } = *self;
+        Shape { hidden, layers, heads, ffn, context }
+    }
 }
 
 /// The base model's training.
@@ -291,17 +300,7 @@ impl Goedel {
     }
 
     fn check_models(&self) -> Result<()> {
-        let policy = &self.policy;
-        let fit = policy.heads > 0 && policy.hidden > 0 && policy.hidden.is_multiple_of(2 * policy.heads);
-        require(
-            fit,
-            "policy.hidden",
-            &format!("a multiple of twice `policy.heads` ({})", policy.heads),
-            policy.hidden,
-        )?;
-        require(policy.layers > 0, "policy.layers", "at least 1", policy.layers)?;
-        require(policy.ffn > 0, "policy.ffn", "at least 1", policy.ffn)?;
-        require(policy.context > 1, "policy.context", "at least 2", policy.context)?;
+        self.policy.shape().check("policy")?;
         require(self.base.n_pairs > 0, "base.n_pairs", "at least 1", self.base.n_pairs)?;
         is_share("base.noop_rate", self.base.noop_rate)?;
         let sections = [("base.sft", &self.base.sft), ("rounds.sft", &self.rounds.sft), ("after.sft", &self.after.sft)];
