@@ -6,12 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
-use half::bf16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tracker_gpu::{Choice, Device, MAX_ATOMS, Op, Program, devices};
+use tracker_gpu::{Choice, Device, MAX_ATOMS, Op, Piece, Program, devices};
 
 const N_RUNS: usize = 7;
 
@@ -103,35 +103,22 @@ fn log_mean_exp(opened: &[Device], rng: &mut ChaCha8Rng) {
     }
 }
 
-fn interpolate(opened: &[Device], rng: &mut ChaCha8Rng) {
-    let n = 1 << 25;
-    let (x0, x1) = (uniform(rng, n), uniform(rng, n));
-    let mut out = vec![0.0_f32; n];
-    measure("copy f32", "plain", n, || {
-        out.copy_from_slice(black_box(&x0));
-    });
-    measure("interpolate_f32", "plain", n, || {
-        for ((y, a), b) in out.iter_mut().zip(&x0).zip(&x1) {
-            *y = 0.3 * a + 0.7 * b;
-        }
-        black_box(&out);
-    });
-    for device in opened {
-        measure("interpolate_f32", &label(device), n, || {
-            device.kernels().interpolate_f32([0.3, 0.7], [&x0, &x1], &mut out).unwrap();
-        });
-    }
-    let [b0, b1] = [&x0, &x1].map(|x| -> Vec<bf16> { x.iter().copied().map(bf16::from_f32).collect() });
-    let mut out = vec![bf16::ZERO; n];
-    measure("interpolate_bf16", "plain", n, || {
-        for ((y, a), b) in out.iter_mut().zip(&b0).zip(&b1) {
-            *y = bf16::from_f32(0.3 * a.to_f32() + 0.7 * b.to_f32());
-        }
-        black_box(&out);
+/// Two arrays held, eight mixtures made of them; numbers of the output are counted.
+fn mix(opened: &[Device], rng: &mut ChaCha8Rng) {
+    let n = 1 << 22;
+    let arrays = vec![Arc::new(uniform(rng, n)), Arc::new(uniform(rng, n))];
+    let weights: Vec<Vec<f32>> = (0..8).map(|k| vec![1.0 - k as f32 / 7.0, k as f32 / 7.0]).collect();
+    let pieces = [Piece { at: 0..n, weights: weights.clone() }];
+    measure("mix", "plain", weights.len() * n, || {
+        let mixture = |weights: &Vec<f32>| -> Vec<f32> {
+            arrays[0].iter().zip(&*arrays[1]).map(|(a, b)| weights[0] * a + weights[1] * b).collect()
+        };
+        black_box(weights.iter().map(mixture).collect::<Vec<_>>());
     });
     for device in opened {
-        measure("interpolate_bf16", &label(device), n, || {
-            device.kernels().interpolate_bf16([0.3, 0.7], [&b0, &b1], &mut out).unwrap();
+        let held = device.kernels().hold(arrays.clone()).unwrap();
+        measure("mix", &label(device), weights.len() * n, || {
+            black_box(held.mix(&pieces).unwrap());
         });
     }
 }
@@ -201,7 +188,7 @@ fn main() {
     let benches: [(&str, Bench); 5] = [
         ("log_softmax_gather", log_softmax_gather),
         ("log_mean_exp", log_mean_exp),
-        ("interpolate", interpolate),
+        ("mix", mix),
         ("truth_tables", truth_tables),
         ("start_up", |opened, _| start_up(opened)),
     ];

@@ -236,7 +236,7 @@ impl Device {
     }
 
     fn on_adapter(adapter: Adapter, handle: &wgpu::Adapter) -> Result<Self> {
-        let kernels = Wgpu(Gpu::open(adapter.id(), handle)?);
+        let kernels = Wgpu(Arc::new(Gpu::open(adapter.id(), handle)?));
         self_test::bit_equal(&kernels).map_err(|error| match error {
             Error::Device { .. } => error,
             other => Error::Refused { device: adapter.id(), reason: other.to_string() },

@@ -97,10 +97,42 @@ pub(crate) struct Source {
 /// One dispatch: what goes in, how much comes out. Lengths are multiples of four bytes and not zero.
 pub(crate) struct Pass<'a> {
     pub(crate) params: [u32; 8],
-    pub(crate) inputs: Vec<Cow<'a, [u8]>>,
+    pub(crate) inputs: Vec<Input<'a>>,
     pub(crate) output_bytes: usize,
     pub(crate) n_groups: u32,
 }
+
+/// What a kernel reads.
+pub(crate) enum Input<'a> {
+    /// Bytes that go to the device for this pass.
+    Bytes(Cow<'a, [u8]>),
+    /// Bytes that lie there.
+    Held(&'a Block),
+}
+
+impl<'a> From<&'a [u8]> for Input<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Bytes(bytes.into())
+    }
+}
+
+impl From<Vec<u8>> for Input<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes.into())
+    }
+}
+
+impl Input<'_> {
+    fn n_bytes(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => (bytes.len() as u64).next_multiple_of(BINDING_ALIGN),
+            Self::Held(block) => block.0.size(),
+        }
+    }
+}
+
+/// Bytes that stay on a device.
+pub(crate) struct Block(wgpu::Buffer);
 
 /// Buffers for one submission in flight, reused from pass to pass.
 struct Slot {
@@ -205,6 +237,33 @@ impl Gpu {
         })
     }
 
+    /// Puts `parts` on the device to stay, each at a multiple of `stride` bytes; neither is zero, all are whole words.
+    ///
+    /// # Errors
+    /// `TooLarge` if it cannot be bound, `Device` if there is no room.
+    pub(crate) fn hold(&self, operation: &'static str, stride: usize, parts: &[&[u8]]) -> Result<Block> {
+        self.fits("array", stride * parts.len(), usize::MAX)?;
+        self.guarded(operation, || {
+            let size = (stride as u64 * parts.len() as u64).next_multiple_of(BINDING_ALIGN);
+            let block = self.buffer(size, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST);
+            for (nth, part) in (0..).zip(parts) {
+                for (at, chunk) in (nth * stride as u64..).step_by(CHUNK_BYTES).zip(part.chunks(CHUNK_BYTES)) {
+                    self.queue.write_buffer(&block, at, chunk);
+                }
+                // What is written is copied when something is submitted; until then the host holds it twice.
+                let submission = self.queue.submit([]);
+                let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(DEADLINE) };
+                self.device.poll(poll).map_err(|error| self.fault(operation, &error.to_string()))?;
+            }
+            Ok(Block(block))
+        })
+    }
+
+    /// The most one binding can hold, in bytes.
+    pub(crate) fn max_binding_bytes(&self) -> u64 {
+        self.max_binding_bytes
+    }
+
     /// Does `work` under error scopes, and turns every fault of the device in it, panics included, into an error.
     fn guarded<T>(&self, operation: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.still_there(operation)?;
@@ -269,7 +328,7 @@ impl Gpu {
     /// A slot with room for `pass`: the one given, an idle one or a new one, with buffers replaced that are too small.
     fn slot_for(&self, pass: &Pass<'_>, slot: Option<Slot>) -> Result<Slot> {
         for input in &pass.inputs {
-            self.fits("input", input.len(), usize::MAX)?;
+            self.fits("input", input.n_bytes() as usize, usize::MAX)?;
         }
         self.fits("output", pass.output_bytes, usize::MAX)?;
         let mut slot = slot.or_else(|| locked(&self.idle).pop()).unwrap_or_else(|| self.new_slot());
@@ -279,8 +338,10 @@ impl Gpu {
         while slot.inputs.len() < pass.inputs.len() {
             slot.inputs.push(self.buffer(BINDING_ALIGN, input));
         }
-        for (buffer, bytes) in slot.inputs.iter_mut().zip(&pass.inputs) {
-            self.grow(buffer, bytes.len(), input);
+        for (buffer, given) in slot.inputs.iter_mut().zip(&pass.inputs) {
+            if let Input::Bytes(bytes) = given {
+                self.grow(buffer, bytes.len(), input);
+            }
         }
         self.grow(&mut slot.output, pass.output_bytes, output);
         self.grow(&mut slot.readback, pass.output_bytes, readback);
@@ -310,14 +371,18 @@ impl Gpu {
 
     fn submit(&self, pipeline: &wgpu::ComputePipeline, pass_idx: usize, pass: &Pass<'_>, slot: Slot) -> Ticket {
         self.queue.write_buffer(&slot.params, 0, bytemuck::cast_slice(&pass.params));
-        for (buffer, bytes) in slot.inputs.iter().zip(&pass.inputs) {
-            self.queue.write_buffer(buffer, 0, bytes);
+        for (buffer, given) in slot.inputs.iter().zip(&pass.inputs) {
+            if let Input::Bytes(bytes) = given {
+                self.queue.write_buffer(buffer, 0, bytes);
+            }
         }
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: slot.params.as_entire_binding() }];
-        let lengths = pass.inputs.iter().map(|input| input.len()).chain([pass.output_bytes]);
-        let buffers = slot.inputs[..pass.inputs.len()].iter().chain([&slot.output]);
-        for (binding, (buffer, bytes)) in (1..).zip(buffers.zip(lengths)) {
-            let size = (bytes as u64).next_multiple_of(BINDING_ALIGN);
+        let inputs = slot.inputs.iter().zip(&pass.inputs).map(|(buffer, input)| match input {
+            Input::Bytes(_) => (buffer, input.n_bytes()),
+            Input::Held(block) => (&block.0, input.n_bytes()),
+        });
+        let output = (&slot.output, (pass.output_bytes as u64).next_multiple_of(BINDING_ALIGN));
+        for (binding, (buffer, size)) in (1..).zip(inputs.chain([output])) {
             entries.push(wgpu::BindGroupEntry {
                 binding,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {

@@ -4,7 +4,7 @@
 //! kernel is a `.wgsl` file beside its CPU twin in `kernels/`, and one suite (`tests/kernels.rs`) holds the two together.
 //!
 //! # Invariants
-//! - Interpolation is bit-equal on every device that opens: a start-up self-test refuses the others. The other kernels
+//! - Weighted sums are bit-equal on every device that opens: a start-up self-test refuses the others. The other kernels
 //!   agree within the tolerance stated on them.
 //! - A device fault (validation, lost device, out of memory, a panic in the driver layer) is an [`Error::Device`]:
 //!   never zeros, never a panic of the caller.
@@ -22,6 +22,7 @@ mod self_test;
 pub use device::{Adapter, Choice, Device, Kind, devices};
 pub use error::{Error, Result};
 pub use kernels::Kernels;
+pub use kernels::mix::{Held, Piece};
 pub use kernels::truth_table::{MAX_ATOMS, MAX_DEPTH, MAX_OPS, Op, Program, Tables};
 
 /// Compiles and runs the README's example.

@@ -1,7 +1,7 @@
 //! The language model: Llama-architecture decoders that are sampled, scored and trained.
 //!
 //! A [`Lm`] is a configuration, a [`Tokenizer`], weights and a device. [`sample()`] continues prompts, [`log_probs`] scores
-//! continuations, [`sft`], [`kd`], [`dpo`] and [`grpo`] return trained models, [`mix()`] interpolates. Checkpoints are Hugging Face folders, read and
+//! continuations, [`sft`], [`kd`], [`dpo`] and [`grpo`] return trained models, [`Parents`] interpolate. Checkpoints are Hugging Face folders, read and
 //! written.
 //!
 //! # Invariants
@@ -33,7 +33,7 @@ mod weights;
 pub use config::{Architecture, Config, RopeScaling};
 pub use error::{Error, Result};
 pub use lm::Lm;
-pub use mix::{Ratios, Slopes, mix, slopes};
+pub use mix::{Parents, Ratios, Slopes, slopes};
 pub use sample::{Completion, Finish, Prompt, Sampling, sample};
 pub use score::{Continuation, log_probs, logits};
 pub use tokenizer::{BOS, EOS, PAD, Tokenizer, UNK};

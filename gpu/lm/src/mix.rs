@@ -1,53 +1,72 @@
 //! Interpolation: models whose weights are weighted sums of others', held in memory and never written.
 //!
-//! Invariant: a mixture has the bits a linear merge of the parents' files has: fused multiply-adds in f32, in the order of
-//! the parents, from +0.
+//! Invariant: on every device a mixture has the bits a linear merge of the parents' files has: fused multiply-adds in f32, in
+//! the order of the parents, from +0.
 
-use rayon::prelude::*;
+use std::sync::Arc;
+
+use tracker_gpu::{Held, Piece};
 
 use crate::config::Config;
-use crate::cpu;
 use crate::error::{Error, Result};
 use crate::lm::Lm;
 use crate::train;
 use crate::train::Example;
 use crate::weights::Weights;
 
-/// Numbers of every parent that are read at once, for all mixtures.
-const CHUNK: usize = 1 << 14;
-
 /// How much of each parent goes into each tensor: `[tensors][parents]`, tensors in the order of [`Lm::tensors`].
 pub type Ratios = Vec<Vec<f32>>;
 
-/// One model for each of `ratios`: θ = Σᵢ wᵢ θᵢ, tensor by tensor. The parents are read once, whatever the number of mixtures.
-///
-/// # Errors
-/// `Range` if there is no parent, the parents differ in configuration, a mixture has another number of tensors or parents,
-/// or a weight is not finite.
-pub fn mix(parents: &[Lm], ratios: &[Ratios]) -> Result<Vec<Lm>> {
-    let first = check(parents, ratios)?;
-    let layout = first.weights().layout.clone();
-    let mut mixed: Vec<Vec<f32>> = ratios.iter().map(|_| vec![0.0; layout.len]).collect();
-    for (idx, slot) in layout.slots.iter().enumerate() {
-        let mut chunks: Vec<Vec<&mut [f32]>> = Vec::new();
-        for out in &mut mixed {
-            for (nth, chunk) in out[slot.at.clone()].chunks_mut(CHUNK).enumerate() {
-                if chunks.len() == nth {
-                    chunks.push(Vec::with_capacity(ratios.len()));
-                }
-                chunks[nth].push(chunk);
+/// Models whose weights stay on their device, where mixtures of them are computed. Cheap to clone.
+#[derive(Clone)]
+pub struct Parents {
+    first: Lm,
+    n: usize,
+    held: Arc<dyn Held>,
+}
+
+impl Parents {
+    /// Puts the weights of `parents` on the first one's device: four bytes a number of each on a graphics processor, nothing
+    /// on the CPU.
+    ///
+    /// # Errors
+    /// `Range` if there is no parent, or if they differ in configuration; `Device` if the device has no room.
+    pub fn hold(parents: &[Lm]) -> Result<Self> {
+        let first = same_shape(parents)?.clone();
+        let arrays = parents.iter().map(|parent| parent.weights().data.clone()).collect();
+        let held = first.device().kernels().hold(arrays).map_err(|error| fault(&first, &error))?;
+        Ok(Self { first, n: parents.len(), held: held.into() })
+    }
+
+    /// One model for each of `ratios`: θ = Σᵢ wᵢ θᵢ, tensor by tensor. No parent crosses to the device again, whatever the
+    /// number of mixtures; each mixture comes back to the host once, where its digest is taken.
+    ///
+    /// # Errors
+    /// `Range` if a mixture has another number of tensors or parents, or a weight is not finite; `Device`.
+    pub fn mix(&self, ratios: &[Ratios]) -> Result<Vec<Lm>> {
+        let layout = &self.first.weights().layout;
+        let n_tensors = layout.slots.len();
+        for ratios in ratios {
+            if ratios.len() != n_tensors || ratios.iter().any(|weights| weights.len() != self.n) {
+                let expected = format!("`{}` weights for each of `{n_tensors}` tensors", self.n);
+                return wrong("ratios", expected, format!("{} tensors", ratios.len()));
+            }
+            if let Some(weight) = ratios.iter().flatten().find(|weight| !weight.is_finite()) {
+                return wrong("ratios", "finite numbers".to_owned(), weight.to_string());
             }
         }
-        chunks.into_par_iter().enumerate().for_each(|(nth, outs)| {
-            let start = slot.at.start + nth * CHUNK;
-            for (out, ratios) in outs.into_iter().zip(ratios) {
-                for (parent, weight) in parents.iter().zip(&ratios[idx]) {
-                    cpu::add_scaled(out, &parent.weights().data[start..start + out.len()], *weight);
-                }
-            }
-        });
+        let piece = |(idx, slot): (usize, &crate::weights::Slot)| Piece {
+            at: slot.at.clone(),
+            weights: ratios.iter().map(|ratios| ratios[idx].clone()).collect(),
+        };
+        let pieces: Vec<Piece> = layout.slots.iter().enumerate().map(piece).collect();
+        let mixed = self.held.mix(&pieces).map_err(|error| fault(&self.first, &error))?;
+        Ok(mixed.into_iter().map(|data| self.first.with_weights(Weights::new(layout.clone(), data))).collect())
     }
-    Ok(mixed.into_iter().map(|data| first.with_weights(Weights::new(layout.clone(), data))).collect())
+}
+
+fn fault(lm: &Lm, error: &tracker_gpu::Error) -> Error {
+    Error::Device { device: lm.device().id().to_owned(), detail: error.to_string() }
 }
 
 /// The loss of `lm` on examples, and its derivative by the ratio of each tensor on the way from `from` to `to`.
@@ -61,39 +80,29 @@ pub struct Slopes {
 
 /// How the loss changes as tensors move from one model to another: ∂L/∂α = ⟨∂L/∂θ, θ₁ − θ₀⟩, θ₀ being `from` and θ₁ `to`, tensor by tensor.
 ///
-/// One forward and one backward pass over all examples, on the CPU whatever the device, on up to `n_threads` threads.
+/// One forward and one backward pass over all examples on the device of `lm`, on up to `n_threads` threads of the CPU. Sums run
+/// in f64 on the CPU and in f32 elsewhere.
 ///
 /// # Errors
 /// As [`crate::sft`]; `Range` if the models differ in configuration.
 pub fn slopes(lm: &Lm, from: &Lm, to: &Lm, examples: &[Example], n_threads: usize) -> Result<Slopes> {
-    check(&[lm.clone(), from.clone(), to.clone()], &[])?;
-    let (loss, grad) = train::gradient(lm, examples, n_threads)?;
-    let layout = &lm.weights().layout;
-    let along = |at: std::ops::Range<usize>| {
-        let ends = to.weights().data[at.clone()].iter().zip(&from.weights().data[at.clone()]);
-        grad[at].iter().zip(ends).map(|(g, (to, from))| f64::from(*g) * (f64::from(*to) - f64::from(*from))).sum()
-    };
-    Ok(Slopes { loss, by_tensor: layout.slots.iter().map(|slot| along(slot.at.clone())).collect() })
+    same_shape(&[lm.clone(), from.clone(), to.clone()])?;
+    let (loss, by_tensor) = train::slopes(lm, [from, to], examples, n_threads)?;
+    Ok(Slopes { loss, by_tensor })
 }
 
-fn check<'a>(parents: &'a [Lm], ratios: &[Ratios]) -> Result<&'a Lm> {
-    let wrong = |what, expected: String, got: String| Err(Error::Range { what, expected, got });
-    let Some(first) = parents.first() else {
+fn wrong<T>(what: &'static str, expected: String, got: String) -> Result<T> {
+    Err(Error::Range { what, expected, got })
+}
+
+/// The first of `models`, all of one shape.
+fn same_shape(models: &[Lm]) -> Result<&Lm> {
+    let Some(first) = models.first() else {
         return wrong("parents", "at least one".to_owned(), "0".to_owned());
     };
-    if let Some(other) = parents.iter().find(|parent| !are_mixable(parent.config(), first.config())) {
+    if let Some(other) = models.iter().find(|other| !are_mixable(other.config(), first.config())) {
         let shape = |lm: &Lm| String::from_utf8_lossy(&lm.config().to_json()).into_owned();
         return wrong("parents", format!("models of one shape: {}", shape(first)), shape(other));
-    }
-    let n_tensors = first.weights().layout.slots.len();
-    for ratios in ratios {
-        if ratios.len() != n_tensors || ratios.iter().any(|weights| weights.len() != parents.len()) {
-            let expected = format!("`{}` weights for each of `{n_tensors}` tensors", parents.len());
-            return wrong("ratios", expected, format!("{} tensors", ratios.len()));
-        }
-        if let Some(weight) = ratios.iter().flatten().find(|weight| !weight.is_finite()) {
-            return wrong("ratios", "finite numbers".to_owned(), weight.to_string());
-        }
     }
     Ok(first)
 }
@@ -131,6 +140,10 @@ mod tests {
 
     fn examples() -> Vec<Example> {
         (0..6).map(|i| Example::text(&[1, 4 + i % 4, 5, 4 + (i * 3) % 4, 2])).collect()
+    }
+
+    fn mix(parents: &[Lm], ratios: &[Ratios]) -> Result<Vec<Lm>> {
+        Parents::hold(parents)?.mix(ratios)
     }
 
     fn uniform(lm: &Lm, weights: &[f32]) -> Ratios {

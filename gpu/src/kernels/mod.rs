@@ -3,17 +3,18 @@
 
 #![allow(clippy::inline_always, reason = "only what ends up inside `vector::wide` is compiled for wide vectors")]
 
-use half::bf16;
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::gpu::Gpu;
 
-mod interpolate;
 mod log_mean_exp;
 mod log_softmax_gather;
+pub(crate) mod mix;
 pub(crate) mod truth_table;
 mod vector;
 
+use mix::Held;
 use truth_table::{Program, Tables};
 
 /// Arrays in, arrays out, the same on every device up to the stated tolerance. Empty arrays are fine everywhere.
@@ -41,22 +42,13 @@ pub trait Kernels: Send + Sync {
     /// `Shape` or `Range` for lengths or η; `Undefined` for a row that is not finite.
     fn log_mean_exp(&self, x: &[f32], n_cols: usize, eta: f32) -> Result<Vec<f32>>;
 
-    /// Weighted sum of two arrays: `out[i] = w₀·x₀[i] + w₁·x₁[i]`, each product and the sum rounded to f32.
+    /// Keeps arrays of one length on the device, for weighted sums of them.
     ///
-    /// All arrays f32 `[n]`; weights zero or normal. Bit-equal on every device. A NaN result has the bits `7fc00000`;
-    /// infinities and denormals follow IEEE 754.
-    ///
-    /// # Errors
-    /// `Shape` if the lengths differ, `Range` for a weight that is NaN, infinite or subnormal. `out` is unspecified then.
-    fn interpolate_f32(&self, weights: [f32; 2], x: [&[f32]; 2], out: &mut [f32]) -> Result<()>;
-
-    /// Weighted sum of two bf16 arrays, computed as [`Kernels::interpolate_f32`] and rounded once, to nearest even.
-    ///
-    /// Bit-equal on every device. A NaN result has the bits `7fc0`.
+    /// `arrays`: f32, at least one, any values.
     ///
     /// # Errors
-    /// As [`Kernels::interpolate_f32`].
-    fn interpolate_bf16(&self, weights: [f32; 2], x: [&[bf16]; 2], out: &mut [bf16]) -> Result<()>;
+    /// `Shape` if the lengths differ, `Range` if there is none.
+    fn hold(&self, arrays: Vec<Arc<Vec<f32>>>) -> Result<Box<dyn Held>>;
 
     /// Truth tables of `programs` over the atoms `0..n_atoms`, `n_atoms` ≤ [`MAX_ATOMS`](truth_table::MAX_ATOMS).
     ///
@@ -69,7 +61,7 @@ pub trait Kernels: Send + Sync {
 pub(crate) struct Cpu;
 
 /// A graphics adapter.
-pub(crate) struct Wgpu(pub(crate) Gpu);
+pub(crate) struct Wgpu(pub(crate) Arc<Gpu>);
 
 impl Kernels for Cpu {
     fn log_softmax_gather(&self, logits: &[f32], n_cols: usize, labels: &[u32]) -> Result<Vec<f32>> {
@@ -82,16 +74,8 @@ impl Kernels for Cpu {
         log_mean_exp::on_cpu(x, n_rows, n_cols, eta)
     }
 
-    fn interpolate_f32(&self, weights: [f32; 2], x: [&[f32]; 2], out: &mut [f32]) -> Result<()> {
-        interpolate::check(weights, x, out)?;
-        interpolate::on_cpu(weights, x, out);
-        Ok(())
-    }
-
-    fn interpolate_bf16(&self, weights: [f32; 2], x: [&[bf16]; 2], out: &mut [bf16]) -> Result<()> {
-        interpolate::check(weights, x, out)?;
-        interpolate::on_cpu(weights, x, out);
-        Ok(())
+    fn hold(&self, arrays: Vec<Arc<Vec<f32>>>) -> Result<Box<dyn Held>> {
+        Ok(Box::new(mix::OnCpu::new(arrays)?))
     }
 
     fn truth_tables(&self, programs: &[Program], n_atoms: usize) -> Result<Tables> {
@@ -111,14 +95,8 @@ impl Kernels for Wgpu {
         log_mean_exp::on_gpu(&self.0, x, n_rows, n_cols, eta)
     }
 
-    fn interpolate_f32(&self, weights: [f32; 2], x: [&[f32]; 2], out: &mut [f32]) -> Result<()> {
-        interpolate::check(weights, x, out)?;
-        interpolate::on_gpu(&self.0, weights, x, out)
-    }
-
-    fn interpolate_bf16(&self, weights: [f32; 2], x: [&[bf16]; 2], out: &mut [bf16]) -> Result<()> {
-        interpolate::check(weights, x, out)?;
-        interpolate::on_gpu(&self.0, weights, x, out)
+    fn hold(&self, arrays: Vec<Arc<Vec<f32>>>) -> Result<Box<dyn Held>> {
+        Ok(Box::new(mix::OnGpu::new(&self.0, arrays)?))
     }
 
     fn truth_tables(&self, programs: &[Program], n_atoms: usize) -> Result<Tables> {

@@ -9,18 +9,17 @@
     reason = "a test fails by panicking, and the exact cases are meant exactly"
 )]
 
-mod interpolate;
 mod log_mean_exp;
 mod log_softmax_gather;
+mod mix;
 mod truth_tables;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use half::bf16;
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tracker_gpu::{Choice, Device, Error, Kernels, MAX_ATOMS, MAX_DEPTH, MAX_OPS, Op, Program, devices};
+use tracker_gpu::{Choice, Device, Error, Kernels, MAX_ATOMS, MAX_DEPTH, MAX_OPS, Op, Piece, Program, devices};
 
 /// The CPU and every adapter, software ones included.
 fn all_devices() -> &'static [Device] {
@@ -33,7 +32,10 @@ fn all_devices() -> &'static [Device] {
         }
         for adapter in listed {
             match Device::open(&Choice::Wgpu(Some(adapter.idx))) {
-                Err(refused @ Error::Refused { .. }) => announce(&format!("SKIP wgpu:{}: {refused}", adapter.idx)),
+                // What software renders is known to be right: were it refused, the kernel would be wrong.
+                Err(refused @ Error::Refused { .. }) if adapter.kind.is_hardware() => {
+                    announce(&format!("SKIP wgpu:{}: {refused}", adapter.idx));
+                }
                 other => opened.push(other.unwrap()),
             }
         }
@@ -66,23 +68,22 @@ fn one_device_serves_many_threads_at_once() {
     let mut rng = rng(15);
     let logits = uniform(&mut rng, 200 * 333, -9.0, 9.0);
     let labels: Vec<u32> = (0..200).map(|i| i % 333).collect();
-    let (x0, x1) = (uniform(&mut rng, 10_001, -1.0, 1.0), uniform(&mut rng, 10_001, -1.0, 1.0));
+    let arrays = vec![Arc::new(uniform(&mut rng, 10_001, -1.0, 1.0)), Arc::new(uniform(&mut rng, 10_001, -1.0, 1.0))];
+    let pieces = [Piece { at: 0..10_001, weights: vec![vec![0.2, 0.8]; 3] }];
     on_every_device(|kernels, device| {
         let logs = kernels.log_softmax_gather(&logits, 333, &labels).unwrap();
-        let mut mixed = vec![0.0; 10_001];
-        kernels.interpolate_f32([0.2, 0.8], [&x0, &x1], &mut mixed).unwrap();
+        let held = kernels.hold(arrays.clone()).unwrap();
+        let mixed = held.mix(&pieces).unwrap();
         std::thread::scope(|scope| {
             for worker in 0..6 {
-                let (logits, labels, x0, x1, logs, mixed) = (&logits, &labels, &x0, &x1, &logs, &mixed);
+                let (logits, labels, held, pieces, logs, mixed) = (&logits, &labels, &held, &pieces, &logs, &mixed);
                 scope.spawn(move || {
                     for _ in 0..20 {
                         if worker % 2 == 0 {
                             let got = kernels.log_softmax_gather(logits, 333, labels).unwrap();
                             assert!(got == *logs, "{device}");
                         } else {
-                            let mut got = vec![0.0; 10_001];
-                            kernels.interpolate_f32([0.2, 0.8], [x0, x1], &mut got).unwrap();
-                            assert!(got == *mixed, "{device}");
+                            assert!(held.mix(pieces).unwrap() == *mixed, "{device}");
                         }
                     }
                 });

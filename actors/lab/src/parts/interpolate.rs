@@ -8,7 +8,7 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
-use tracker_lm::{Lm, Ratios};
+use tracker_lm::{Lm, Parents, Ratios};
 use tracker_store::{Checkpoint, Digest, NodeId, Recipe, RecipeWeight, Recording};
 
 use crate::error::{Error, Result};
@@ -278,10 +278,9 @@ pub async fn record_mixture(
     Ok(node)
 }
 
-/// Holds the two ends of an interpolation and makes models between them.
+/// Holds the two ends of an interpolation, θ₀ and θ, on their device and makes models between them.
 pub struct Interpolator {
-    /// θ₀ and θ.
-    ends: [Lm; 2],
+    ends: Parents,
 }
 
 /// How many models were made, and how often the parents were read for them.
@@ -297,9 +296,9 @@ impl Interpolator {
     /// Starts one between `before` and `after`.
     ///
     /// # Errors
-    /// Those of starting a pool.
+    /// `Lm` if they differ in shape or the device has no room; those of starting a pool.
     pub fn start(actors: &Handle, before: Lm, after: Lm) -> Result<Pool<Self>> {
-        let ends = [before, after];
+        let ends = Parents::hold(&[before, after])?;
         Ok(Pool::start(actors, PoolOptions::cpu("interpolator", 1), move |_| Ok(Self { ends: ends.clone() }))?)
     }
 }
@@ -310,8 +309,7 @@ impl Worker for Interpolator {
     type State = Made;
 
     async fn handle(&mut self, ratios: Vec<Ratios>, turn: &mut Turn<'_, Made>) -> std::result::Result<Vec<Lm>, Fault> {
-        let models = tracker_lm::mix(&self.ends, &ratios)
-            .map_err(|error| Fault::input("could not interpolate").because(error))?;
+        let models = self.ends.mix(&ratios).map_err(|error| Fault::input("could not interpolate").because(error))?;
         turn.update(|made| {
             made.n_models += models.len() as u64;
             made.n_passes += 1;

@@ -19,5 +19,5 @@ mod model;
 
 pub(crate) use cache::{Cache, Segment};
 pub(crate) use grad::{Learned, Tape, Target};
-pub(crate) use math::{AdamStep, adamw, add, add_scaled, log_sum_exp, sum_of_squares, tempered};
+pub(crate) use math::{AdamStep, adamw, add, log_sum_exp, sum_of_squares, tempered};
 pub(crate) use model::{Model, Seq, Work};

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use burn::prelude::{Tensor, TensorData};
 
-use super::{Net, guard};
+use super::{Net, Slice, guard};
 use crate::error::Result;
 use crate::lm::Lm;
 use crate::train::{Anchor, Gradient, Learner, Objective, Row, Unit, Update, add_figures};
+use crate::weights::Slot;
 
 /// A model being trained on a device.
 pub(crate) struct NetLearner {
@@ -39,6 +40,27 @@ impl NetLearner {
             };
             *grad = grad.clone() + slope;
         }
+    }
+
+    /// ⟨the last gradient, to − from⟩ of each tensor, summed on the device.
+    pub(crate) fn along(&self, [from, to]: [&Net; 2]) -> Result<Vec<f64>> {
+        let sum = |slot: &Slot| {
+            let holds = |slice: &Slice| slice.at.start <= slot.at.start && slot.at.end <= slice.at.end;
+            let idx = self.net.at.slices.iter().position(holds)?;
+            let Slice { at, shape: [n_rows, n_columns], .. } = &self.net.at.slices[idx];
+            let first = slot.at.start - at.start;
+            // Of a fused map a tensor is some rows; of a fused vector, which is one row, some columns.
+            let [rows, columns] = match n_rows {
+                1 => [0..1, first..first + slot.at.len()],
+                _ => [first / n_columns..(first + slot.at.len()) / n_columns, 0..*n_columns],
+            };
+            let part = |tensor: &Tensor<2>| tensor.clone().slice([rows.clone(), columns.clone()]);
+            Some((part(&self.grad[idx]) * (part(&to.params[idx]) - part(&from.params[idx]))).sum())
+        };
+        guard(&self.net.name, || {
+            let sums = self.lm.weights().layout.slots.iter().filter_map(sum).collect();
+            Ok(self.net.read(Tensor::cat(sums, 0))?.into_iter().map(f64::from).collect())
+        })
     }
 
     /// One part's loss and figures; its gradient is added to those before.

@@ -185,3 +185,44 @@ fn an_adapter_that_is_not_there_is_an_error() {
     });
     assert!(matches!(got, Err(Error::Device { .. })), "{got:?}");
 }
+
+#[test]
+fn slopes_between_models_are_those_of_the_cpu() {
+    let examples: Vec<Example> = (0..5).map(|seed| Example::text(&ids(9 + seed, seed))).collect();
+    on_each(|name, lm, net| {
+        let shifted = |by: f32| {
+            let data = lm.weights().data.iter().enumerate().map(|(i, x)| x + by * ((i % 7) as f32 - 3.0)).collect();
+            lm.with_weights(crate::weights::Weights::new(lm.weights().layout.clone(), data))
+        };
+        let (from, to) = (shifted(0.01), shifted(-0.02));
+        let want = crate::slopes(lm, &from, &to, &examples, 1).expect("differentiates").by_tensor;
+        let on_device = |lm: &Lm| Net::new(net.device.clone(), name.into(), &net.config, lm.weights());
+        let mut learner = NetLearner::new(lm, net, Anchor::None);
+        let units = sft_units(lm.config(), &examples).expect("fits");
+        learner.gradient(&Objective::Sft, &units, &[vec![0, 1, 2], vec![3, 4]]).expect("differentiates");
+        let got = learner.along([&on_device(&from), &on_device(&to)]).expect("sums");
+        assert_eq!(got.len(), want.len());
+        for ((slot, got), want) in lm.weights().layout.slots.iter().zip(got).zip(want) {
+            assert!((got - want).abs() < 1e-3 * (1e-2 + want.abs()), "{name}, {}: {got} and {want}", slot.name);
+        }
+    });
+}
+
+#[test]
+fn a_mixture_made_on_an_adapter_has_the_bits_of_one_made_on_the_cpu() {
+    let Some(adapter) = tracker_gpu::devices().into_iter().find(|adapter| adapter.backend == "vulkan") else {
+        return skipped("SKIP mixtures on wgpu: no Vulkan adapter");
+    };
+    let device = tracker_gpu::Device::open(&tracker_gpu::Choice::Wgpu(Some(adapter.idx))).expect("opens");
+    let first = lm(llama());
+    let data = first.weights().data.iter().rev().copied().collect();
+    let second = first.with_weights(crate::weights::Weights::new(first.weights().layout.clone(), data));
+    let share = |k: usize, at: usize| ((3 * k + at) % 11) as f32 / 11.0;
+    let ratios = |k: usize| (0..first.tensors().count()).map(|at| vec![1.0 - share(k, at), share(k, at)]).collect();
+    let ratios: Vec<crate::Ratios> = (0..5).map(ratios).collect();
+    let bits = |parents: [Lm; 2]| -> Vec<Vec<u32>> {
+        let mixed = crate::Parents::hold(&parents).expect("holds").mix(&ratios).expect("mixes");
+        mixed.iter().map(|lm| lm.weights().data.iter().map(|x| x.to_bits()).collect()).collect()
+    };
+    assert_eq!(bits([first.on(&device), second.on(&device)]), bits([first.clone(), second.clone()]));
+}

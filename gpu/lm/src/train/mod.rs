@@ -195,18 +195,37 @@ pub fn grpo(
     run(lm, &Objective::Grpo(*grpo), &units, training, n_threads, on_step)
 }
 
-/// The loss of [`sft`] on all examples at once, and its gradient in the order of the weights, on the CPU.
-pub(crate) fn gradient(lm: &Lm, examples: &[Example], n_threads: usize) -> Result<(f64, Vec<f32>)> {
+/// The loss of [`sft`] on all examples at once, and ⟨∂loss/∂θ, to − from⟩ of each tensor.
+pub(crate) fn slopes(lm: &Lm, ends: [&Lm; 2], examples: &[Example], n_threads: usize) -> Result<(f64, Vec<f64>)> {
     sample::check_threads(n_threads)?;
     let units = objective::sft_units(lm.config(), examples)?;
     let lens: Vec<usize> = units.iter().map(Unit::n_ids).collect();
     let training = Training { micro_batches: MICRO_BATCHES, ..Training::default() };
     let items: Vec<usize> = (0..units.len()).collect();
-    let mut learner = local::LocalLearner::new(lm, &training, n_threads);
-    let gradient = learner.gradient(&Objective::Sft, &units, &plan::parts(&items, &lens, MICRO_BATCHES))?;
+    let parts = plan::parts(&items, &lens, MICRO_BATCHES);
+    let on_device = |end: &Lm| end.on(lm.device()).net();
+    let (gradient, along) =
+        if let (Some(net), Some(from), Some(to)) = (lm.net()?, on_device(ends[0])?, on_device(ends[1])?) {
+            let mut learner = NetLearner::new(lm, &net, Anchor::None);
+            let gradient = learner.gradient(&Objective::Sft, &units, &parts)?;
+            (gradient, learner.along([&from, &to])?)
+        } else {
+            let mut learner = local::LocalLearner::new(lm, &training, n_threads);
+            let gradient = learner.gradient(&Objective::Sft, &units, &parts)?;
+            (gradient, along(lm, &learner.into_gradient(), ends))
+        };
     finite(1, "loss", gradient.loss)?;
     finite(1, "gradient norm", gradient.norm)?;
-    Ok((gradient.loss, learner.into_gradient()))
+    Ok((gradient.loss, along))
+}
+
+/// ⟨grad, to − from⟩ of each tensor, in f64.
+fn along(lm: &Lm, grad: &[f32], [from, to]: [&Lm; 2]) -> Vec<f64> {
+    let of = |at: std::ops::Range<usize>| {
+        let ends = to.weights().data[at.clone()].iter().zip(&from.weights().data[at.clone()]);
+        grad[at].iter().zip(ends).map(|(g, (to, from))| f64::from(*g) * (f64::from(*to) - f64::from(*from))).sum()
+    };
+    lm.weights().layout.slots.iter().map(|slot| of(slot.at.clone())).collect()
 }
 
 /// Parts a lone gradient is computed in; fixed, so that its bits are.
