@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod author;
+pub mod chains;
 pub mod endpoint;
 pub mod evaluate;
 pub mod formalise;

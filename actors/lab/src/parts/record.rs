@@ -1,10 +1,10 @@
-//! The recorder: the one writer of a run.
+//! The recorder, which is the one writer of a run, and what datasets are recorded as.
 //!
 //! It is a pool of a few workers, each committing one recording at a time, durably; the engine joins commits that arrive
 //! together into one sync, so that many small recordings cost as few as one.
 
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
-use tracker_store::{Dataset, Digest, Durability, Edge, NodeId, Recording, Relation, Store};
+use tracker_store::{Dataset, Digest, Durability, Edge, Kind, NodeId, Recording, Relation, Store};
 
 use crate::error::Result;
 use crate::lab::Lab;
@@ -34,6 +34,50 @@ pub async fn record_members(
         recording.put_edge(lab.run(), &Edge::new(node, Relation::Includes, member).at(order as u32))?;
     }
     lab.record(recording).await?;
+    Ok(node)
+}
+
+/// A row of a dataset that is written to a file.
+#[derive(Clone, Debug)]
+pub struct FileRow {
+    /// A line of JSON.
+    pub line: String,
+    /// What it was taken from, if that is recorded.
+    pub source: Option<NodeId>,
+}
+
+/// Puts a dataset to train on, with its rows as a JSONL file. `drawn_from` are whole datasets some of the rows were drawn from.
+///
+/// # Errors
+/// Those of storing the file.
+pub fn put_file_rows(
+    lab: &Lab,
+    recording: &mut Recording,
+    name: &str,
+    rows: &[FileRow],
+    drawn_from: &[NodeId],
+) -> Result<NodeId> {
+    let lines: String = rows.iter().flat_map(|row| [row.line.as_str(), "\n"]).collect();
+    let file = lab.put_files("dataset", name, &[("rows.jsonl".to_owned(), lines.clone().into_bytes())])?;
+    let dataset = Dataset {
+        name: name.to_owned(),
+        purpose: "train".into(),
+        n_rows: rows.len() as u64,
+        content: Digest::of(lines.as_bytes()),
+        rows: Some(file),
+    };
+    let node = recording.put(lab.run(), &dataset)?;
+    if let Some(files) = NodeId::content(Kind::Artifact, file) {
+        recording.put_edge(lab.run(), &Edge::new(files, Relation::GeneratedBy, node))?;
+    }
+    for (order, row) in rows.iter().enumerate() {
+        if let Some(source) = row.source {
+            recording.put_edge(lab.run(), &Edge::new(node, Relation::Includes, source).at(order as u32))?;
+        }
+    }
+    for whole in drawn_from {
+        recording.put_edge(lab.run(), &Edge::new(node, Relation::DerivedFrom, *whole))?;
+    }
     Ok(node)
 }
 

@@ -8,10 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{Anchor, Batch, Continuation, Dpo, Example, Grpo, Kd, Length, Lm, Pair, Rollout, Training};
-use tracker_store::{Checkpoint, Dataset, Digest, Edge, Kind, NodeId, Point, Recording, Relation, Timestamp, Weights};
+use tracker_store::{Checkpoint, Digest, Edge, Kind, NodeId, Point, Recording, Relation, Timestamp, Weights};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::parts::record::{FileRow, put_file_rows};
 use crate::plan::require;
 
 /// How a model is trained on examples.
@@ -37,6 +38,20 @@ impl Default for SftSettings {
 }
 
 impl SftSettings {
+    /// As the language model takes them.
+    #[must_use]
+    pub fn training(&self, seed: u64) -> Training {
+        Training {
+            batch: Batch::Items(self.batch),
+            length: Length::Epochs(self.epochs),
+            lr: self.lr,
+            warmup: self.warmup,
+            weight_decay: self.weight_decay,
+            seed,
+            ..Training::default()
+        }
+    }
+
     /// Refuses values that make no sense; `section` is where they stand in the plan.
     ///
     /// # Errors
@@ -94,31 +109,12 @@ impl TrainSet {
     }
 
     fn record(&self, lab: &Lab, recording: &mut Recording) -> Result<NodeId> {
-        let rows: Vec<_> = self.rows.iter().map(|r| (&r.prompt, &r.completion)).collect();
-        let lines: Vec<String> =
-            rows.iter().map(|(p, c)| serde_json::json!({"prompt": p, "completion": c}).to_string()).collect();
-        let lines = lines.join("\n") + "\n";
-        let file = lab.put_files("dataset", &self.name, &[("rows.jsonl".to_owned(), lines.clone().into_bytes())])?;
-        let dataset = Dataset {
-            name: self.name.clone(),
-            purpose: "train".into(),
-            n_rows: rows.len() as u64,
-            content: Digest::of(lines.as_bytes()),
-            rows: Some(file),
+        let row = |TrainRow { prompt, completion, source }: &TrainRow| FileRow {
+            line: serde_json::json!({"prompt": prompt, "completion": completion}).to_string(),
+            source: *source,
         };
-        let node = recording.put(lab.run(), &dataset)?;
-        if let Some(files) = NodeId::content(Kind::Artifact, file) {
-            recording.put_edge(lab.run(), &Edge::new(files, Relation::GeneratedBy, node))?;
-        }
-        for (order, row) in self.rows.iter().enumerate() {
-            if let Some(source) = row.source {
-                recording.put_edge(lab.run(), &Edge::new(node, Relation::Includes, source).at(order as u32))?;
-            }
-        }
-        for whole in &self.drawn_from {
-            recording.put_edge(lab.run(), &Edge::new(node, Relation::DerivedFrom, *whole))?;
-        }
-        Ok(node)
+        let rows: Vec<FileRow> = self.rows.iter().map(row).collect();
+        put_file_rows(lab, recording, &self.name, &rows, &self.drawn_from)
     }
 }
 
@@ -235,16 +231,7 @@ pub async fn train(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>, objective
             hint: Some("more samples, easier problems or a better base policy give it rows".into()),
         });
     }
-    let training = Training {
-        batch: Batch::Items(settings.batch),
-        length: Length::Epochs(settings.epochs),
-        lr: settings.lr,
-        warmup: settings.warmup,
-        weight_decay: settings.weight_decay,
-        anchor,
-        seed: stage.seed(0, 0),
-        ..Training::default()
-    };
+    let training = Training { anchor, ..settings.training(stage.seed(0, 0)) };
     let lesson = Lesson { model: model.clone(), objective, training, cancel: lab.cancel().clone() };
     let (model, losses) = trainer.ask(lesson).await?;
     // A lesson that was broken off leaves nothing: what it would have recorded is not what the plan says.
@@ -274,25 +261,50 @@ pub async fn adopt(lab: &Lab, label: &str, model: Lm) -> Result<Trained> {
 
 /// The checkpoint this run recorded under `label`, if it did.
 fn recorded(lab: &Lab, label: &str) -> Result<Option<Trained>> {
-    let all = lab.store().contents_of::<Checkpoint>(lab.run())?;
-    let Some((node, checkpoint)) = all.into_iter().find(|(_, c)| c.label == label) else { return Ok(None) };
-    let files = lab.get_files(checkpoint.manifest)?;
+    let Some((node, files)) = recorded_files(lab, label)? else { return Ok(None) };
     Ok(Some(Trained { node, model: Lm::from_files(&files, lab.device())? }))
 }
 
 async fn record(
     lab: &Lab,
-    mut recording: Recording,
+    recording: Recording,
     label: &str,
     model: Lm,
     n_steps: usize,
     ups: &[(Relation, NodeId)],
 ) -> Result<Trained> {
+    let weights = Files { config: model.config().to_json(), files: model.to_files()?, n_params: model.n_params() };
+    Ok(Trained { node: record_files(lab, recording, label, &weights, n_steps, ups).await?, model })
+}
+
+/// What a checkpoint is made of.
+pub(super) struct Files {
+    pub(super) config: Vec<u8>,
+    pub(super) files: Vec<(String, Vec<u8>)>,
+    pub(super) n_params: usize,
+}
+
+/// The node and the files of the checkpoint this run recorded under `label`, if it did.
+pub(super) fn recorded_files(lab: &Lab, label: &str) -> Result<Option<(NodeId, Vec<(String, Vec<u8>)>)>> {
+    let all = lab.store().contents_of::<Checkpoint>(lab.run())?;
+    let Some((node, checkpoint)) = all.into_iter().find(|(_, c)| c.label == label) else { return Ok(None) };
+    Ok(Some((node, lab.get_files(checkpoint.manifest)?)))
+}
+
+/// Records a checkpoint with its files, and where it came from.
+pub(super) async fn record_files(
+    lab: &Lab,
+    mut recording: Recording,
+    label: &str,
+    weights: &Files,
+    n_steps: usize,
+    ups: &[(Relation, NodeId)],
+) -> Result<NodeId> {
     let checkpoint = Checkpoint {
         label: label.to_owned(),
-        config: Digest::of(&model.config().to_json()),
-        manifest: lab.put_files_based_on(parent_files(lab, ups)?, "model", label, &model.to_files()?)?,
-        n_params: model.n_params() as u64,
+        config: Digest::of(&weights.config),
+        manifest: lab.put_files_based_on(parent_files(lab, ups)?, "model", label, &weights.files)?,
+        n_params: weights.n_params as u64,
         step: n_steps as u64,
     };
     let node = recording.put(lab.run(), &checkpoint)?;
@@ -304,7 +316,7 @@ async fn record(
         recording.put_edge(lab.run(), &Edge::new(files, Relation::GeneratedBy, node))?;
     }
     lab.record(recording).await?;
-    Ok(Trained { node, model })
+    Ok(node)
 }
 
 /// The files of the checkpoint that these edges derive from, if they do.
