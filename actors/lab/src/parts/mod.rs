@@ -2,6 +2,10 @@
 
 pub mod attempt;
 pub mod author;
+pub mod best_of;
+pub mod bootstrap;
+pub mod correlate;
+pub mod direction;
 pub mod endpoint;
 pub mod evaluate;
 pub mod formalise;
@@ -10,6 +14,7 @@ pub mod generate;
 pub mod interpolate;
 pub mod judge;
 pub mod jury;
+pub mod labels;
 pub mod model;
 pub mod problems;
 pub mod prompt;
@@ -17,6 +22,7 @@ pub mod rate;
 pub mod record;
 pub mod skills;
 pub mod statements;
+pub mod steps;
 pub mod train;
 pub mod truth;
 pub mod verify;
