@@ -20,6 +20,7 @@ pub mod problems;
 pub mod prompt;
 pub mod rate;
 pub mod record;
+pub mod rows;
 pub mod skills;
 pub mod statements;
 pub mod steps;
