@@ -11,7 +11,7 @@ use tracker_engine::{Batch, Direction, Durability, KeyRange};
 use crate::error::{Error, Result, hex};
 use crate::id::{Kind, NodeId, RunId};
 use crate::keys;
-use crate::model::{Claim, Figure, Reward, Sample, Stage, Verdict};
+use crate::model::{Claim, Figure, Reward, Sample, Selection, Stage, Verdict};
 use crate::reader::Entries;
 use crate::recording::{Recording, StagedRow, stage_conflict};
 use crate::records::{EdgeRecord, Stored};
@@ -195,6 +195,7 @@ fn check_same(node: &NodeId, recorded: &[u8], got: &[u8]) -> Result<()> {
         Kind::Verdict => identity::<Verdict>,
         Kind::Reward => identity::<Reward>,
         Kind::Figure => identity::<Figure>,
+        Kind::Selection => identity::<Selection>,
         _ => identity::<Claim>,
     };
     let (recorded, got) = (identity(node, recorded)?, identity(node, got)?);

@@ -14,8 +14,8 @@ use crate::series::{Block, Chunk, Head, Summary};
 use crate::{
     Checkpoint, Claim, Content, Cost, Dataset, Digest, Endpoint, Experiment, ExperimentId, Figure, FileEntry, Finish,
     Front, FrontPoint, Goal, Kind, Manifest, NodeId, Objective, Outcome, Plan, Point, Problem, Program, Recipe,
-    RecipeWeight, Relation, Reward, RowKey, Run, RunId, Sample, Sampling, Slot, Stage, Statement, Status, Tally,
-    Timestamp, Verdict, Verifier, Version, Votes,
+    RecipeWeight, Relation, Reward, RowKey, Run, RunId, Sample, Sampling, Selection, Slot, Stage, Statement, Status,
+    Tally, Timestamp, Verdict, Verifier, Version, Votes,
 };
 
 const GOLDEN: &str = include_str!("../tests/golden/format-1.txt");
@@ -246,6 +246,7 @@ fn format_1() -> String {
     lines.record("piece_inline", &Piece { place: Place::Inline(b"hello".to_vec()) });
     merges_of_format_1(&mut lines);
     pieces_of_format_1(&mut lines);
+    selections_of_format_1(&mut lines);
     lines.0.join("\n") + "\n"
 }
 
@@ -269,6 +270,22 @@ fn merges_of_format_1(lines: &mut Lines) {
         reference: vec![0.0, 10.0],
         hypervolume: Some(6.0),
     });
+}
+
+fn selections_of_format_1(lines: &mut Lines) {
+    let sample = |k| NodeId::sample(RowKey::new(RUN, "attempt", 258, k));
+    let selection = Selection {
+        candidates: vec![sample(0), sample(3)],
+        scores: vec![0.5, -2.0],
+        rule: "best of 2 by min".to_owned(),
+        ties: "first".to_owned(),
+        chosen: 1,
+        scorer: Some(content(Kind::Checkpoint)),
+    };
+    lines.key("node_selection", &keys::node(&NodeId::selection(row())));
+    lines.record("selection", &selection);
+    let bare = Selection { scores: vec![], scorer: None, ..selection };
+    lines.record("selection_bare", &bare);
 }
 
 fn pieces_of_format_1(lines: &mut Lines) {

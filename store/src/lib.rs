@@ -43,7 +43,7 @@ pub use lineage::{Graph, GraphEdge, GraphNode, Toward, Walk};
 pub use model::{
     Checkpoint, Claim, Content, Cost, Dataset, Edge, Ending, Endpoint, Experiment, Figure, Finish, Front, FrontPoint,
     Goal, NewRun, Objective, Outcome, Plan, Problem, Program, Recipe, RecipeWeight, Relation, Reward, Run, Sample,
-    Sampling, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
+    Sampling, Selection, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
 };
 pub use query::{Filter, Page, Query, Row, Table, Value};
 pub use recording::Recording;

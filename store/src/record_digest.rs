@@ -10,7 +10,7 @@ use blake3::Hasher;
 use crate::error::Result;
 use crate::id::{Digest, Kind, NodeId, RunId};
 use crate::keys;
-use crate::model::{Claim, Figure, Reward, Sample, Verdict};
+use crate::model::{Claim, Figure, Reward, Sample, Selection, Verdict};
 use crate::records::Stored;
 use crate::store::Store;
 
@@ -45,6 +45,10 @@ impl Store {
         self.sum_rows::<Reward>(Kind::Reward, run, &mut sum)?;
         self.sum_rows::<Figure>(Kind::Figure, run, &mut sum)?;
         self.sum_rows::<Claim>(Kind::Claim, run, &mut sum)?;
+        // Runs without selections have the digests they had before there were any.
+        if self.entries(&keys::rows(Kind::Selection, run)).next().is_some() {
+            self.sum_rows::<Selection>(Kind::Selection, run, &mut sum)?;
+        }
         sum.section("contents");
         for entry in self.entries(&keys::recorded_by(run)) {
             let node = keys::recorded_at(&entry?.0)?;

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{Error, Result};
 use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
 use crate::keys;
-use crate::model::{Checkpoint, Claim, Content, Edge, Figure, Recipe, Relation, Reward, Sample, Stage, Verdict};
+use crate::model::{
+    Checkpoint, Claim, Content, Edge, Figure, Recipe, Relation, Reward, Sample, Selection, Stage, Verdict,
+};
 use crate::records::Stored;
 use crate::series::Point;
 
@@ -196,6 +198,20 @@ impl Recording {
     /// `Invalid` if a field cannot be encoded.
     pub fn put_claim(&mut self, row: RowKey, claim: &Claim) -> Result<NodeId> {
         self.put_row(NodeId::claim(row), claim, [None, None])
+    }
+
+    /// Records a selection at `row`; selections of a stage are listed by item, then k. Returns its node.
+    ///
+    /// Its lineage is the chosen sample and the scorer; the candidates it was chosen from are in its record.
+    ///
+    /// # Errors
+    /// `Invalid` if there is no rule, candidates are no samples or not each there once, nothing of them is chosen, or the scores
+    /// are not one finite number a candidate.
+    pub fn put_selection(&mut self, row: RowKey, selection: &Selection) -> Result<NodeId> {
+        selection.check()?;
+        let winner = selection.winner().map(|winner| (Relation::DerivedFrom, 0, winner));
+        let scorer = selection.scorer.map(|scorer| (Relation::ScoredBy, 0, scorer));
+        self.put_row(NodeId::selection(row), selection, [winner, scorer])
     }
 
     /// Adds points to a series of a run. Points that are there already change nothing.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use crate::error::{Error, Result};
 use crate::id::{Digest, Kind, NodeId, RowKey, RunId, Slot, StageId};
 use crate::keys;
-use crate::model::{Claim, Content, Figure, Reward, Sample, Verdict};
+use crate::model::{Claim, Content, Figure, Reward, Sample, Selection, Verdict};
 use crate::reader::Entries;
 use crate::records::Stored;
 use crate::store::Store;
@@ -115,6 +115,12 @@ impl Store {
     #[must_use]
     pub fn figures(&self, run: RunId, stage: Option<StageId>) -> Rows<Figure> {
         self.rows_of(Kind::Figure, run, stage)
+    }
+
+    /// The selections of a run, or of one of its stages: by stage id, item, k.
+    #[must_use]
+    pub fn selections(&self, run: RunId, stage: Option<StageId>) -> Rows<Selection> {
+        self.rows_of(Kind::Selection, run, stage)
     }
 
     /// The claims of a run: by stage id, item, k.

@@ -47,11 +47,13 @@ pub enum Kind {
     Figure = 35,
     /// A statement of a study, held up by figures or not.
     Claim = 36,
+    /// Which of several samples was chosen.
+    Selection = 37,
 }
 
 impl Kind {
     /// Every kind, in stored order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Run,
         Self::Problem,
         Self::Statement,
@@ -69,10 +71,11 @@ impl Kind {
         Self::Reward,
         Self::Figure,
         Self::Claim,
+        Self::Selection,
     ];
 
     /// The kinds that are rows of a run, in stored order.
-    pub const ROWS: [Self; 5] = [Self::Sample, Self::Verdict, Self::Reward, Self::Figure, Self::Claim];
+    pub const ROWS: [Self; 6] = [Self::Sample, Self::Verdict, Self::Reward, Self::Figure, Self::Claim, Self::Selection];
 
     /// Its name: one lower-case word.
     #[must_use]
@@ -95,6 +98,7 @@ impl Kind {
             Self::Reward => "reward",
             Self::Figure => "figure",
             Self::Claim => "claim",
+            Self::Selection => "selection",
         }
     }
 
@@ -204,6 +208,12 @@ impl NodeId {
     #[must_use]
     pub const fn claim(row: RowKey) -> Self {
         Self { kind: Kind::Claim, name: Name::Row(row, None) }
+    }
+
+    /// A selection.
+    #[must_use]
+    pub const fn selection(row: RowKey) -> Self {
+        Self { kind: Kind::Selection, name: Name::Row(row, None) }
     }
 
     /// Its kind.

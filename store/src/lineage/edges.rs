@@ -7,7 +7,7 @@ use super::GraphEdge;
 use crate::error::Result;
 use crate::id::{Kind, NodeId, RowKey, RunId};
 use crate::keys;
-use crate::model::{Content, Front, Recipe, Relation, Reward, Sample, Statement, Verdict};
+use crate::model::{Content, Front, Recipe, Relation, Reward, Sample, Selection, Statement, Verdict};
 use crate::reader::Entries;
 use crate::records::{EdgeRecord, Stored};
 use crate::store::Store;
@@ -28,6 +28,10 @@ pub(super) fn up(
 ) -> Result<()> {
     if let Some(record) = record {
         for (relation, to) in said(at, record)? {
+            // A reward that was computed from another stands in another run than the sample it is about.
+            if at.kind() == Kind::Reward && relation == Relation::About && !store.has(&to)? {
+                continue;
+            }
             if !take(GraphEdge::plain(*at, relation, to, at.owner())) {
                 return Ok(());
             }
@@ -101,6 +105,12 @@ fn said(at: &NodeId, record: &[u8]) -> Result<Vec<(Relation, NodeId)>> {
         Kind::Verdict => {
             let verifier = NodeId::content_of(Kind::Verifier, Verdict::decode(&key, record)?.verifier);
             about.into_iter().chain([(Relation::VerifiedBy, verifier)]).collect()
+        }
+        Kind::Selection => {
+            let selection = Selection::decode(&key, record)?;
+            let winner = selection.winner().map(|winner| (Relation::DerivedFrom, winner));
+            let scorer = selection.scorer.map(|scorer| (Relation::ScoredBy, scorer));
+            winner.into_iter().chain(scorer).collect()
         }
         Kind::Reward => about.into_iter().chain([(Relation::ScoredBy, Reward::decode(&key, record)?.scorer)]).collect(),
         _ => Vec::new(),

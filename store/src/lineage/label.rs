@@ -8,7 +8,7 @@ use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
 use crate::keys;
 use crate::model::{
     Checkpoint, Claim, Dataset, Endpoint, Figure, Front, Problem, Program, Recipe, Reward, Run, Sample, Sampling,
-    Stage, Statement, Verdict, Verifier,
+    Selection, Stage, Statement, Verdict, Verifier,
 };
 use crate::records::Stored;
 use crate::store::Store;
@@ -36,6 +36,7 @@ impl<'a> Labels<'a> {
                 Kind::Sample => format!("{place} {}", shortened(&Sample::decode(&key, record)?.text)),
                 Kind::Verdict => format!("{place} {}", Verdict::decode(&key, record)?.outcome),
                 Kind::Reward => reward_label(&place, &Reward::decode(&key, record)?),
+                Kind::Selection => selection_label(&place, &Selection::decode(&key, record)?),
                 Kind::Figure => figure_label(self.stage(&row)?, &Figure::decode(&key, record)?),
                 _ => claim_label(&Claim::decode(&key, record)?),
             });
@@ -98,6 +99,10 @@ fn run_label(run: &Run) -> String {
 fn reward_label(place: &str, reward: &Reward) -> String {
     let values: Vec<String> = reward.values.iter().map(ToString::to_string).collect();
     format!("{place} {} {}", reward.kind, shortened(&values.join(" ")))
+}
+
+fn selection_label(place: &str, selection: &Selection) -> String {
+    format!("{place} {}: {} of {}", selection.rule, selection.chosen, selection.candidates.len())
 }
 
 fn figure_label(stage: &str, figure: &Figure) -> String {

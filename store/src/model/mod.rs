@@ -12,5 +12,5 @@ mod run;
 pub use content::{Checkpoint, Content, Dataset, Endpoint, Problem, Program, Sampling, Statement, Verifier, Votes};
 pub use edge::{Edge, Relation};
 pub use merge::{Front, FrontPoint, Goal, Objective, Recipe, RecipeWeight};
-pub use row::{Claim, Cost, Figure, Finish, Outcome, Reward, Sample, Tally, Verdict};
+pub use row::{Claim, Cost, Figure, Finish, Outcome, Reward, Sample, Selection, Tally, Verdict};
 pub use run::{Ending, Experiment, NewRun, Plan, Run, Stage, Status};

@@ -1,12 +1,13 @@
 //! Rows: what a run computed, item by item.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::id::{Digest, NodeId, Slot};
+use crate::id::{Digest, Kind, NodeId, Slot};
 
 /// Why a sample ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -205,6 +206,67 @@ impl Reward {
         scorer.write_local(&mut bytes);
         bytes.extend_from_slice(kind.as_bytes());
         Slot::of(&Digest::of(&bytes))
+    }
+}
+
+/// Which of several samples was chosen, and by what rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Selection {
+    /// The samples there were to choose from, each once, in the order in which ties are broken.
+    pub candidates: Vec<NodeId>,
+    /// What each was ranked by, all finite; empty if nothing but the rule decided.
+    pub scores: Vec<f64>,
+    /// How: `best of 16 by min`, `direction -15`, `majority`.
+    pub rule: String,
+    /// Which of equal candidates wins: `first`.
+    pub ties: String,
+    /// The place of the chosen one among the candidates, from 0.
+    pub chosen: u32,
+    /// Whose rewards the rule reads, if it reads any.
+    pub scorer: Option<NodeId>,
+}
+
+impl Selection {
+    /// The chosen sample; `None` if the selection is not sound.
+    #[must_use]
+    pub fn winner(&self) -> Option<NodeId> {
+        self.candidates.get(self.chosen as usize).copied()
+    }
+
+    /// The score of the chosen sample less the best of the others'; `None` where there are no scores, or no others.
+    #[must_use]
+    pub fn margin(&self) -> Option<f64> {
+        let own = self.scores.get(self.chosen as usize)?;
+        let others = self.scores.iter().enumerate().filter(|(at, _)| *at != self.chosen as usize);
+        others.map(|(_, score)| *score).reduce(f64::max).map(|best| own - best)
+    }
+
+    /// # Errors
+    /// `Invalid`, with what does not agree.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.rule.is_empty() || self.ties.is_empty() {
+            let got = format!("`{}` and `{}`", self.rule, self.ties);
+            return Err(Error::invalid("a selection", "a rule and a tie rule", got));
+        }
+        if let Some(other) = self.candidates.iter().find(|node| node.kind() != Kind::Sample) {
+            return Err(Error::invalid("the candidates of a selection", "samples", other));
+        }
+        if self.candidates.iter().collect::<BTreeSet<_>>().len() != self.candidates.len() {
+            return Err(Error::invalid("the candidates of a selection", "each sample once", "one of them twice"));
+        }
+        if self.winner().is_none() {
+            let expected = format!("a place among the `{}` candidates", self.candidates.len());
+            return Err(Error::invalid("the chosen one of a selection", expected, self.chosen));
+        }
+        let n_scores = self.scores.len();
+        if n_scores != 0 && n_scores != self.candidates.len() {
+            let expected = format!("as many as candidates (`{}`), or none", self.candidates.len());
+            return Err(Error::invalid("the scores of a selection", expected, n_scores));
+        }
+        if let Some(score) = self.scores.iter().find(|score| !score.is_finite()) {
+            return Err(Error::invalid("the scores of a selection", "finite numbers", score));
+        }
+        Ok(())
     }
 }
 

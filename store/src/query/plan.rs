@@ -86,6 +86,7 @@ struct Needs {
     study: Option<String>,
     status: Option<Status>,
     outcome: Option<Outcome>,
+    scorer: Option<NodeId>,
     metric_range: Option<(String, f64, f64)>,
 }
 
@@ -119,6 +120,7 @@ impl Needs {
                 self.run = self.run.or(text.parse().ok());
             }
             (Table::Proofs, Source::Column("outcome")) => self.outcome = text.parse().ok(),
+            (Table::Rewards | Table::Selections, Source::Column("scorer")) => self.scorer = text.parse().ok(),
             _ => {}
         }
     }
@@ -148,6 +150,9 @@ impl Needs {
             let prefix = keys::recorded_kind(run, table.kind());
             return Ok(Some(Index { prefix, node: Box::new(keys::recorded_at), rest: |node| digest_bytes(node) }));
         }
+        if let Some(scorer) = self.scorer {
+            return Ok(Some(rows_below(scorer, run, Relation::ScoredBy, 0, table.kind())));
+        }
         let Some(outcome) = self.outcome else {
             return Ok(None);
         };
@@ -156,14 +161,7 @@ impl Needs {
             return Ok(None);
         };
         let verifier = keys::recorded_at(&only.0)?;
-        let prefix = keys::edges_down_by(&verifier, run, Relation::VerifiedBy, outcome.number());
-        let node = move |key: &[u8]| keys::edge_down_at(&verifier, key).map(|(_, _, from, _)| from);
-        let rest = |node: &NodeId| {
-            let mut bytes = Vec::new();
-            node.write_local(&mut bytes);
-            bytes
-        };
-        Ok(Some(Index { prefix, node: Box::new(node), rest }))
+        Ok(Some(rows_below(verifier, run, Relation::VerifiedBy, outcome.number(), table.kind())))
     }
 
     fn run_index(&self, store: &Store) -> Result<Option<Index>> {
@@ -187,6 +185,20 @@ impl Needs {
         let rest = |node: &NodeId| node.owner().map_or_else(Vec::new, |run| run.as_bytes().to_vec());
         Ok(Some(Index { prefix, node: Box::new(|key| keys::run_at_end(key).map(NodeId::run)), rest }))
     }
+}
+
+/// The rows of a kind in a run that have this edge to `to`.
+fn rows_below(to: NodeId, run: RunId, relation: Relation, qualifier: u8, kind: Kind) -> Index {
+    let mut prefix = keys::edges_down_by(&to, run, relation, qualifier);
+    prefix.push(kind as u8);
+    let node = move |key: &[u8]| keys::edge_down_at(&to, key).map(|(_, _, from, _)| from);
+    let rest = |node: &NodeId| {
+        let mut bytes = Vec::new();
+        node.write_local(&mut bytes);
+        // The kind is in the prefix.
+        bytes.split_off(1)
+    };
+    Index { prefix, node: Box::new(node), rest }
 }
 
 fn digest_bytes(node: &NodeId) -> Vec<u8> {

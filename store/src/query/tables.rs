@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::id::{Kind, NodeId};
 use crate::keys;
 use crate::model::{
-    Checkpoint, Claim, Dataset, Figure, Front, Goal, Objective, Problem, Recipe, Reward, Run, Sample, Statement,
-    Verdict, Verifier,
+    Checkpoint, Claim, Dataset, Figure, Front, Goal, Objective, Problem, Recipe, Reward, Run, Sample, Selection,
+    Statement, Tally, Verdict, Verifier,
 };
 use crate::records::Stored as _;
 
@@ -27,6 +27,8 @@ pub enum Table {
     Proofs,
     /// Rewards, by run, stage, item, k.
     Rewards,
+    /// Selections, by run, stage, item, k.
+    Selections,
     /// Figures, by run, stage, item, k.
     Figures,
     /// Claims, by run, stage, item, k.
@@ -51,11 +53,12 @@ const PLACE: [&str; 5] = ["id", "run", "stage", "item", "k"];
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Runs,
         Self::Samples,
         Self::Proofs,
         Self::Rewards,
+        Self::Selections,
         Self::Figures,
         Self::Claims,
         Self::Checkpoints,
@@ -75,6 +78,7 @@ impl Table {
             Self::Samples => "samples",
             Self::Proofs => "proofs",
             Self::Rewards => "rewards",
+            Self::Selections => "selections",
             Self::Figures => "figures",
             Self::Claims => "claims",
             Self::Checkpoints => "checkpoints",
@@ -95,6 +99,7 @@ impl Table {
             Self::Samples => Kind::Sample,
             Self::Proofs => Kind::Verdict,
             Self::Rewards => Kind::Reward,
+            Self::Selections => Kind::Selection,
             Self::Figures => Kind::Figure,
             Self::Claims => Kind::Claim,
             Self::Checkpoints => Kind::Checkpoint,
@@ -129,7 +134,8 @@ impl Table {
             Self::Proofs => {
                 &["outcome", "verifier", "message", "axioms", "sandboxed", "wall_micros", "cpu_micros", "text"]
             }
-            Self::Rewards => &["scorer", "kind", "value", "values"],
+            Self::Rewards => &["scorer", "kind", "value", "values", "tallies"],
+            Self::Selections => &["rule", "ties", "chosen", "winner", "n_candidates", "score", "margin", "scorer"],
             Self::Figures => &["name", "value", "low", "high", "n", "unit", "split"],
             Self::Claims => &["claim", "statement", "holds", "value", "low", "high", "bound"],
             Self::Checkpoints => return vec!["id", "label", "n_params", "step", "config", "manifest"],
@@ -193,6 +199,7 @@ pub(super) enum Record {
     Sample(Sample),
     Verdict(Verdict),
     Reward(Reward),
+    Selection(Selection),
     Figure(Figure),
     Claim(Claim),
     Checkpoint(Checkpoint),
@@ -212,6 +219,7 @@ impl Record {
             Table::Samples => Self::Sample(Sample::decode(&key, bytes)?),
             Table::Proofs => Self::Verdict(Verdict::decode(&key, bytes)?),
             Table::Rewards => Self::Reward(Reward::decode(&key, bytes)?),
+            Table::Selections => Self::Selection(Selection::decode(&key, bytes)?),
             Table::Figures => Self::Figure(Figure::decode(&key, bytes)?),
             Table::Claims => Self::Claim(Claim::decode(&key, bytes)?),
             Table::Checkpoints => Self::Checkpoint(Checkpoint::decode(&key, bytes)?),
@@ -235,8 +243,10 @@ impl Record {
                 "kind" => Value::Text(reward.kind.clone()),
                 "value" => reward.values.first().copied().into(),
                 "values" => Value::Text(joined(&reward.values)),
+                "tallies" => Value::Text(tallied(&reward.tallies)),
                 _ => Value::Null,
             },
+            Self::Selection(selection) => of_selection(selection, column),
             Self::Figure(figure) => match column {
                 "name" => Value::Text(figure.name.clone()),
                 "value" => Value::Real(figure.value),
@@ -334,6 +344,25 @@ pub(super) fn of_sample(sample: &Sample, column: &str) -> Value {
         "text" => Value::Text(sample.text.clone()),
         _ => Value::Null,
     }
+}
+
+fn of_selection(selection: &Selection, column: &str) -> Value {
+    match column {
+        "rule" => Value::Text(selection.rule.clone()),
+        "ties" => Value::Text(selection.ties.clone()),
+        "chosen" => count(u64::from(selection.chosen)),
+        "winner" => selection.winner().map_or(Value::Null, text),
+        "n_candidates" => count(selection.candidates.len() as u64),
+        "score" => selection.scores.get(selection.chosen as usize).copied().into(),
+        "margin" => selection.margin().into(),
+        "scorer" => selection.scorer.map_or(Value::Null, text),
+        _ => Value::Null,
+    }
+}
+
+/// Hits of trials: `3/16 0/1`.
+fn tallied(tallies: &[Tally]) -> String {
+    tallies.iter().map(|tally| format!("{}/{}", tally.hits, tally.of)).collect::<Vec<_>>().join(" ")
 }
 
 fn of_front(front: &Front, column: &str) -> Value {

@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::id::{Digest, ExperimentId, NodeId, RunId};
 use crate::model::{
     Checkpoint, Claim, Cost, Dataset, Endpoint, Experiment, Figure, Finish, Front, FrontPoint, Objective, Outcome,
-    Plan, Problem, Program, Recipe, RecipeWeight, Reward, Run, Sample, Sampling, Stage, Statement, Status, Tally,
-    Verdict, Verifier, Votes,
+    Plan, Problem, Program, Recipe, RecipeWeight, Reward, Run, Sample, Sampling, Selection, Stage, Statement, Status,
+    Tally, Verdict, Verifier, Votes,
 };
 use crate::series::{Block, Chunk, Head, Point, Summary};
 
@@ -164,6 +164,18 @@ stored!(ClaimV1 for Claim {
     low: Option<f64>,
     high: Option<f64>,
     bound: Option<f64>,
+});
+
+stored!(SelectionV1 for Selection {
+    candidates: Vec<NodeId>,
+    scores: Vec<f64>,
+    rule: String,
+    ties: String,
+    chosen: u32,
+    scorer: Option<NodeId>,
+} without |value| {
+    value.candidates = value.candidates.into_iter().map(NodeId::anonymous).collect();
+    value.scorer = value.scorer.map(NodeId::anonymous);
 });
 
 stored!(RunV1 for Run {

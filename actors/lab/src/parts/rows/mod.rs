@@ -1,0 +1,228 @@
+//! Rows of published data sets, read as they are from JSON lines, JSON arrays or Parquet, one at a time.
+//!
+//! A [`Format`] says what a row is; a [`Reader`] walks the files and vouches for them: every row has an id of its own, no two
+//! files share a name, none ends early. What is wrong with a row is said with file, row and field; if the user asked for it
+//! (`skip_bad`), such rows are left out instead, counted and named in the [`Report`], which says the denominator.
+//!
+//! Not here: graders, what is made of rows.
+
+mod attributes;
+mod fields;
+mod preference;
+mod process;
+mod report;
+mod source;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use tracker_store::Digest;
+
+use crate::error::{Error, Result};
+
+pub use attributes::{
+    Attributed, Attributes, Feedback, HELP_STEER, HelpSteer, ULTRA_FEEDBACK, UltraFeedback, help_steer_score,
+};
+pub use fields::{Fault, Fields, Message};
+pub use preference::{ChosenRejected, Comparison, Pair, RewardBench, UnifiedFeedback, reward_bench_score};
+pub use process::{BestOfTest, Candidates, Completions, CompletionsOf, ErPrm, Question, Questions, StepValues};
+pub use report::{Report, Skipped};
+
+use source::Source;
+
+/// What a row is, and how it is read.
+pub trait Format {
+    /// What people call it.
+    const NAME: &'static str;
+    /// The typed row.
+    type Row;
+
+    /// Reads a row; its id was found already.
+    ///
+    /// # Errors
+    /// A fault with the field that is wrong.
+    fn read(&self, id: String, fields: &Fields<'_>) -> std::result::Result<Self::Row, Fault>;
+}
+
+/// What names a row. A place in a file never does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ids {
+    /// A field that every row must have.
+    Field(String),
+    /// The digest of what the row says, for data published without ids.
+    Content,
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        Self::Field("id".into())
+    }
+}
+
+/// How files are read.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What names a row.
+    pub ids: Ids,
+    /// How many rows there are to be in all files together, if that was declared: fewer means a file was cut off.
+    pub n_rows: Option<u64>,
+    /// Whether wrong rows are left out and counted, instead of ending the reading.
+    pub skip_bad: bool,
+}
+
+/// Typed rows of a list of files, in order.
+///
+/// # Errors
+/// Each item may be an error: `Input` naming file, row and field. The last one may say that rows are missing. After an
+/// error there are no more rows.
+pub struct Reader<F: Format> {
+    format: F,
+    options: Options,
+    files: std::vec::IntoIter<PathBuf>,
+    source: Option<Source>,
+    /// File and row of each id.
+    seen: HashMap<[u8; 16], (u32, u64)>,
+    names: Vec<String>,
+    report: Report,
+    content: blake3::Hasher,
+    is_done: bool,
+}
+
+impl<F: Format> Reader<F> {
+    /// Opens files that together are one data set.
+    ///
+    /// # Errors
+    /// `Input` if there is none, or two have one name: shards that were written over each other look like this.
+    pub fn open(format: F, paths: &[PathBuf], options: Options) -> Result<Self> {
+        if paths.is_empty() {
+            return Err(Error::Input { what: format!("expected a file of {} rows, got none", F::NAME), hint: None });
+        }
+        let mut by_name: BTreeMap<String, &Path> = BTreeMap::new();
+        let mut names = Vec::with_capacity(paths.len());
+        for path in paths {
+            let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            if let Some(other) = by_name.insert(name.clone(), path) {
+                return Err(Error::Input {
+                    what: format!(
+                        "two files of one data set are called `{name}`: {} and {}",
+                        other.display(),
+                        path.display()
+                    ),
+                    hint: Some("shards of one name may have been written over each other; give each its own".into()),
+                });
+            }
+            names.push(name);
+        }
+        Ok(Self {
+            format,
+            options,
+            files: paths.to_vec().into_iter(),
+            source: None,
+            seen: HashMap::new(),
+            names,
+            report: Report::new(F::NAME),
+            content: blake3::Hasher::new(),
+            is_done: false,
+        })
+    }
+
+    /// What was read so far; whole once there are no more rows.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// All rows, and what is to be said of the files.
+    ///
+    /// # Errors
+    /// The first of the rows'.
+    pub fn collect_all(mut self) -> Result<(Vec<F::Row>, Report)> {
+        let rows = self.by_ref().collect::<Result<Vec<_>>>()?;
+        Ok((rows, self.report))
+    }
+
+    fn step(&mut self) -> Result<Option<F::Row>> {
+        loop {
+            let Some(source) = &mut self.source else {
+                let Some(path) = self.files.next() else { return self.end().map(|()| None) };
+                self.source = Some(Source::open(&path)?);
+                self.report.n_files += 1;
+                continue;
+            };
+            let Some(raw) = source.next_row()? else {
+                self.source = None;
+                continue;
+            };
+            self.report.n_read += 1;
+            let number = raw.number;
+            let path = source.path().display().to_string();
+            match self.typed(raw.fields) {
+                Ok(row) => {
+                    self.report.n_kept += 1;
+                    return Ok(Some(row));
+                }
+                Err(fault) if self.options.skip_bad => self.report.skip(&path, number, fault),
+                Err(fault) => return Err(fault.at(&path, number)),
+            }
+        }
+    }
+
+    fn typed(
+        &mut self,
+        map: std::result::Result<serde_json::Map<String, serde_json::Value>, Fault>,
+    ) -> std::result::Result<F::Row, Fault> {
+        let map = map?;
+        let fields = Fields::new(&map);
+        let bytes = serde_json::to_vec(&map).map_err(|error| Fault::new("", error.to_string()))?;
+        let content = blake3::hash(&bytes);
+        let (field, id) = match &self.options.ids {
+            Ids::Content => ("", content.to_hex().to_string()),
+            Ids::Field(field) => (field.as_str(), fields.id(field)?),
+        };
+        let row = self.format.read(id.clone(), &fields)?;
+        let (mut key, digest) = ([0; 16], blake3::hash(id.as_bytes()));
+        key.copy_from_slice(&digest.as_bytes()[..16]);
+        let here = (self.report.n_files - 1, self.report.n_read);
+        if let Some((file, nth)) = self.seen.get(&key) {
+            let name = self.names.get(*file as usize).map_or("", String::as_str);
+            let what = if field.is_empty() { "says the same".into() } else { format!("has the same id `{id}`") };
+            return Err(Fault::new(field, format!("an earlier row {what}: number {nth} of all, in `{name}`")));
+        }
+        self.seen.insert(key, here);
+        self.content.update(content.as_bytes());
+        Ok(row)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.report.content = Digest::from_bytes(*self.content.finalize().as_bytes());
+        let files = self.names.join(", ");
+        if let Some(declared) = self.options.n_rows.filter(|declared| *declared != self.report.n_read) {
+            return Err(Error::Input {
+                what: format!("{files}: expected {declared} rows as declared, got {}", self.report.n_read),
+                hint: Some("a file may have been cut off; get it again".into()),
+            });
+        }
+        if self.report.n_kept == 0 {
+            let what =
+                format!("{files}: expected {} rows, got none that can be used of {}", F::NAME, self.report.n_read);
+            return Err(Error::Input { what, hint: self.report.skipped.first().map(|skipped| skipped.to_string()) });
+        }
+        Ok(())
+    }
+}
+
+impl<F: Format> Iterator for Reader<F> {
+    type Item = Result<F::Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_done {
+            return None;
+        }
+        let row = self.step().transpose();
+        self.is_done = !matches!(row, Some(Ok(_)));
+        row
+    }
+}
+
+#[cfg(test)]
+mod tests;
