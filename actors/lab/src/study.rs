@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::plan::{self, Key, Overlay, Plan, Settings, nearest};
 use crate::studies::alignment_tax::AlignmentTax;
+use crate::studies::er_prm::ErPrm;
 use crate::studies::goedel::Goedel;
 
 /// A study: settings and one straight function with its loops visible.
@@ -80,7 +81,7 @@ impl Entry {
 }
 
 /// All studies.
-static STUDIES: [Entry; 2] = [Entry::of::<Goedel>(), Entry::of::<AlignmentTax>()];
+static STUDIES: [Entry; 3] = [Entry::of::<Goedel>(), Entry::of::<AlignmentTax>(), Entry::of::<ErPrm>()];
 
 /// All studies, in the order they are listed.
 #[must_use]

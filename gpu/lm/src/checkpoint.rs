@@ -145,7 +145,7 @@ impl Filling {
 }
 
 /// Copies a tensor of any of the three float types to f32.
-fn copy(slot: &Slot, view: &TensorView<'_>, to: &mut [f32]) -> Result<()> {
+pub(crate) fn copy(slot: &Slot, view: &TensorView<'_>, to: &mut [f32]) -> Result<()> {
     let wrong = |expected: String, got: String| Error::Tensor { name: slot.name.clone(), expected, got };
     if view.shape() != slot.shape {
         return Err(wrong(format!("shape {:?}", slot.shape), format!("shape {:?}", view.shape())));

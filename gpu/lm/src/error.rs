@@ -134,6 +134,38 @@ pub enum Error {
         /// Tokens read before.
         position: usize,
     },
+    /// What a head reads out is not finite: its weights or the model's are damaged.
+    #[error("the head's output is not finite at position {position} of {what} {idx}")]
+    Output {
+        /// The list the sequence stands in, such as `continuation`.
+        what: &'static str,
+        /// Its position there.
+        idx: usize,
+        /// The position in the sequence, from 0.
+        position: usize,
+    },
+    /// The head lies beside another model than the one it was trained with: bring the two that belong together.
+    #[error("head: expected a trunk whose weights have the digest `{expected}`, found `{got}`")]
+    Trunk {
+        /// Digest of the weights the head was trained with.
+        expected: String,
+        /// Digest of the weights that are there.
+        got: String,
+    },
+    /// An entry of a list, at a position of its sequence, is outside what is defined.
+    #[error("{what} {idx}, position {position}: expected {expected}, got `{got}`")]
+    At {
+        /// The list, such as `tagged example`.
+        what: &'static str,
+        /// Its position there.
+        idx: usize,
+        /// The position in the sequence, or of the output, from 0.
+        position: usize,
+        /// What it may be.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
     /// The device failed while working.
     #[error("device `{device}` failed: {detail}")]
     Device {

@@ -24,6 +24,7 @@ mod error;
 mod lm;
 mod mix;
 mod net;
+mod reward;
 mod sample;
 mod score;
 mod tokenizer;
@@ -34,10 +35,12 @@ pub use config::{Architecture, Config, RopeScaling};
 pub use error::{Error, Result};
 pub use lm::Lm;
 pub use mix::{Parents, Ratios, Slopes, slopes};
+pub use reward::{HeadKind, RewardModel, Tagged, scores, tag_scores};
 pub use sample::{Completion, Finish, Prompt, Sampling, sample};
 pub use score::{Continuation, log_probs, logits};
 pub use tokenizer::{BOS, EOS, PAD, Tokenizer, UNK};
 pub use train::{
-    Anchor, Batch, Dpo, Example, Grpo, Kd, Length, OnStep, Pair, Rollout, Step, Training, advantages, dpo, grpo, kd,
-    sft,
+    Anchor, Batch, Dpo, Example, FitObjective, Grpo, Kd, Length, OnStep, Pair, PairLoss, Ppo, RatedPair, RatedText,
+    Regulariser, Rollout, ScoredRollout, Step, TaggedExample, Training, Trunk, advantages, dpo, fit, gae, grpo, kd,
+    ppo, sft, whiten,
 };

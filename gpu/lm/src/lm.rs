@@ -12,7 +12,7 @@ use crate::cpu;
 use crate::error::Result;
 use crate::net::Net;
 use crate::tokenizer::Tokenizer;
-use crate::weights::Weights;
+use crate::weights::{Slot, Weights};
 
 /// A decoder with its tokenizer. Cheap to clone; never changes: training returns another.
 #[derive(Clone)]
@@ -137,6 +137,15 @@ impl Lm {
         slots.map(|slot| (slot.name.as_str(), slot.shape.as_slice(), &self.weights.data[slot.at.clone()]))
     }
 
+    /// The digest of its weights, as `tracker merge` writes it: BLAKE3 over, for each tensor by name, the name, a zero byte and
+    /// the BLAKE3 of its bytes (f32, little-endian).
+    #[must_use]
+    pub fn weights_digest(&self) -> [u8; 32] {
+        let mut whole = blake3::Hasher::new();
+        digest_tensors(&mut whole, self.weights.layout.slots.iter(), &self.weights.data);
+        whole.finalize().into()
+    }
+
     pub(crate) fn weights(&self) -> &Weights {
         &self.weights
     }
@@ -161,5 +170,19 @@ impl Lm {
             *prepared = Some(Net::on_adapter(adapter, &self.config, &self.weights)?);
         }
         Ok(prepared.clone())
+    }
+}
+
+/// Adds tensors to a digest, by name: the name, a zero byte and the digest of the bytes.
+pub(crate) fn digest_tensors<'a>(whole: &mut blake3::Hasher, slots: impl Iterator<Item = &'a Slot>, data: &[f32]) {
+    let mut slots: Vec<&Slot> = slots.collect();
+    slots.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    for slot in slots {
+        let mut one = blake3::Hasher::new();
+        for values in data[slot.at.clone()].chunks(4096) {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            one.update(&bytes);
+        }
+        whole.update(slot.name.as_bytes()).update(&[0]).update(one.finalize().as_bytes());
     }
 }

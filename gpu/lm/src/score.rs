@@ -90,7 +90,7 @@ fn one(model: &Model, shared: &Prompts<'_>, row: usize, ids: &[u32], work: &mut 
         log_probs.push(logits[id as usize] - log_sum);
         Ok(())
     };
-    push(&read.logits, cache.len(), ids[0])?;
+    push(read.logits(model, work), cache.len(), ids[0])?;
     let mut logits = Vec::new();
     for (chunk, next) in ids[..ids.len() - 1].chunks(CHUNK).zip(ids[1..].chunks(CHUNK)) {
         let position = cache.len();

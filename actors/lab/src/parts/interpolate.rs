@@ -216,22 +216,10 @@ pub fn grid(n: usize, mean: f64, step: f64) -> Vec<Vec<f64>> {
     points.into_iter().map(scaled).collect()
 }
 
-/// The digest of a model's weights, as `tracker merge` writes it: BLAKE3 over, for each tensor by name, the name, a zero byte
-/// and the BLAKE3 of its bytes (f32, little-endian).
+/// The digest of a model's weights, as `tracker merge` writes it.
 #[must_use]
 pub fn weights_digest(model: &Lm) -> Digest {
-    let mut tensors: Vec<(&str, &[f32])> = model.tensors().map(|(name, _, values)| (name, values)).collect();
-    tensors.sort_unstable_by_key(|(name, _)| *name);
-    let mut whole = blake3::Hasher::new();
-    for (name, values) in tensors {
-        let mut one = blake3::Hasher::new();
-        for values in values.chunks(4096) {
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            one.update(&bytes);
-        }
-        whole.update(name.as_bytes()).update(&[0]).update(one.finalize().as_bytes());
-    }
-    whole.finalize().into()
+    blake3::Hash::from_bytes(model.weights_digest()).into()
 }
 
 /// Records a mixture as its recipe: weights by parent digest, in the words of `tracker merge`, and the digest of what they

@@ -2,9 +2,9 @@
 
 pub mod attempt;
 pub mod author;
-pub mod chains;
 pub mod best_of;
 pub mod bootstrap;
+pub mod chains;
 pub mod correlate;
 pub mod direction;
 pub mod endpoint;
@@ -21,6 +21,7 @@ pub mod problems;
 pub mod prompt;
 pub mod rate;
 pub mod record;
+pub mod reward;
 pub mod rows;
 pub mod skills;
 pub mod statements;

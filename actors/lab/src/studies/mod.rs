@@ -1,3 +1,4 @@
 //! The studies: one a paper.
 pub mod alignment_tax;
+pub mod er_prm;
 pub mod goedel;

@@ -11,6 +11,7 @@ use super::cache::Cache;
 use super::gemm::{Left, Out, Panels, multiply};
 use super::math;
 use super::model::{Activations, Block, Model, Picked, Seq, Shape, Work, gather};
+use super::readout::{Reading, Readout};
 use crate::weights::Weights;
 
 /// Predicted tokens whose logits are held at once.
@@ -77,12 +78,24 @@ pub(crate) struct Target {
     pub(crate) id: u32,
 }
 
+/// What the outputs a head last read are to a loss, and where the gradient of the head goes.
+pub(crate) struct Reads<'a> {
+    pub(crate) readout: &'a Readout,
+    /// The tokens it read after, counted through all rows.
+    pub(crate) after: &'a [usize],
+    /// Derivative of the loss by each output, `[after.len() · outputs]`.
+    pub(crate) slopes: &'a [f32],
+    /// In the layout of the head's own parameters; added to.
+    pub(crate) own: &'a mut [f32],
+}
+
 /// What one forward pass keeps for its backward pass; reused from step to step.
 #[derive(Default)]
 pub(crate) struct Tape {
     work: Work,
     acts: Vec<Activations>,
     caches: Vec<Cache>,
+    reading: Reading,
     scratch: Scratch,
 }
 
@@ -138,14 +151,26 @@ impl Tape {
         learned.model.logits_of(&after, &self.work.x, picked, logits, pack);
     }
 
+    /// What `readout` gives after the tokens `after`, `[after.len() · outputs]`.
+    pub(crate) fn outputs(&mut self, learned: &Learned, readout: &Readout, after: &[usize]) -> &[f32] {
+        let rows = learned.model.stream(after, &self.work);
+        readout.outputs(&learned.model, rows, &mut self.reading)
+    }
+
+    /// Adds the gradient of Σ slope · output to the head's own parameters, and to nothing else.
+    pub(crate) fn backward_own(&mut self, readout: &Readout, slopes: &[f32], own: &mut [f32]) {
+        readout.backward(slopes, &mut self.reading, own);
+    }
+
     /// Adds to `grad` (in the weights' layout) the gradient of Σ slope · log-probability over the `targets` of the rows
-    /// last read. Consumes what [`Tape::forward`] kept.
+    /// last read, and of Σ slope · output over what a head read of them. Consumes what [`Tape::forward`] kept.
     pub(crate) fn backward(
         &mut self,
         learned: &Learned,
         rows: &[&[u32]],
         targets: &[Target],
         slopes: &[f32],
+        reads: Option<Reads<'_>>,
         grad: &mut [f32],
     ) {
         let model = &learned.model;
@@ -154,6 +179,9 @@ impl Tape {
         for (chunk, slopes) in targets.chunks(CHUNK).zip(slopes.chunks(CHUNK)) {
             self.chunk_logits(learned, chunk);
             self.head_backward(learned, chunk, slopes, grad);
+        }
+        if let Some(reads) = reads {
+            self.read_backward(model, reads, grad);
         }
         let tables: Vec<&[f32]> =
             rows.iter().flat_map(|row| (0..row.len()).map(|position| model.rope.at(position))).collect();
@@ -193,6 +221,30 @@ impl Tape {
         math::rms_norm_backward(&picked.x, model.slice(norm), &picked.scales, grad_normed, picked_grad, grad_norm);
         for (target, from) in chunk.iter().zip(picked_grad.chunks_exact(hidden)) {
             math::add(&mut grad_x[target.after * hidden..][..hidden], from);
+        }
+    }
+
+    /// From slopes of a head's outputs to the residual stream, the final norm and the head.
+    fn read_backward(&mut self, model: &Model, reads: Reads<'_>, grad: &mut [f32]) {
+        let Reads { readout, after, slopes, own } = reads;
+        let hidden = model.shape.hidden;
+        let grad_normed = if let Some([plus, minus]) = readout.tokens() {
+            let mut derived = vec![0.0; hidden];
+            let grad_normed = readout.backward(slopes, &mut self.reading, &mut derived);
+            math::add(&mut grad[plus.clone()], &derived);
+            math::add_scaled(&mut grad[minus.clone()], &derived, -1.0);
+            grad_normed
+        } else {
+            readout.backward(slopes, &mut self.reading, own)
+        };
+        let Scratch { picked_grad, grad_x, .. } = &mut self.scratch;
+        let Picked { x, scales, .. } = &self.reading.picked;
+        picked_grad.clear();
+        picked_grad.resize(x.len(), 0.0);
+        let norm = &model.weights.layout.norm;
+        math::rms_norm_backward(x, model.slice(norm), scales, &grad_normed, picked_grad, &mut grad[norm.clone()]);
+        for (token, from) in after.iter().zip(picked_grad.chunks_exact(hidden)) {
+            math::add(&mut grad_x[token * hidden..][..hidden], from);
         }
     }
 
@@ -321,6 +373,7 @@ fn add_bias_grad(block: &Block, grad_qkv: &[f32], grad: &mut [f32]) {
 mod tests {
     use super::*;
     use crate::config::{Architecture, Config};
+    use crate::reward::{Head, HeadKind};
 
     fn configs() -> [Config; 2] {
         let llama = Config {
@@ -373,54 +426,134 @@ mod tests {
         (targets, slopes)
     }
 
-    /// Σ slope · log-probability, and the log-probabilities.
-    fn value(learned: &Learned, tape: &mut Tape) -> (f64, Vec<f32>) {
+    /// Every third token of every row, the last of the first row among them, and a slope for each of `k` outputs.
+    fn reads(rows: &[Vec<u32>], k: usize) -> (Vec<usize>, Vec<f32>) {
+        let n: usize = rows.iter().map(Vec::len).sum();
+        let after: Vec<usize> = (0..n).step_by(3).collect();
+        let slopes = (0..after.len() * k).map(|at| (at as f32 * 1.3).cos()).collect();
+        (after, slopes)
+    }
+
+    /// One head of each kind; none of the parameters is special.
+    fn heads(config: &Config) -> [Head; 3] {
+        let outputs = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        let kinds = [
+            HeadKind::Linear { outputs: outputs.clone() },
+            HeadKind::Mlp { hidden: 37, outputs },
+            HeadKind::TwoToken { plus: 7, minus: 3 },
+        ];
+        kinds.map(|kind| {
+            let head = Head::init(kind, config, 9).expect("fits");
+            let data = head.data.iter().enumerate().map(|(at, value)| value + (at as f32 * 0.9).sin() * 0.1).collect();
+            head.with_data(data)
+        })
+    }
+
+    /// Σ slope · log-probability + Σ slope · output.
+    fn value(learned: &Learned, readout: Option<&Readout>, tape: &mut Tape) -> f64 {
         let rows = rows();
         let (targets, slopes) = targets(&rows);
         let slices: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         tape.forward(learned, &slices);
         let log_probs = tape.log_probs(learned, &targets);
-        (
-            slopes.iter().zip(&log_probs).map(|(slope, log_prob)| f64::from(*slope) * f64::from(*log_prob)).sum(),
-            log_probs,
-        )
+        let sum = |slopes: &[f32], values: &[f32]| -> f64 {
+            assert_eq!(slopes.len(), values.len());
+            slopes.iter().zip(values).map(|(slope, value)| f64::from(*slope) * f64::from(*value)).sum()
+        };
+        let mut value = sum(&slopes, &log_probs);
+        if let Some(readout) = readout {
+            let (after, slopes) = reads(&rows, readout.n_outputs());
+            value += sum(&slopes, tape.outputs(learned, readout, &after));
+        }
+        value
     }
 
-    fn gradient(learned: &Learned, tape: &mut Tape) -> Vec<f32> {
+    /// Of the trunk and of the head.
+    fn gradient(learned: &Learned, readout: Option<&Readout>, tape: &mut Tape) -> (Vec<f32>, Vec<f32>) {
         let rows = rows();
         let (targets, slopes) = targets(&rows);
         let slices: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        value(learned, tape);
+        value(learned, readout, tape);
         let mut grad = vec![0.0; learned.weights().layout.len];
-        tape.backward(learned, &slices, &targets, &slopes, &mut grad);
-        grad
+        let mut own = vec![0.0; readout.map_or(0, |readout| readout.data().len())];
+        let (after, output_slopes) = reads(&rows, readout.map_or(0, Readout::n_outputs));
+        let reads = readout.map(|readout| Reads { readout, after: &after, slopes: &output_slopes, own: &mut own });
+        tape.backward(learned, &slices, &targets, &slopes, reads, &mut grad);
+        (grad, own)
+    }
+
+    /// Steps along a tensor's own gradient, `part`: there the value rises by the gradient's norm a unit, a step of `RISE`.
+    fn check_rise(name: &str, part: &[f32], mut after: impl FnMut(f64) -> f64) {
+        let norm = part.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        assert!(norm > 1e-3, "{name}: {norm}");
+        let scale = RISE / (norm * norm);
+        let (up, down) = (after(scale), after(-2.0 * scale));
+        after(scale);
+        let rise = (up - down) / 2.0;
+        // The kinks of a rectifier are within the step.
+        assert!((rise / RISE - 1.0).abs() < 0.02, "{name}: {rise}");
+    }
+
+    fn step(data: &mut [f32], part: &[f32], by: f64) {
+        data.iter_mut().zip(part).for_each(|(value, g)| *value += (by * f64::from(*g)) as f32);
     }
 
     #[test]
     fn the_gradient_of_every_tensor_is_the_difference_quotient_along_it() {
         for config in configs() {
-            let mut learned = Learned::new(Model::new(&config, &weights(&config)));
-            let mut tape = Tape::default();
-            let grad = gradient(&learned, &mut tape);
-            let layout = learned.weights().layout.clone();
-            for slot in &layout.slots {
-                let part = &grad[slot.at.clone()];
-                let norm = part.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-                assert!(norm > 1e-3, "{}: {norm}", slot.name);
-                // Along the tensor's own gradient the value rises by the gradient's norm a unit: a step of `RISE`.
-                let scale = RISE / (norm * norm);
-                let mut after = |steps: f64| {
-                    learned.update(|data| {
-                        for (value, g) in data[slot.at.clone()].iter_mut().zip(part) {
-                            *value += (steps * scale * f64::from(*g)) as f32;
+            for head in heads(&config).iter().map(Some).chain([None]) {
+                let mut learned = Learned::new(Model::new(&config, &weights(&config)));
+                let mut readout = head.map(|head| Readout::new(head, &learned.model));
+                let mut tape = Tape::default();
+                let (grad, own) = gradient(&learned, readout.as_ref(), &mut tape);
+                let layout = learned.weights().layout.clone();
+                for slot in &layout.slots {
+                    let part = &grad[slot.at.clone()];
+                    check_rise(&slot.name, part, |by| {
+                        learned.update(|data| step(&mut data[slot.at.clone()], part, by));
+                        if let Some(readout) = &mut readout {
+                            readout.repack(&learned.model);
                         }
+                        value(&learned, readout.as_ref(), &mut tape)
                     });
-                    value(&learned, &mut tape).0
+                }
+                let (Some(head), Some(readout)) = (head, &mut readout) else {
+                    continue;
                 };
-                let (up, down) = (after(1.0), after(-2.0));
-                after(1.0);
-                let rise = (up - down) / 2.0;
-                assert!((rise / RISE - 1.0).abs() < 0.01, "{}: {rise}", slot.name);
+                for slot in head.slots.iter() {
+                    let part = &own[slot.at.clone()];
+                    check_rise(&slot.name, part, |by| {
+                        readout.update(|data| step(&mut data[slot.at.clone()], part, by));
+                        readout.repack(&learned.model);
+                        value(&learned, Some(readout), &mut tape)
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_of_two_tokens_gives_the_difference_of_their_logits_and_a_frozen_trunk_the_same_gradient_of_the_head() {
+        for config in configs() {
+            let learned = Learned::new(Model::new(&config, &weights(&config)));
+            let (mut tape, rows) = (Tape::default(), rows());
+            let slices: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+            for head in heads(&config) {
+                let readout = Readout::new(&head, &learned.model);
+                let (after, slopes) = reads(&rows, readout.n_outputs());
+                tape.forward(&learned, &slices);
+                let outputs = tape.outputs(&learned, &readout, &after).to_vec();
+                let mut own = vec![0.0; readout.data().len()];
+                if let Some([plus, minus]) = head.tokens() {
+                    let mut logits = Vec::new();
+                    learned.model.logits(&after, &mut tape.work, &mut logits);
+                    for (output, logits) in outputs.iter().zip(logits.chunks_exact(30)) {
+                        assert!((output - (logits[plus as usize] - logits[minus as usize])).abs() < 1e-4);
+                    }
+                } else {
+                    tape.backward_own(&readout, &slopes, &mut own);
+                    assert_eq!(own, gradient(&learned, Some(&readout), &mut tape).1);
+                }
             }
         }
     }
@@ -430,7 +563,10 @@ mod tests {
         for config in configs() {
             let learned = Learned::new(Model::new(&config, &weights(&config)));
             let mut tape = Tape::default();
-            let together = value(&learned, &mut tape).1;
+            let (targets_of_all, _) = targets(&rows());
+            let all = rows();
+            tape.forward(&learned, &all.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let together = tape.log_probs(&learned, &targets_of_all);
             let mut alone = Vec::new();
             for row in rows() {
                 let (targets, _) = targets(std::slice::from_ref(&row));
@@ -447,6 +583,10 @@ mod tests {
         let learned = Learned::new(Model::new(&config, &weights(&config)));
         let mut tape = Tape::default();
         tape.forward(&learned, &[&[1; 99], &[2; 50]]);
-        assert_eq!(gradient(&learned, &mut tape), gradient(&learned, &mut Tape::default()));
+        let [_, head, _] = heads(&config);
+        let readout = Readout::new(&head, &learned.model);
+        tape.outputs(&learned, &readout, &[0, 100, 5]);
+        let used = gradient(&learned, Some(&readout), &mut tape);
+        assert_eq!(used, gradient(&learned, Some(&readout), &mut Tape::default()));
     }
 }

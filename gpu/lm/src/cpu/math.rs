@@ -224,6 +224,14 @@ pub(crate) fn add<S: Simd>(out: &mut [f32], x: &[f32]) {
     }
 }
 
+/// `out += x · weight`, fused: rounded once.
+#[with_simd]
+pub(crate) fn add_scaled<S: Simd>(out: &mut [f32], x: &[f32], weight: f32) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = x.mul_add(weight, *out);
+    }
+}
+
 /// Sum of squares.
 #[with_simd]
 pub(crate) fn sum_of_squares<S: Simd>(x: &[f32]) -> f64 {

@@ -16,8 +16,10 @@ mod gemm;
 mod grad;
 mod math;
 mod model;
+mod readout;
 
 pub(crate) use cache::{Cache, Segment};
-pub(crate) use grad::{Learned, Tape, Target};
+pub(crate) use grad::{Learned, Reads, Tape, Target};
 pub(crate) use math::{AdamStep, adamw, add, log_sum_exp, sum_of_squares, tempered};
 pub(crate) use model::{Model, Seq, Work};
+pub(crate) use readout::{Reading, Readout};

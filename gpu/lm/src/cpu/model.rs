@@ -331,6 +331,19 @@ impl Model {
         work.picked = picked;
     }
 
+    /// The residual stream after the given tokens of the last [`Model::forward`]: `[tokens.len(), hidden]`.
+    pub(crate) fn stream(&self, tokens: &[usize], work: &Work) -> Vec<f32> {
+        let hidden = self.shape.hidden;
+        tokens.iter().flat_map(|token| &work.x[token * hidden..][..hidden]).copied().collect()
+    }
+
+    /// Logits after one row of the residual stream, `[vocabulary]`.
+    pub(crate) fn logits_after(&self, row: &[f32], work: &mut Work, out: &mut Vec<f32>) {
+        let mut picked = std::mem::take(&mut work.picked);
+        self.logits_of(&[0], row, &mut picked, out, &mut work.pack);
+        work.picked = picked;
+    }
+
     /// Logits after the given rows of the residual stream `x`; `picked` keeps those rows and their norms.
     pub(super) fn logits_of(
         &self,

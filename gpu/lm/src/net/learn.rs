@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use burn::prelude::{Tensor, TensorData};
 
-use super::{Net, Slice, guard};
+use super::readout::Readout;
+use super::{Net, Picked, Slice, guard};
 use crate::error::Result;
 use crate::lm::Lm;
-use crate::train::{Anchor, Gradient, Learner, Objective, Row, Unit, Update, add_figures};
+use crate::reward::Head;
+use crate::train::{Anchor, Gradient, Learner, Objective, Reader, Row, Seen, Trunk, Unit, Update, add_figures};
 use crate::weights::Slot;
 
 /// A model being trained on a device.
@@ -20,13 +22,37 @@ pub(crate) struct NetLearner {
     grad: Vec<Tensor<2>>,
     first: Vec<Tensor<2>>,
     second: Vec<Tensor<2>>,
+    reading: Option<ReadoutLearner>,
+}
+
+/// A head being trained on a device.
+struct ReadoutLearner {
+    trunk: Trunk,
+    readout: Readout,
+    grad: Vec<Tensor<2>>,
+    first: Vec<Tensor<2>>,
+    second: Vec<Tensor<2>>,
 }
 
 impl NetLearner {
     pub(crate) fn new(lm: &Lm, net: &Net, anchor: Anchor) -> Self {
         let start = if anchor == Anchor::None { Vec::new() } else { net.params.clone() };
         let (grad, first, second) = (Vec::new(), Vec::new(), Vec::new());
-        Self { lm: lm.clone(), net: net.clone(), anchor, start, grad, first, second }
+        Self { lm: lm.clone(), net: net.clone(), anchor, start, grad, first, second, reading: None }
+    }
+
+    /// The same with a head.
+    pub(crate) fn with(mut self, reader: Option<&Reader>) -> Result<Self> {
+        if let Some(Reader { head, trunk }) = reader {
+            let readout = guard(&self.net.name, || Ok(Readout::new(head, &self.net.device)))?;
+            let (grad, first, second) = (Vec::new(), Vec::new(), Vec::new());
+            self.reading = Some(ReadoutLearner { trunk: *trunk, readout, grad, first, second });
+        }
+        Ok(self)
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.reading.as_ref().is_some_and(|reading| reading.trunk == Trunk::Frozen)
     }
 
     /// Adds the gradient of what holds the parameters to their start.
@@ -66,30 +92,101 @@ impl NetLearner {
     /// One part's loss and figures; its gradient is added to those before.
     fn part(&mut self, objective: &Objective, units: &[&Unit], weight: f64) -> Result<Gradient> {
         let mut net = self.net.clone();
-        net.params = net.params.into_iter().map(|param| param.autodiff().require_grad()).collect();
+        if !self.is_frozen() {
+            net.params = tracked(net.params);
+        }
+        let readout = self.reading.as_ref().map(|ReadoutLearner { readout, .. }| {
+            let params = tracked(readout.params.clone());
+            Readout { params, ..readout.clone() }
+        });
         let rows: Vec<&Row> = units.iter().flat_map(|unit| &unit.rows).collect();
-        let tracked = net.row_log_probs(&rows);
-        let log_probs = net.read(tracked.clone().inner())?;
+        let Picked { before, labels, reads } = net.picked(&rows);
+        let log_probs = before.map(|before| net.label_log_probs(before, &labels));
+        let outputs = readout.as_ref().zip(reads).map(|(readout, reads)| {
+            let outputs = readout.outputs(&net, reads);
+            let [n, k] = outputs.dims();
+            outputs.reshape([n * k])
+        });
+        let values = |tracked: &Option<Tensor<1>>| {
+            tracked.as_ref().map_or(Ok(Vec::new()), |tracked| net.read(tracked.clone().inner()))
+        };
+        let (seen_log_probs, seen_outputs) = (values(&log_probs)?, values(&outputs)?);
+        let k = readout.as_ref().map_or(0, |readout| readout.head.n_outputs());
         let mut part = Gradient::default();
-        let mut slopes = Vec::with_capacity(log_probs.len());
+        let mut slopes = Vec::with_capacity(seen_log_probs.len());
+        let mut output_slopes = Vec::with_capacity(seen_outputs.len());
         for unit in units {
-            let n = unit.n_predicted();
-            let signal = objective.signal(unit, &log_probs[slopes.len()..slopes.len() + n], weight);
+            let seen = Seen {
+                log_probs: &seen_log_probs[slopes.len()..][..unit.n_predicted()],
+                outputs: &seen_outputs[output_slopes.len()..][..unit.n_reads() * k],
+            };
+            let signal = objective.signal(unit, seen, weight);
             part.loss += signal.loss;
             add_figures(&mut part.figures, &signal.figures);
             slopes.extend(signal.slopes);
+            output_slopes.extend(signal.output_slopes);
         }
-        let n = slopes.len();
-        let slopes = Tensor::<1>::from_data(TensorData::new(slopes, [n]), &net.device);
-        let grads = (tracked * slopes).sum().backward();
-        let grads =
-            net.params.iter().map(|param| param.grad(&grads).unwrap_or_else(|| param.clone().inner().zeros_like()));
-        self.grad = if self.grad.is_empty() {
-            grads.collect()
-        } else {
-            std::mem::take(&mut self.grad).into_iter().zip(grads).map(|(sum, grad)| sum + grad).collect()
+        let along = |(tracked, slopes): (Tensor<1>, Vec<f32>)| {
+            let n = slopes.len();
+            (tracked * Tensor::<1>::from_data(TensorData::new(slopes, [n]), &net.device)).sum()
         };
+        let both = [log_probs.zip(Some(slopes)), outputs.zip(Some(output_slopes))];
+        let Some(total) = both.into_iter().flatten().map(along).reduce(|a, b| a + b) else {
+            return Ok(part);
+        };
+        let grads = total.backward();
+        let of = |params: &[Tensor<2>]| {
+            let zeros = |param: &Tensor<2>| param.clone().inner().zeros_like();
+            params.iter().map(|param| param.grad(&grads).unwrap_or_else(|| zeros(param))).collect::<Vec<_>>()
+        };
+        if !self.is_frozen() {
+            add(&mut self.grad, of(&net.params));
+        }
+        if let (Some(reading), Some(readout)) = (&mut self.reading, readout) {
+            add(&mut reading.grad, of(&readout.params));
+        }
         Ok(part)
+    }
+}
+
+/// The same parameters, with gradients to come.
+fn tracked(params: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+    params.into_iter().map(|param| param.autodiff().require_grad()).collect()
+}
+
+/// Adds gradients to those before.
+fn add(sum: &mut Vec<Tensor<2>>, grads: Vec<Tensor<2>>) {
+    if sum.is_empty() {
+        *sum = grads;
+    } else {
+        *sum = std::mem::take(sum).into_iter().zip(grads).map(|(sum, grad)| sum + grad).collect();
+    }
+}
+
+/// One step of `AdamW` on every parameter; those that `decays` says decay. Missing moments are zero.
+fn adamw(
+    update: &Update,
+    decays: impl Iterator<Item = bool>,
+    params: &mut [Tensor<2>],
+    grads: &[Tensor<2>],
+    firsts: &mut Vec<Tensor<2>>,
+    seconds: &mut Vec<Tensor<2>>,
+) {
+    if firsts.is_empty() {
+        *firsts = grads.iter().map(Tensor::zeros_like).collect();
+        seconds.clone_from(firsts);
+    }
+    let corrections = update.betas.map(|beta| 1.0 / (1.0 - beta.powi(update.step as i32)));
+    let [b1, b2] = update.betas;
+    for (idx, decays) in decays.enumerate() {
+        let grad = grads[idx].clone().mul_scalar(update.grad_scale);
+        let first = firsts[idx].clone().mul_scalar(b1) + grad.clone().mul_scalar(1.0 - b1);
+        let second = seconds[idx].clone().mul_scalar(b2) + grad.square().mul_scalar(1.0 - b2);
+        let root = second.clone().mul_scalar(corrections[1]).sqrt().add_scalar(update.eps);
+        let shrink = if decays { 1.0 - update.lr * update.weight_decay } else { 1.0 };
+        let change = (first.clone() / root).mul_scalar(corrections[0] * update.lr);
+        params[idx] = params[idx].clone().mul_scalar(shrink) - change;
+        (firsts[idx], seconds[idx]) = (first, second);
     }
 }
 
@@ -98,6 +195,9 @@ impl Learner for NetLearner {
         let name = self.net.name.clone();
         guard(&name, || {
             self.grad.clear();
+            if let Some(reading) = &mut self.reading {
+                reading.grad.clear();
+            }
             let weight = objective.weight(parts.iter().flatten().map(|item| &units[*item]));
             let mut all = Gradient::default();
             for part in parts {
@@ -107,7 +207,8 @@ impl Learner for NetLearner {
                 add_figures(&mut all.figures, &part.figures);
             }
             self.hold();
-            let squares = self.grad.iter().map(|grad| grad.clone().square().sum()).collect();
+            let own = self.reading.iter().flat_map(|reading| &reading.grad);
+            let squares = self.grad.iter().chain(own).map(|grad| grad.clone().square().sum()).collect();
             let squares = self.net.read(Tensor::cat(squares, 0))?;
             all.norm = squares.iter().map(|square| f64::from(*square)).sum::<f64>().sqrt();
             Ok(all)
@@ -117,25 +218,22 @@ impl Learner for NetLearner {
     fn update(&mut self, update: &Update) -> Result<()> {
         let name = self.net.name.clone();
         guard(&name, || {
-            if self.first.is_empty() {
-                self.first = self.grad.iter().map(Tensor::zeros_like).collect();
-                self.second.clone_from(&self.first);
+            if !self.is_frozen() {
+                let places = self.net.at.clone();
+                let decays = places.slices.iter().map(|slice| slice.decays);
+                adamw(update, decays, &mut self.net.params, &self.grad, &mut self.first, &mut self.second);
             }
-            let corrections = update.betas.map(|beta| 1.0 / (1.0 - beta.powi(update.step as i32)));
-            let [b1, b2] = update.betas;
-            let places = self.net.at.clone();
-            for (idx, slice) in places.slices.iter().enumerate() {
-                let grad = self.grad[idx].clone().mul_scalar(update.grad_scale);
-                let first = self.first[idx].clone().mul_scalar(b1) + grad.clone().mul_scalar(1.0 - b1);
-                let second = self.second[idx].clone().mul_scalar(b2) + grad.square().mul_scalar(1.0 - b2);
-                let root = second.clone().mul_scalar(corrections[1]).sqrt().add_scalar(update.eps);
-                let shrink = if slice.decays { 1.0 - update.lr * update.weight_decay } else { 1.0 };
-                let change = (first.clone() / root).mul_scalar(corrections[0] * update.lr);
-                self.net.params[idx] = self.net.params[idx].clone().mul_scalar(shrink) - change;
-                (self.first[idx], self.second[idx]) = (first, second);
+            if let Some(ReadoutLearner { readout, grad, first, second, .. }) = &mut self.reading {
+                let decays = readout.head.slots.iter().map(Slot::decays);
+                adamw(update, decays, &mut readout.params, grad, first, second);
             }
             Ok(())
         })
+    }
+
+    fn head(&self) -> Result<Option<Head>> {
+        let download = |reading: &ReadoutLearner| guard(&self.net.name, || reading.readout.download(&self.net));
+        self.reading.as_ref().map(download).transpose()
     }
 
     fn finish(self: Box<Self>) -> Result<Lm> {

@@ -6,6 +6,7 @@
 
 mod decode;
 mod learn;
+mod readout;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +21,10 @@ use tracker_gpu::Kind;
 pub(crate) use decode::sample;
 pub(crate) use learn::NetLearner;
 
+use self::readout::Readout;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::reward::{Head, Tagged};
 use crate::score::Continuation;
 use crate::train::Row;
 use crate::weights::{Layout, Weights};
@@ -240,10 +243,14 @@ impl Net {
         heads.reshape([batch, n_kv * group, n, dim])
     }
 
+    /// The final norm of rows of the residual stream, `[n, hidden]`.
+    fn norm(&self, rows: Tensor<2>) -> Tensor<2> {
+        self.rms_norm(rows.unsqueeze::<3>(), self.at.norm).squeeze_dim::<2>(0)
+    }
+
     /// Logits of rows of the residual stream, `[n, vocabulary]`.
     fn logits(&self, rows: Tensor<2>) -> Tensor<2> {
-        let normed = self.rms_norm(rows.unsqueeze::<3>(), self.at.norm);
-        self.linear(normed, self.at.head).squeeze_dim::<2>(0)
+        self.norm(rows).matmul(self.params[self.at.head].clone().transpose())
     }
 
     /// The residual stream after rows of tokens filled up to one length, `[rows · length, hidden]`.
@@ -269,19 +276,26 @@ impl Net {
         x.reshape([rows.len() * n, self.config.hidden_size])
     }
 
-    /// Log-probabilities of the predicted tokens of `rows`, row after row, `[n]`. Rows are filled up at the right, where
-    /// nothing that counts looks.
-    fn row_log_probs(&self, rows: &[&Row]) -> Tensor<1> {
+    /// What is asked of `rows`. Rows are filled up at the right, where nothing that counts looks.
+    fn picked(&self, rows: &[&Row]) -> Picked {
         let n = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-        let (mut after, mut labels) = (Vec::new(), Vec::new());
+        let (mut before, mut labels, mut reads) = (Vec::new(), Vec::new(), Vec::new());
         for (at, row) in rows.iter().enumerate() {
-            after.extend(row.predicted.iter().map(|position| (at * n + position - 1) as i32));
+            before.extend(row.predicted.iter().map(|position| (at * n + position - 1) as i32));
             labels.extend(row.predicted.iter().map(|position| row.ids[*position] as i32));
+            reads.extend(row.reads.iter().map(|position| (at * n + position) as i32));
         }
         let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
-        let picked = self.stream(&ids).select(0, self.ints(after));
+        let stream = self.stream(&ids);
+        let pick = |at: Vec<i32>| (!at.is_empty()).then(|| self.norm(stream.clone().select(0, self.ints(at))));
+        Picked { before: pick(before), labels, reads: pick(reads) }
+    }
+
+    /// Log-probabilities of `labels`, given the final norm before them, `[n]`.
+    fn label_log_probs(&self, before: Tensor<2>, labels: &[i32]) -> Tensor<1> {
         let n = labels.len();
-        log_softmax(self.logits(picked), 1).gather(1, self.ints(labels).reshape([n, 1])).reshape([n])
+        let logits = before.matmul(self.params[self.at.head].clone().transpose());
+        log_softmax(logits, 1).gather(1, self.ints(labels.to_vec()).reshape([n, 1])).reshape([n])
     }
 
     /// Logits after each token.
@@ -293,27 +307,74 @@ impl Net {
     pub(crate) fn log_probs(&self, continuations: &[Continuation<'_>]) -> Result<Vec<Vec<f32>>> {
         let row = |one: &Continuation<'_>| {
             let ids = [one.prompt, one.completion].concat();
-            Row { predicted: (one.prompt.len()..ids.len()).collect(), ids }
+            Row { predicted: (one.prompt.len()..ids.len()).collect(), ids, reads: Vec::new() }
         };
         let rows: Vec<Row> = continuations.iter().map(row).collect();
-        let mut by_len: Vec<usize> = (0..rows.len()).collect();
-        by_len.sort_by_key(|idx| rows[*idx].ids.len());
-        let mut scored = vec![Vec::new(); rows.len()];
-        while let Some(longest) = by_len.last().map(|idx| rows[*idx].ids.len()) {
-            let batch = by_len.split_off(by_len.len() - (SCORED / longest).clamp(1, by_len.len()));
-            let some: Vec<&Row> = batch.iter().map(|idx| &rows[*idx]).collect();
-            let flat = guard(&self.name, || self.read(self.row_log_probs(&some)))?;
-            let mut flat = flat.into_iter();
-            for idx in batch {
-                scored[idx] = flat.by_ref().take(rows[idx].predicted.len()).collect();
-                if let Some(at) = scored[idx].iter().position(|log_prob| !log_prob.is_finite()) {
-                    let position = rows[idx].predicted[at];
-                    return Err(Error::Logits { what: "continuation", idx, position });
-                }
+        let scored = self.batched(&rows, |rows| {
+            let Picked { before, labels, .. } = self.picked(rows);
+            before.map_or(Ok(Vec::new()), |before| self.read(self.label_log_probs(before, &labels)))
+        })?;
+        let scored = split(scored, &rows, |row| row.predicted.len());
+        for (idx, (scored, row)) in scored.iter().zip(&rows).enumerate() {
+            if let Some(at) = scored.iter().position(|log_prob| !log_prob.is_finite()) {
+                return Err(Error::Logits { what: "continuation", idx, position: row.predicted[at] });
             }
         }
         Ok(scored)
     }
+
+    /// What a head gives at the tags of continuations. They are checked.
+    pub(crate) fn outputs(&self, head: &Head, tagged: &[Tagged<'_>]) -> Result<Vec<Vec<f32>>> {
+        let row = |one: &Tagged<'_>| {
+            let ids = [one.continuation.prompt, one.continuation.completion].concat();
+            Row { ids, predicted: Vec::new(), reads: one.at.to_vec() }
+        };
+        let rows: Vec<Row> = tagged.iter().map(row).collect();
+        let readout = guard(&self.name, || Ok(Readout::new(head, &self.device)))?;
+        let read = self.batched(&rows, |rows| {
+            self.picked(rows).reads.map_or(Ok(Vec::new()), |reads| self.read(readout.outputs(self, reads)))
+        })?;
+        Ok(split(read, &rows, |row| row.reads.len() * head.n_outputs()))
+    }
+
+    /// Runs `work` on rows of like lengths together; returns what it gives, with the rows it gives it for.
+    fn batched(&self, rows: &[Row], work: impl Fn(&[&Row]) -> Result<Vec<f32>>) -> Result<Batches> {
+        let mut by_len: Vec<usize> = (0..rows.len()).collect();
+        by_len.sort_by_key(|idx| rows[*idx].ids.len());
+        let mut done = Vec::new();
+        while let Some(longest) = by_len.last().map(|idx| rows[*idx].ids.len()) {
+            let batch = by_len.split_off(by_len.len() - (SCORED / longest).clamp(1, by_len.len()));
+            let some: Vec<&Row> = batch.iter().map(|idx| &rows[*idx]).collect();
+            let flat = guard(&self.name, || work(&some))?;
+            done.push((batch, flat));
+        }
+        Ok(done)
+    }
+}
+
+/// Indices of rows, and numbers for each of them in turn.
+type Batches = Vec<(Vec<usize>, Vec<f32>)>;
+
+/// Gives each row its `n` numbers.
+fn split(batches: Batches, rows: &[Row], n: impl Fn(&Row) -> usize) -> Vec<Vec<f32>> {
+    let mut all = vec![Vec::new(); rows.len()];
+    for (batch, flat) in batches {
+        let mut flat = flat.into_iter();
+        for idx in batch {
+            all[idx] = flat.by_ref().take(n(&rows[idx])).collect();
+        }
+    }
+    all
+}
+
+/// What is asked of some rows.
+struct Picked {
+    /// The final norm before each predicted token, `[n, hidden]`; none if no token is predicted.
+    before: Option<Tensor<2>>,
+    /// The predicted tokens.
+    labels: Vec<i32>,
+    /// The final norm at each read, `[n, hidden]`; none if no head reads.
+    reads: Option<Tensor<2>>,
 }
 
 /// Turns pairs (i, i + half) by their position's angle.

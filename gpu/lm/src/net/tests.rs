@@ -10,10 +10,14 @@ use crate::Example;
 use crate::config::{Architecture, Config};
 use crate::error::Error;
 use crate::lm::Lm;
+use crate::reward::{HeadKind, RewardModel, Tagged};
 use crate::sample::{Prompt, Sampling};
 use crate::score::Continuation;
 use crate::tokenizer::Tokenizer;
-use crate::train::{Anchor, Learner, Objective, Update, sft_units};
+use crate::train::{
+    Anchor, FitObjective, Learner, Objective, Pair, PairLoss, RatedPair, RatedText, Reader, Regulariser, TaggedExample,
+    Trunk, Update, sft_units,
+};
 
 const TOLERANCE: f32 = 1e-4;
 
@@ -167,6 +171,106 @@ fn two_steps(anchor: Anchor) {
             .flat_map(|(a, b)| a.2.iter().zip(b.2).map(|(a, b)| (a - b).abs()).collect::<Vec<_>>());
         let (far, all) = pairs.fold((0, 0), |(far, all), gap| (far + usize::from(gap > 1e-3), all + 1));
         assert!(far * 1000 < all, "{name}: {far} of {all}");
+    });
+}
+
+fn heads() -> [HeadKind; 3] {
+    let outputs = vec!["a".to_owned(), "b".to_owned()];
+    [
+        HeadKind::Linear { outputs: outputs.clone() },
+        HeadKind::Mlp { hidden: 24, outputs },
+        HeadKind::TwoToken { plus: 7, minus: 12 },
+    ]
+}
+
+#[test]
+fn what_a_head_reads_is_what_it_reads_on_the_cpu() {
+    on_each(|name, lm, net| {
+        for kind in heads() {
+            let model = RewardModel::init(lm, kind, 5).expect("fits");
+            let texts: Vec<(Vec<u32>, Vec<u32>)> =
+                (0..9).map(|row| (ids(1 + row * 3, row), ids(30 - row * 3, row + 20))).collect();
+            let places: Vec<Vec<usize>> = texts
+                .iter()
+                .map(|(prompt, all)| (prompt.len() - 1..prompt.len() + all.len()).step_by(2).collect())
+                .collect();
+            let tagged: Vec<Tagged<'_>> = texts
+                .iter()
+                .zip(&places)
+                .map(|((prompt, completion), at)| Tagged { continuation: Continuation { prompt, completion }, at })
+                .collect();
+            let got = net.outputs(model.head(), &tagged).expect("runs");
+            let want = crate::reward::outputs(&model, &tagged, 2).expect("runs");
+            assert_eq!(got.len(), want.len());
+            for (got, want) in got.iter().zip(&want) {
+                assert!(!want.is_empty());
+                close(name, got, want);
+            }
+        }
+    });
+}
+
+/// Two steps of `objective` on both devices; heads and norms must agree.
+fn two_head_steps(name: &str, lm: &Lm, net: &Net, kind: HeadKind, trunk: Trunk, objective: &FitObjective<'_>) {
+    let model = RewardModel::init(lm, kind, 5).expect("fits");
+    let (objective, units) = objective.units(&model, trunk, 2).expect("fits");
+    let reader = Reader { head: model.head().clone(), trunk };
+    let local = crate::train::LocalLearner::new(lm, &crate::Training::default(), 1).with(Some(&reader));
+    let device = NetLearner::new(lm, net, Anchor::None).with(Some(&reader)).expect("runs");
+    let mut learners: [Box<dyn Learner>; 2] = [Box::new(local), Box::new(device)];
+    let parts = [vec![0, 3], vec![1, 2]];
+    for step in 1..=3 {
+        let gradients = learners.each_mut().map(|learner| learner.gradient(&objective, &units, &parts).expect("runs"));
+        let [a, b] = &gradients;
+        assert!(a.norm > 1e-4 && (a.norm / b.norm - 1.0).abs() < 2e-3, "{name} {gradients:?}");
+        assert!((a.loss - b.loss).abs() < 2e-3 * (1.0 + a.loss.abs()), "{name} {gradients:?}");
+        let update = Update { step, lr: 1e-3, grad_scale: 0.5, betas: [0.9, 0.99], eps: 1e-3, weight_decay: 0.1 };
+        for learner in &mut learners {
+            learner.update(&update).expect("runs");
+        }
+    }
+    let ends = learners.map(|learner| {
+        let head = learner.head().expect("reads").expect("has one");
+        (head.data.to_vec(), learner.finish().expect("reads").weights().data.to_vec())
+    });
+    let [(head, weights), (device_head, device_weights)] = &ends;
+    close(name, device_head, head);
+    close(name, device_weights, weights);
+    assert_eq!(trunk == Trunk::Frozen, *weights == *lm.weights().data);
+    assert_eq!(trunk == Trunk::Frozen, *device_weights == *lm.weights().data);
+    assert!(head.is_empty() || *head != *model.head().data);
+}
+
+#[test]
+fn heads_are_trained_as_on_the_cpu() {
+    on_each(|name, lm, net| {
+        let [linear, mlp, two_tokens] = heads();
+        let tagged: Vec<TaggedExample> = (0..4)
+            .map(|row| TaggedExample { ids: ids(9 + row, row), at: vec![2, 5 + row], labels: vec![0.25, 1.0] })
+            .collect();
+        two_head_steps(name, lm, net, two_tokens, Trunk::Trained, &FitObjective::Tags(&tagged));
+        let rated: Vec<RatedText> = (0..4)
+            .map(|row| RatedText {
+                prompt: ids(3, row),
+                completion: ids(2 + row, row + 5),
+                labels: vec![Some(row as f64), (row != 1).then_some(-0.5)],
+            })
+            .collect();
+        for trunk in [Trunk::Trained, Trunk::Frozen] {
+            for kind in [&linear, &mlp] {
+                two_head_steps(name, lm, net, kind.clone(), trunk, &FitObjective::Ratings(&rated));
+            }
+        }
+        let pairs: Vec<RatedPair> = (0..4)
+            .map(|row| {
+                let pair = Pair { prompt: ids(3, row), chosen: ids(2 + row, row + 5), rejected: ids(4, row + 9) };
+                RatedPair { pair, margin: row as f64 * 0.1 }
+            })
+            .collect();
+        let regulariser = Regulariser::Dpo { beta: 0.2, reference: lm.clone() };
+        let loss = PairLoss { alpha: 0.3, regulariser, ..PairLoss::default() };
+        let one = HeadKind::Mlp { hidden: 8, outputs: vec!["r".to_owned()] };
+        two_head_steps(name, lm, net, one, Trunk::Trained, &FitObjective::Pairs(&pairs, &loss));
     });
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -25,8 +25,20 @@ const PREFILL: usize = 512;
 /// A prompt that has been read.
 pub(crate) struct Prompted {
     pub(crate) segment: Arc<Segment>,
-    /// Logits after its last token.
-    pub(crate) logits: Vec<f32>,
+    /// The residual stream after its last token, `[hidden]`.
+    pub(crate) last: Vec<f32>,
+    logits: OnceLock<Vec<f32>>,
+}
+
+impl Prompted {
+    /// Logits after its last token, computed when first asked for.
+    pub(crate) fn logits(&self, model: &Model, work: &mut Work) -> &[f32] {
+        self.logits.get_or_init(|| {
+            let mut logits = Vec::new();
+            model.logits_after(&self.last, work, &mut logits);
+            logits
+        })
+    }
 }
 
 /// The distinct prompts of a call: each is read once, by the first thread that needs it, and let go after the last use.
@@ -90,9 +102,7 @@ fn prefill(ids: &[u32], model: &Model, work: &mut Work) -> Prompted {
         model.forward(&mut [Seq { cache: &mut cache, ids }], work);
         last = ids.len() - 1;
     }
-    let mut logits = Vec::new();
-    model.logits(&[last], work, &mut logits);
-    Prompted { segment: Arc::new(cache.own), logits }
+    Prompted { segment: Arc::new(cache.own), last: model.stream(&[last], work), logits: OnceLock::new() }
 }
 
 /// Runs `work` on up to `n_threads` threads, each with its own call, and joins what they give.
@@ -172,7 +182,7 @@ impl Job<'_> {
                 };
                 let read = self.shared.take(*row, self.model, &mut work);
                 let mut new = self.start(*row, &read);
-                if new.extend(&read.logits, &mut picker)? {
+                if new.extend(read.logits(self.model, &mut work), &mut picker)? {
                     done.push((new.row, new.completion));
                 } else {
                     live.push(new);

@@ -3,12 +3,13 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use super::objective::{Objective, Signal, Unit};
-use super::{Anchor, Gradient, Learner, Training, Update, add_figures};
-use crate::cpu::{self, AdamStep, Learned, Tape, Target};
+use super::objective::{Objective, Seen, Signal, Unit};
+use super::{Anchor, Gradient, Learner, Reader, Training, Trunk, Update, add_figures};
+use crate::cpu::{self, AdamStep, Learned, Readout, Reads, Tape, Target};
 use crate::error::Result;
 use crate::lm::Lm;
-use crate::weights::Weights;
+use crate::reward::Head;
+use crate::weights::{Slot, Weights};
 
 /// A model being trained on the CPU.
 pub(crate) struct LocalLearner {
@@ -18,7 +19,17 @@ pub(crate) struct LocalLearner {
     learned: Learned,
     parts: Vec<Part>,
     moments: [Vec<f32>; 2],
+    reading: Option<ReadoutLearner>,
     n_threads: usize,
+}
+
+/// A head being trained on the CPU.
+struct ReadoutLearner {
+    /// As it was at the start.
+    head: Head,
+    trunk: Trunk,
+    readout: Readout,
+    moments: [Vec<f32>; 2],
 }
 
 /// One part's gradient, and what computing it needs.
@@ -26,6 +37,8 @@ pub(crate) struct LocalLearner {
 struct Part {
     tape: Tape,
     grad: Vec<f32>,
+    /// Of the head's own parameters.
+    head_grad: Vec<f32>,
     loss: f64,
     figures: Vec<(&'static str, f64)>,
 }
@@ -41,8 +54,23 @@ impl LocalLearner {
             learned: Learned::new(cpu::Model::new(lm.config(), lm.weights())),
             parts,
             moments: [vec![0.0; len], vec![0.0; len]],
+            reading: None,
             n_threads,
         }
+    }
+
+    /// The same with a head.
+    pub(crate) fn with(mut self, reader: Option<&Reader>) -> Self {
+        self.reading = reader.map(|Reader { head, trunk }| {
+            let readout = Readout::new(head, &self.learned.model);
+            let len = readout.data().len();
+            ReadoutLearner { head: head.clone(), trunk: *trunk, readout, moments: [vec![0.0; len], vec![0.0; len]] }
+        });
+        self
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.reading.as_ref().is_some_and(|reading| reading.trunk == Trunk::Frozen)
     }
 }
 
@@ -71,53 +99,79 @@ fn hold(anchor: Anchor, weights: &[f32], start: &[f32], grad: &mut [f32]) {
 }
 
 impl Part {
-    fn compute(&mut self, learned: &Learned, objective: &Objective, units: &[&Unit], weight: f64) {
+    fn compute(
+        &mut self,
+        (learned, reading): (&Learned, Option<&ReadoutLearner>),
+        objective: &Objective,
+        units: &[&Unit],
+        weight: f64,
+    ) {
         let rows: Vec<&[u32]> = units.iter().flat_map(|unit| &unit.rows).map(|row| row.ids.as_slice()).collect();
-        let mut targets = Vec::new();
+        let (mut targets, mut after) = (Vec::new(), Vec::new());
         let mut first = 0;
         for row in units.iter().flat_map(|unit| &unit.rows) {
             targets.extend(row.predicted.iter().map(|at| Target { after: first + at - 1, id: row.ids[*at] }));
+            after.extend(row.reads.iter().map(|at| first + at));
             first += row.ids.len();
         }
         self.tape.forward(learned, &rows);
         let log_probs = self.tape.log_probs(learned, &targets);
-        let (mut slopes, mut at) = (Vec::with_capacity(targets.len()), 0);
+        let outputs = match reading {
+            Some(reading) => self.tape.outputs(learned, &reading.readout, &after),
+            None => &[],
+        };
+        let k = outputs.len() / after.len().max(1);
+        let mut slopes = Vec::with_capacity(targets.len());
+        let mut output_slopes = Vec::with_capacity(outputs.len());
         (self.loss, self.figures) = (0.0, Vec::new());
         for unit in units {
-            let n = unit.n_predicted();
-            let signal = objective.signal(unit, &log_probs[at..at + n], weight);
-            at += n;
+            let seen = Seen {
+                log_probs: &log_probs[slopes.len()..][..unit.n_predicted()],
+                outputs: &outputs[output_slopes.len()..][..unit.n_reads() * k],
+            };
+            let signal = objective.signal(unit, seen, weight);
             add_figures(&mut self.figures, &signal.figures);
-            let Signal { loss, slopes: new, .. } = signal;
+            let Signal { loss, slopes: new, output_slopes: new_outputs, .. } = signal;
             self.loss += loss;
             slopes.extend(new);
+            output_slopes.extend(new_outputs);
         }
+        self.head_grad.clear();
+        self.head_grad.resize(reading.map_or(0, |reading| reading.readout.data().len()), 0.0);
+        let own = &mut self.head_grad;
         self.grad.clear();
+        if let Some(reading) = reading.filter(|reading| reading.trunk == Trunk::Frozen) {
+            self.tape.backward_own(&reading.readout, &output_slopes, own);
+            return;
+        }
+        let reads =
+            reading.map(|reading| Reads { readout: &reading.readout, after: &after, slopes: &output_slopes, own });
         self.grad.resize(learned.weights().layout.len, 0.0);
-        self.tape.backward(learned, &rows, &targets, &slopes, &mut self.grad);
+        self.tape.backward(learned, &rows, &targets, &slopes, reads, &mut self.grad);
     }
 }
 
 impl Learner for LocalLearner {
     fn gradient(&mut self, objective: &Objective, units: &[Unit], parts: &[Vec<usize>]) -> Result<Gradient> {
         let weight = objective.weight(parts.iter().flatten().map(|item| &units[*item]));
-        let learned = &self.learned;
+        let model = (&self.learned, self.reading.as_ref());
         let n_threads = self.n_threads.min(parts.len());
         let jobs: Vec<(&mut Part, &Vec<usize>)> = self.parts.iter_mut().zip(parts).collect();
         each_on_threads(n_threads, jobs, |(part, items)| {
             let units: Vec<&Unit> = items.iter().map(|item| &units[*item]).collect();
-            part.compute(learned, objective, &units, weight);
+            part.compute(model, objective, &units, weight);
         });
         let Some((first, others)) = self.parts[..parts.len()].split_first_mut() else {
             return Ok(Gradient::default());
         };
         for other in others {
             cpu::add(&mut first.grad, &other.grad);
+            cpu::add(&mut first.head_grad, &other.head_grad);
             first.loss += other.loss;
             add_figures(&mut first.figures, &other.figures);
         }
         hold(self.anchor, &self.learned.weights().data, &self.lm.weights().data, &mut first.grad);
-        let norm = cpu::sum_of_squares(&first.grad).sqrt();
+        let norm = (cpu::sum_of_squares(&first.grad) + cpu::sum_of_squares(&first.head_grad)).sqrt();
         Ok(Gradient { loss: first.loss, norm, figures: std::mem::take(&mut first.figures) })
     }
 
@@ -131,22 +185,36 @@ impl Learner for LocalLearner {
             shrink: (update.lr * update.weight_decay) as f32,
             grad_scale: update.grad_scale as f32,
         };
-        let layout = self.learned.weights().layout.clone();
-        let grad = &self.parts[0].grad;
-        let [first, second] = &mut self.moments;
-        self.learned.update(|weights| {
-            for slot in &layout.slots {
-                let at = slot.at.clone();
-                let step = if slot.decays() { step } else { AdamStep { shrink: 0.0, ..step } };
-                cpu::adamw(step, &mut weights[at.clone()], &grad[at.clone()], &mut first[at.clone()], &mut second[at]);
-            }
-        });
+        if !self.is_frozen() {
+            let layout = self.learned.weights().layout.clone();
+            let grad = &self.parts[0].grad;
+            let moments = &mut self.moments;
+            self.learned.update(|weights| adamw(step, &layout.slots, weights, grad, moments));
+        }
+        if let Some(ReadoutLearner { head, readout, moments, .. }) = &mut self.reading {
+            let grad = &self.parts[0].head_grad;
+            readout.update(|data| adamw(step, &head.slots, data, grad, moments));
+            readout.repack(&self.learned.model);
+        }
         Ok(())
+    }
+
+    fn head(&self) -> Result<Option<Head>> {
+        Ok(self.reading.as_ref().map(|reading| reading.head.with_data(reading.readout.data().to_vec())))
     }
 
     fn finish(self: Box<Self>) -> Result<Lm> {
         let Weights { layout, data } = self.learned.weights().clone();
         Ok(self.lm.with_weights(Weights { layout, data }))
+    }
+}
+
+/// One step of `AdamW` on every tensor; matrices alone decay.
+fn adamw(step: AdamStep, slots: &[Slot], weights: &mut [f32], grad: &[f32], [first, second]: &mut [Vec<f32>; 2]) {
+    for slot in slots {
+        let at = slot.at.clone();
+        let step = if slot.decays() { step } else { AdamStep { shrink: 0.0, ..step } };
+        cpu::adamw(step, &mut weights[at.clone()], &grad[at.clone()], &mut first[at.clone()], &mut second[at]);
     }
 }
 

@@ -4,19 +4,24 @@
 //! fixed number of micro-batches whose gradients are added in order, so that the result does not depend on the number of
 //! threads; a loss or gradient that is not finite stops the training and names the step.
 
+mod fit;
 mod local;
 mod objective;
 mod plan;
+mod ppo;
 
 use std::ops::ControlFlow;
 
+pub use fit::{FitObjective, PairLoss, RatedPair, RatedText, Regulariser, TaggedExample, fit};
 pub use objective::{Dpo, Example, Grpo, Kd, Pair, Rollout, advantages};
+pub use ppo::{Ppo, ScoredRollout, gae, ppo, whiten};
 
 use crate::error::{Error, Result};
 use crate::lm::Lm;
 use crate::net::NetLearner;
+use crate::reward::Head;
 use crate::sample;
-pub(crate) use objective::{Objective, Row, Unit};
+pub(crate) use objective::{Objective, Row, Seen, Unit};
 #[cfg(test)]
 pub(crate) use {local::LocalLearner, objective::sft_units};
 
@@ -111,12 +116,12 @@ pub struct Step {
     pub loss: f64,
     /// Learning rate.
     pub lr: f64,
-    /// Predicted tokens.
+    /// Predicted tokens; where none are predicted, positions a head reads at.
     pub n_tokens: usize,
     /// 2-norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Other figures of the objective, means over the step: for pairs `accuracy` and `margin`, for rollouts `ratio`,
-    /// `clipped` and `kl`.
+    /// `clipped` and `kl`; for reward models and values what [`fit`] and [`ppo`] say.
     pub figures: Vec<(&'static str, f64)>,
 }
 
@@ -231,6 +236,28 @@ fn along(lm: &Lm, grad: &[f32], [from, to]: [&Lm; 2]) -> Vec<f64> {
 /// Parts a lone gradient is computed in; fixed, so that its bits are.
 const MICRO_BATCHES: usize = 8;
 
+/// Whether the language model under a head is trained with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Trunk {
+    /// It is.
+    #[default]
+    Trained,
+    /// It keeps its bits; the head alone learns.
+    Frozen,
+}
+
+/// A head that is trained with a language model.
+pub(crate) struct Reader {
+    pub(crate) head: Head,
+    pub(crate) trunk: Trunk,
+}
+
+/// What came out of a training.
+pub(crate) struct Trained {
+    pub(crate) lm: Lm,
+    pub(crate) head: Option<Head>,
+}
+
 /// What a device does for the loop.
 pub(crate) trait Learner {
     /// Computes the gradient of one step, cut into `parts` of indices into `units`.
@@ -238,6 +265,9 @@ pub(crate) trait Learner {
 
     /// Moves the weights along the last gradient.
     fn update(&mut self, update: &Update) -> Result<()>;
+
+    /// The head as it is; none if there is none.
+    fn head(&self) -> Result<Option<Head>>;
 
     /// The model as it is.
     fn finish(self: Box<Self>) -> Result<Lm>;
@@ -247,7 +277,7 @@ pub(crate) trait Learner {
 #[derive(Debug, Default)]
 pub(crate) struct Gradient {
     pub(crate) loss: f64,
-    /// 2-norm over all weights.
+    /// 2-norm over all weights that learn.
     pub(crate) norm: f64,
     pub(crate) figures: Vec<(&'static str, f64)>,
 }
@@ -280,13 +310,25 @@ fn run(
     n_threads: usize,
     on_step: OnStep<'_>,
 ) -> Result<Lm> {
+    Ok(run_with(lm, None, objective, units, training, n_threads, on_step)?.lm)
+}
+
+fn run_with(
+    lm: &Lm,
+    reader: Option<&Reader>,
+    objective: &Objective,
+    units: &[Unit],
+    training: &Training,
+    n_threads: usize,
+    on_step: OnStep<'_>,
+) -> Result<Trained> {
     training.check()?;
     sample::check_threads(n_threads)?;
     let lens: Vec<usize> = units.iter().map(Unit::n_ids).collect();
     let steps = plan::steps(&lens, training)?;
     let mut learner: Box<dyn Learner> = match lm.net()? {
-        Some(net) => Box::new(NetLearner::new(lm, &net, training.anchor)),
-        None => Box::new(local::LocalLearner::new(lm, training, n_threads)),
+        Some(net) => Box::new(NetLearner::new(lm, &net, training.anchor).with(reader)?),
+        None => Box::new(local::LocalLearner::new(lm, training, n_threads).with(reader)),
     };
     for (at, items) in steps.iter().enumerate() {
         let step = at + 1;
@@ -298,13 +340,15 @@ fn run(
         let grad_scale = training.clip.map_or(1.0, |clip| (clip / gradient.norm.max(f64::MIN_POSITIVE)).min(1.0));
         let Training { betas, eps, weight_decay, .. } = *training;
         learner.update(&Update { step, lr, grad_scale, betas, eps, weight_decay })?;
-        let n_tokens = items.iter().map(|item| units[*item].n_predicted()).sum();
+        let sum = |n: fn(&Unit) -> usize| items.iter().map(|item| n(&units[*item])).sum();
+        let n_tokens = Some(sum(Unit::n_predicted)).filter(|n: &usize| *n > 0).unwrap_or_else(|| sum(Unit::n_reads));
         let Gradient { loss, norm, figures } = gradient;
         if on_step(Step { step, n_steps: steps.len(), loss, lr, n_tokens, grad_norm: norm, figures }).is_break() {
             break;
         }
     }
-    learner.finish()
+    let head = learner.head()?;
+    Ok(Trained { lm: learner.finish()?, head })
 }
 
 fn finite(step: usize, what: &'static str, got: f64) -> Result<()> {

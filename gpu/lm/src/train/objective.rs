@@ -4,6 +4,8 @@
 //! and the derivative of that by each of them. The network's gradient is the device's business, so an objective is
 //! written once, in closed form, for all devices.
 
+use super::fit::{self, Preference};
+use super::ppo::{self, Ppo};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::lm::Lm;
@@ -98,23 +100,35 @@ pub fn advantages(rewards: &[f64]) -> Vec<f64> {
     rewards.iter().map(|reward| (reward - mean) / std).collect()
 }
 
-/// One sequence, and the positions whose tokens are predicted; ascending, none is 0.
-#[derive(Debug, Clone, PartialEq)]
+/// One sequence.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Row {
     pub(crate) ids: Vec<u32>,
+    /// Positions whose tokens are predicted; ascending, none is 0.
     pub(crate) predicted: Vec<usize>,
+    /// Positions after whose tokens a head reads; ascending.
+    pub(crate) reads: Vec<usize>,
 }
 
 /// Rows that belong together, and what is known of them beforehand.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Unit {
     pub(crate) rows: Vec<Row>,
-    known: Known,
+    pub(super) known: Known,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Known {
+pub(super) enum Known {
     Nothing,
+    /// What each output should be, read after read; none where nobody knows.
+    Labels(Vec<Option<f64>>),
+    /// m, and ln p₀(chosen) − ln p₀(rejected).
+    Preference {
+        margin: f64,
+        reference: f64,
+    },
+    /// Of each token drawn.
+    Ppo(ppo::Known),
     /// ln p₀ of the predicted tokens.
     Tokens {
         reference: Vec<f32>,
@@ -140,6 +154,11 @@ impl Unit {
     pub(crate) fn n_predicted(&self) -> usize {
         self.rows.iter().map(|row| row.predicted.len()).sum()
     }
+
+    /// Positions a head reads at.
+    pub(crate) fn n_reads(&self) -> usize {
+        self.rows.iter().map(|row| row.reads.len()).sum()
+    }
 }
 
 /// What is trained for.
@@ -149,6 +168,19 @@ pub(crate) enum Objective {
     Kd(Kd),
     Dpo(Dpo),
     Grpo(Grpo),
+    Tags,
+    Preference(Preference),
+    Regression,
+    Ppo(Ppo),
+}
+
+/// What the network says of a unit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    /// Of the predicted tokens, row after row.
+    pub(crate) log_probs: &'a [f32],
+    /// Of the head, read after read, row after row.
+    pub(crate) outputs: &'a [f32],
 }
 
 /// What a unit adds to a step.
@@ -157,23 +189,33 @@ pub(crate) struct Signal {
     pub(crate) loss: f64,
     /// Derivative of the loss by each log-probability.
     pub(crate) slopes: Vec<f32>,
+    /// Derivative of the loss by each output.
+    pub(crate) output_slopes: Vec<f32>,
     /// Share of the step's means.
     pub(crate) figures: Vec<(&'static str, f64)>,
 }
 
 impl Objective {
-    /// What the loss of a step with these units is a mean over: tokens, pairs or rollouts.
+    /// What the loss of a step with these units is a mean over: tokens, tags, pairs, rollouts or labelled texts.
     pub(crate) fn weight<'a>(&self, units: impl Iterator<Item = &'a Unit>) -> f64 {
         let n: usize = match self {
-            Self::Sft | Self::Kd(_) => units.map(Unit::n_predicted).sum(),
-            Self::Dpo(_) | Self::Grpo(_) => units.count(),
+            Self::Sft | Self::Kd(_) | Self::Ppo(_) => units.map(Unit::n_predicted).sum(),
+            Self::Tags => units.map(Unit::n_reads).sum(),
+            Self::Dpo(_) | Self::Grpo(_) | Self::Preference(_) | Self::Regression => units.count(),
         };
         n as f64
     }
 
-    /// A unit's part, given the log-probabilities of its predicted tokens, row after row; `weight` is the step's.
-    pub(crate) fn signal(&self, unit: &Unit, log_probs: &[f32], weight: f64) -> Signal {
+    /// A unit's part; `weight` is the step's.
+    pub(crate) fn signal(&self, unit: &Unit, seen: Seen<'_>, weight: f64) -> Signal {
+        let log_probs = seen.log_probs;
         match (self, &unit.known) {
+            (Self::Tags, Known::Labels(labels)) => fit::tags_signal(labels, seen.outputs, weight),
+            (Self::Regression, Known::Labels(labels)) => fit::regression_signal(labels, seen.outputs, weight),
+            (Self::Preference(preference), Known::Preference { margin, reference }) => {
+                fit::preference_signal(preference, *margin, *reference, unit.rows[0].predicted.len(), seen, weight)
+            }
+            (Self::Ppo(ppo), Known::Ppo(known)) => ppo::signal(ppo, known, seen, weight),
             (Self::Kd(kd), Known::Tokens { reference }) => kd_signal(*kd, reference, log_probs, weight),
             (Self::Dpo(dpo), Known::Pair { reference }) => {
                 dpo_signal(dpo, *reference, log_probs, unit.rows[0].predicted.len(), weight)
@@ -184,7 +226,7 @@ impl Objective {
             _ => {
                 let total: f64 = log_probs.iter().map(|log_prob| f64::from(*log_prob)).sum();
                 let slopes = vec![(-1.0 / weight) as f32; log_probs.len()];
-                Signal { loss: -total / weight, slopes, figures: Vec::new() }
+                Signal { loss: -total / weight, slopes, ..Signal::default() }
             }
         }
     }
@@ -213,7 +255,7 @@ fn dpo_signal(dpo: &Dpo, reference: f64, log_probs: &[f32], n_chosen: usize, wei
     let slope = (s * sigmoid(h) - (1.0 - s) * sigmoid(-h)) * dpo.beta / weight;
     let slopes = (0..log_probs.len()).map(|at| if at < n_chosen { slope } else { -slope } as f32).collect();
     let figures = vec![("accuracy", f64::from(h > 0.0) / weight), ("margin", h / weight)];
-    Signal { loss: loss / weight, slopes, figures }
+    Signal { loss: loss / weight, slopes, figures, ..Signal::default() }
 }
 
 fn grpo_signal(
@@ -250,11 +292,11 @@ fn grpo_signal(
 }
 
 /// ln(1 + e^x).
-fn softplus(x: f64) -> f64 {
+pub(super) fn softplus(x: f64) -> f64 {
     x.max(0.0) + libm::log1p(libm::exp(-x.abs()))
 }
 
-fn sigmoid(x: f64) -> f64 {
+pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + libm::exp(-x))
 }
 
@@ -275,7 +317,7 @@ pub(crate) fn sft_units(config: &Config, examples: &[Example]) -> Result<Vec<Uni
         if predicted.is_empty() {
             return Err(Error::Empty { what, idx, expected: "at least one predicted token" });
         }
-        Ok(Unit { rows: vec![Row { ids: example.ids.clone(), predicted }], known: Known::Nothing })
+        Ok(Unit { rows: vec![Row { ids: example.ids.clone(), predicted, reads: Vec::new() }], known: Known::Nothing })
     };
     examples.iter().enumerate().map(unit).collect()
 }
@@ -302,12 +344,12 @@ pub(crate) fn kd_units(
     Ok(units)
 }
 
-fn row(config: &Config, what: &'static str, idx: usize, prompt: &[u32], completion: &[u32]) -> Result<Row> {
+pub(super) fn row(config: &Config, what: &'static str, idx: usize, prompt: &[u32], completion: &[u32]) -> Result<Row> {
     check_ids(what, idx, prompt, config.vocab_size)?;
     check_ids(what, idx, completion, config.vocab_size)?;
     let ids = [prompt, completion].concat();
     check_len(what, idx, ids.len(), config.max_positions)?;
-    Ok(Row { predicted: (prompt.len()..ids.len()).collect(), ids })
+    Ok(Row { predicted: (prompt.len()..ids.len()).collect(), ids, reads: Vec::new() })
 }
 
 pub(crate) fn dpo_units<'a>(
@@ -392,21 +434,26 @@ pub(crate) fn grpo_units<'a>(
 mod tests {
     use super::*;
 
+    fn seen(log_probs: &[f32]) -> Seen<'_> {
+        Seen { log_probs, outputs: &[] }
+    }
+
     fn unit(known: Known, lens: &[usize]) -> Unit {
-        let rows = lens.iter().map(|n| Row { ids: vec![0; n + 1], predicted: (1..=*n).collect() }).collect();
+        let rows =
+            lens.iter().map(|n| Row { ids: vec![0; n + 1], predicted: (1..=*n).collect(), ..Row::default() }).collect();
         Unit { rows, known }
     }
 
     /// Compares slopes with central differences of the loss.
     fn check_slopes(objective: &Objective, unit: &Unit, log_probs: &[f32]) {
-        let signal = objective.signal(unit, log_probs, 3.0);
+        let signal = objective.signal(unit, seen(log_probs), 3.0);
         assert_eq!(signal.slopes.len(), log_probs.len());
         for at in 0..log_probs.len() {
             let h = 2f32.powi(-8);
             let loss = |delta: f32| {
                 let mut moved = log_probs.to_vec();
                 moved[at] += delta;
-                objective.signal(unit, &moved, 3.0).loss
+                objective.signal(unit, seen(&moved), 3.0).loss
             };
             let want = (loss(h) - loss(-h)) / (2.0 * f64::from(h));
             let got = f64::from(signal.slopes[at]);
@@ -435,11 +482,11 @@ mod tests {
     #[test]
     fn losses_have_their_closed_form_where_it_is_known() {
         let even = Objective::Dpo(Dpo { beta: 0.1, smoothing: 0.0 });
-        let signal = even.signal(&unit(Known::Pair { reference: 0.0 }, &[1, 1]), &[-1.0, -1.0], 1.0);
+        let signal = even.signal(&unit(Known::Pair { reference: 0.0 }, &[1, 1]), seen(&[-1.0, -1.0]), 1.0);
         assert!((signal.loss - 2f64.ln()).abs() < 1e-12);
         assert!((f64::from(signal.slopes[0]) + 0.05).abs() < 1e-8);
         let known = Known::Rollout { sampled: vec![-1.0, -2.0], reference: Some(vec![-1.0, -2.0]), advantage: 1.5 };
-        let signal = Objective::Grpo(Grpo { clip: 0.2, kl: 1.0 }).signal(&unit(known, &[2]), &[-1.0, -2.0], 1.0);
+        let signal = Objective::Grpo(Grpo { clip: 0.2, kl: 1.0 }).signal(&unit(known, &[2]), seen(&[-1.0, -2.0]), 1.0);
         assert!((signal.loss + 1.5).abs() < 1e-12);
         assert_eq!(signal.figures, [("ratio", 1.0), ("clipped", 0.0), ("kl", 0.0)]);
         assert_eq!(signal.slopes, [-0.75, -0.75]);

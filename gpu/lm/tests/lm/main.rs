@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod golden;
+mod rewards;
 mod sampling;
 mod training;
 

@@ -1,0 +1,231 @@
+//! Reward models as recorded steps: fitted to a dataset, and asked for scores in batches.
+//!
+//! A reward model that this run recorded already under the same label is read back instead of fitted again.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
+use tracker_lm::{
+    Continuation, FitObjective, PairLoss, RatedPair, RatedText, RewardModel, Tagged, TaggedExample, Tokenizer,
+    Training, Trunk,
+};
+use tracker_store::{NodeId, Point, Recording, Relation, Timestamp};
+
+use crate::error::{Error, Result};
+use crate::lab::Lab;
+use crate::parts::record::{FileRow, put_file_rows};
+use crate::parts::train::{Files, SftSettings, record_files, recorded_files};
+
+/// A reward model with its record.
+#[derive(Clone)]
+pub struct Judge {
+    /// Its checkpoint.
+    pub node: NodeId,
+    /// Its weights.
+    pub model: Arc<RewardModel>,
+}
+
+/// What a reward model is fitted to.
+pub enum Objective {
+    /// Soft labels at the ends of steps.
+    Tags(Vec<TaggedExample>),
+    /// Preferred completions.
+    Pairs(Vec<RatedPair>, PairLoss),
+    /// Ratings, some of them missing.
+    Ratings(Vec<RatedText>),
+}
+
+impl Objective {
+    fn as_fit(&self) -> FitObjective<'_> {
+        match self {
+            Self::Tags(items) => FitObjective::Tags(items),
+            Self::Pairs(items, loss) => FitObjective::Pairs(items, loss),
+            Self::Ratings(items) => FitObjective::Ratings(items),
+        }
+    }
+
+    fn n_items(&self) -> usize {
+        match self {
+            Self::Tags(items) => items.len(),
+            Self::Pairs(items, _) => items.len(),
+            Self::Ratings(items) => items.len(),
+        }
+    }
+}
+
+/// A model to fit, how, and to what.
+pub struct Lesson {
+    model: RewardModel,
+    objective: Objective,
+    trunk: Trunk,
+    training: Training,
+    cancel: Cancel,
+}
+
+/// Fits reward models, one at a time, on all threads.
+pub struct Fitter {
+    n_threads: usize,
+}
+
+impl Fitter {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// Those of starting a pool.
+    pub fn start(actors: &Handle, n_threads: usize) -> Result<Pool<Self>> {
+        Ok(Pool::start(actors, PoolOptions::cpu("fitter", 1), move |_| Ok(Self { n_threads }))?)
+    }
+}
+
+impl Worker for Fitter {
+    type Message = Lesson;
+    type Reply = (RewardModel, Vec<f64>);
+    type State = usize;
+
+    async fn handle(&mut self, lesson: Lesson, turn: &mut Turn<'_, usize>) -> std::result::Result<Self::Reply, Fault> {
+        let Lesson { model, objective, trunk, training, cancel } = lesson;
+        let mut losses = Vec::new();
+        let mut on_step = |step: tracker_lm::Step| {
+            losses.push(step.loss);
+            turn.update(|n_steps| *n_steps += 1);
+            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let fitted = tracker_lm::fit(&model, &objective.as_fit(), trunk, &training, self.n_threads, &mut on_step)
+            .map_err(|error| Fault::input("could not fit a reward model").because(error))?;
+        Ok((fitted, losses))
+    }
+}
+
+/// A fitting step of a study: what is fitted to what, and what is recorded of it.
+pub struct Fit<'a> {
+    /// Name of the checkpoint, unique in the run.
+    pub label: &'a str,
+    /// The checkpoint of the trunk it starts from.
+    pub from: NodeId,
+    /// The reward model it starts as.
+    pub model: &'a RewardModel,
+    /// Name of the dataset.
+    pub dataset: &'a str,
+    /// The rows the objective was made of.
+    pub rows: &'a [FileRow],
+    /// Whole datasets the rows were drawn from.
+    pub drawn_from: &'a [NodeId],
+    /// Whether the trunk is trained with the head.
+    pub trunk: Trunk,
+    /// How to train.
+    pub settings: &'a SftSettings,
+}
+
+/// Fits a reward model and records dataset, loss and checkpoint.
+///
+/// # Errors
+/// Of the model (a loss that is not finite, a row longer than its context) and of the store.
+pub async fn fit(lab: &Lab, fitter: &Pool<Fitter>, step: Fit<'_>, objective: Objective) -> Result<Judge> {
+    let Fit { label, from, model, dataset, rows, drawn_from, trunk, settings } = step;
+    let stage = lab.stage(&format!("{label}/fit"), 1).await?;
+    if let Some((node, files)) = recorded_files(lab, label)? {
+        stage.done(1);
+        return Ok(Judge { node, model: Arc::new(RewardModel::from_files(&files, lab.device())?) });
+    }
+    if objective.n_items() == 0 {
+        return Err(Error::Input { what: format!("nothing to fit `{label}` to"), hint: None });
+    }
+    let training = settings.training(stage.seed(0, 0));
+    let lesson = Lesson { model: model.clone(), objective, trunk, training, cancel: lab.cancel().clone() };
+    let (model, losses) = fitter.ask(lesson).await?;
+    // A lesson that was broken off leaves nothing: what it would have recorded is not what the plan says.
+    lab.check()?;
+    let now = Timestamp::now().millis();
+    let points: Vec<Point> = (0..).zip(&losses).map(|(i, loss)| Point::new(i, now, *loss)).collect();
+    let mut recording = Recording::new();
+    recording.put_points(lab.run(), &format!("{label}/loss"), &points)?;
+    let dataset = put_file_rows(lab, &mut recording, dataset, rows, drawn_from)?;
+    let weights = Files {
+        config: model.trunk().config().to_json(),
+        files: model.to_files()?,
+        n_params: model.trunk().n_params() + model.n_head_params(),
+    };
+    let ups = [(Relation::TrainedOn, dataset), (Relation::DerivedFrom, from)];
+    let node = record_files(lab, recording, label, &weights, losses.len(), &ups).await?;
+    stage.done(1);
+    Ok(Judge { node, model: Arc::new(model) })
+}
+
+/// A completion in steps, as a reward model reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Steps {
+    /// Ids of the prompt.
+    pub prompt: Vec<u32>,
+    /// Ids of the completion.
+    pub completion: Vec<u32>,
+    /// Positions of the last token of each step, counted from the prompt's first.
+    pub at: Vec<usize>,
+}
+
+impl Steps {
+    /// Encodes each step by itself, so that every step ends in a token of its own.
+    ///
+    /// # Errors
+    /// Of the tokenizer.
+    pub fn encode<'a>(tokenizer: &Tokenizer, prompt: &str, steps: impl Iterator<Item = &'a str>) -> Result<Self> {
+        let prompt = tokenizer.encode(prompt)?;
+        let (mut completion, mut at) = (Vec::new(), Vec::new());
+        for step in steps {
+            completion.extend(tokenizer.encode(step)?);
+            at.push(prompt.len() + completion.len() - 1);
+        }
+        Ok(Self { prompt, completion, at })
+    }
+
+    fn tagged(&self) -> Tagged<'_> {
+        Tagged { continuation: Continuation { prompt: &self.prompt, completion: &self.completion }, at: &self.at }
+    }
+
+    /// With a label at each step that has one; none if no step has.
+    #[must_use]
+    pub fn labelled(&self, labels: &[Option<f64>]) -> Option<TaggedExample> {
+        let (at, labels): (Vec<usize>, Vec<f64>) =
+            self.at.iter().zip(labels).filter_map(|(at, label)| Some((*at, (*label)?))).unzip();
+        let ids = [self.prompt.as_slice(), &self.completion].concat();
+        (!at.is_empty()).then_some(TaggedExample { ids, at, labels })
+    }
+}
+
+/// Completions to score with one model.
+pub struct Scoring {
+    /// The model.
+    pub model: Arc<RewardModel>,
+    /// The completions, each with a step at least.
+    pub asked: Vec<Steps>,
+}
+
+/// Scores completions, a batch at a time on all threads.
+pub struct Scorer {
+    n_threads: usize,
+}
+
+impl Scorer {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// Those of starting a pool.
+    pub fn start(actors: &Handle, n_threads: usize) -> Result<Pool<Self>> {
+        Ok(Pool::start(actors, PoolOptions::cpu("scorer", 1), move |_| Ok(Self { n_threads }))?)
+    }
+}
+
+impl Worker for Scorer {
+    type Message = Scoring;
+    /// `[completions][steps][outputs]`.
+    type Reply = Vec<Vec<Vec<f64>>>;
+    type State = u64;
+
+    async fn handle(&mut self, asked: Scoring, turn: &mut Turn<'_, u64>) -> std::result::Result<Self::Reply, Fault> {
+        let tagged: Vec<Tagged<'_>> = asked.asked.iter().map(Steps::tagged).collect();
+        let scores = tracker_lm::tag_scores(&asked.model, &tagged, self.n_threads)
+            .map_err(|error| Fault::input("could not score").because(error))?;
+        turn.update(|n_scored| *n_scored += scores.len() as u64);
+        Ok(scores)
+    }
+}

@@ -1,0 +1,181 @@
+//! From counts to labels, from labels to process reward models, and what those say of solutions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tracker_actors::Pool;
+use tracker_lm::{HeadKind, RewardModel, TaggedExample, Trunk};
+use tracker_store::{Edge, NodeId, Recording, Relation, Reward};
+
+use super::settings::ErPrm;
+use super::world::{Counted, Solution, Task, World};
+use crate::error::{Error, Result};
+use crate::lab::Lab;
+use crate::parts::labels::{Definition, Estimator};
+use crate::parts::record::FileRow;
+use crate::parts::reward::{Fit, Fitter, Judge, Objective, Scorer, Scoring, Steps, fit};
+use crate::parts::train::Trained;
+
+/// Words that a process reward model chooses between; the policy never writes them.
+pub(super) const VERDICTS: [&str; 2] = ["good", "bad"];
+
+/// Labels of all solutions by one estimator.
+pub(super) struct LabelSet {
+    pub(super) estimator: Estimator,
+    /// For each problem and solution the label of each step that has one.
+    pub(super) labels: Vec<Vec<Vec<Option<f64>>>>,
+    rows: Vec<FileRow>,
+    examples: Vec<TaggedExample>,
+}
+
+/// Makes and records the labels of every estimator; counts are recorded once, with the completions they are of.
+pub(super) async fn label(
+    world: &World<'_>,
+    base: &Trained,
+    solutions: &[Vec<Solution>],
+    counted: &[Vec<Counted>],
+) -> Result<Vec<LabelSet>> {
+    let World { lab, plan, train, .. } = world;
+    let counts = Definition::new(Estimator::Soft)
+        .with("splitter", world.splitter.describe())
+        .with("grader", "last result, modulo 10")
+        .with("policy", base.node)
+        .with("n_completions", plan.rollouts.n_completions);
+    let mut sets = Vec::new();
+    // The shares themselves come first: they hold the counts, and other labels follow from them.
+    let mut shares: HashMap<NodeId, NodeId> = HashMap::new();
+    let estimators = plan.estimators()?;
+    let order = std::iter::once(Estimator::Soft).chain(estimators.iter().copied().filter(|e| *e != Estimator::Soft));
+    for estimator in order {
+        let stage = lab.stage(&format!("label/{estimator}"), solutions.len()).await?;
+        let mut set = LabelSet { estimator, labels: Vec::new(), rows: Vec::new(), examples: Vec::new() };
+        for ((task, solutions), counted) in train.iter().zip(solutions).zip(counted) {
+            let mut recording = Recording::new();
+            let scorer = recording.put(lab.run(), &counts.under(estimator).program())?;
+            let mut of_problem = Vec::with_capacity(solutions.len());
+            for (solution, counted) in solutions.iter().zip(counted) {
+                if counted.tallies.is_empty() {
+                    of_problem.push(Vec::new());
+                    continue;
+                }
+                let labels = estimator.label_steps(&counted.tallies)?;
+                let labelled =
+                    labels.iter().zip(&counted.tallies).filter_map(|(label, tally)| Some(((*label)?, *tally)));
+                let (values, tallies) = labelled.unzip();
+                let reward = Reward { scorer, kind: Definition::KIND.into(), values, tallies };
+                let node = recording.put_reward(solution.row, &reward)?;
+                if estimator == Estimator::Soft {
+                    shares.insert(solution.grade, node);
+                    for (order, rollout) in (0..).zip(&counted.rollouts) {
+                        recording.put_edge(lab.run(), &Edge::new(node, Relation::Used, *rollout).at(order))?;
+                    }
+                } else if let Some(share) = shares.get(&solution.grade) {
+                    recording.put_edge(lab.run(), &Edge::new(node, Relation::DerivedFrom, *share))?;
+                }
+                let encoded = encode(&base.model, task, solution)?;
+                if let Some(example) = encoded.labelled(&labels) {
+                    set.examples.push(example);
+                    let text = format!("{} {}", task.prompt, solution.text);
+                    let line = serde_json::json!({"id": solution.row.to_string(), "text": text, "value": labels});
+                    set.rows.push(FileRow { line: line.to_string(), source: Some(node) });
+                }
+                of_problem.push(labels);
+            }
+            lab.record(recording).await?;
+            set.labels.push(of_problem);
+            stage.done(set.labels.len());
+        }
+        sets.push(set);
+    }
+    sets.sort_by_key(|set| estimators.iter().position(|estimator| *estimator == set.estimator));
+    Ok(sets)
+}
+
+fn encode(model: &tracker_lm::Lm, task: &Task, solution: &Solution) -> Result<Steps> {
+    Steps::encode(model.tokenizer(), &task.prompt, solution.steps())
+}
+
+/// The reward models of one label set, a repeat each.
+pub(super) async fn train(
+    lab: &Lab,
+    plan: &ErPrm,
+    fitter: &Pool<Fitter>,
+    base: &Trained,
+    set: &LabelSet,
+) -> Result<Vec<Judge>> {
+    let word = |word: &str| {
+        let ids = base.model.tokenizer().encode(word)?;
+        ids.first().copied().ok_or_else(|| Error::Input { what: format!("`{word}` is no token"), hint: None })
+    };
+    let [plus, minus] = VERDICTS.map(word);
+    let start = RewardModel::init(&base.model, HeadKind::TwoToken { plus: plus?, minus: minus? }, 0)?;
+    let mut judges = Vec::new();
+    for repeat in 1..=plan.prm.repeats {
+        let label = format!("prm {} {repeat}", set.estimator);
+        let step = Fit {
+            label: &label,
+            from: base.node,
+            model: &start,
+            dataset: &format!("labels {}", set.estimator),
+            rows: &set.rows,
+            drawn_from: &[],
+            trunk: Trunk::Trained,
+            settings: &plan.prm.sft,
+        };
+        judges.push(fit(lab, fitter, step, Objective::Tags(set.examples.clone())).await?);
+    }
+    Ok(judges)
+}
+
+/// The score of each step of each solution; those of equal solutions are computed once. Recorded as rewards.
+pub(super) async fn score(
+    lab: &Lab,
+    scorer: &Pool<Scorer>,
+    judge: &Judge,
+    tasks: &[Task],
+    solutions: &[Vec<Solution>],
+) -> Result<Vec<Vec<Vec<f64>>>> {
+    let mut distinct: Vec<Steps> = Vec::new();
+    let mut places: HashMap<Steps, usize> = HashMap::new();
+    let mut which = Vec::new();
+    for (task, solutions) in tasks.iter().zip(solutions) {
+        for solution in solutions {
+            if solution.steps.is_none() {
+                which.push(None);
+                continue;
+            }
+            let steps = encode(judge.model.trunk(), task, solution)?;
+            let place = *places.entry(steps.clone()).or_insert_with(|| {
+                distinct.push(steps);
+                distinct.len() - 1
+            });
+            which.push(Some(place));
+        }
+    }
+    let scored = scorer.ask(Scoring { model: Arc::clone(&judge.model), asked: distinct }).await?;
+    let of_place = |place: Option<usize>| -> Vec<f64> {
+        place.map_or_else(Vec::new, |place| scored[place].iter().flatten().copied().collect())
+    };
+    let mut which = which.into_iter();
+    let mut recording = Recording::new();
+    let mut all = Vec::with_capacity(solutions.len());
+    for solutions in solutions {
+        let mut of_problem = Vec::with_capacity(solutions.len());
+        for (solution, place) in solutions.iter().zip(which.by_ref()) {
+            let scores = of_place(place);
+            if !scores.is_empty() {
+                let reward = Reward {
+                    scorer: judge.node,
+                    kind: Definition::KIND.into(),
+                    values: scores.clone(),
+                    tallies: vec![],
+                };
+                recording.put_reward(solution.row, &reward)?;
+            }
+            of_problem.push(scores);
+        }
+        all.push(of_problem);
+    }
+    lab.record(recording).await?;
+    Ok(all)
+}

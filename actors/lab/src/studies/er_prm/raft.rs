@@ -1,0 +1,98 @@
+//! Rejection sampling on reward models: of each problem's solutions the one whose worst step scores highest is learnt, and again.
+
+use tracker_actors::Pool;
+use tracker_lm::Anchor;
+
+use super::prm::score;
+use super::search::Scored;
+use super::world::{Asking, Solution, Task, World};
+use crate::error::Result;
+use crate::parts::best_of::{Aggregator, first_greatest};
+use crate::parts::evaluate::mean;
+use crate::parts::labels::Estimator;
+use crate::parts::reward::{Judge, Scorer};
+use crate::parts::train::{SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, sft};
+
+/// Solutions of each held-out problem that a policy is measured by.
+const N_MEASURED: u32 = 4;
+
+/// A policy's share of right solutions, a held-out problem.
+pub(super) struct Measured {
+    pub(super) right: Vec<f64>,
+    pub(super) figure: tracker_store::NodeId,
+}
+
+/// Draws solutions of the held-out problems and records the share that is right.
+pub(super) async fn measure(world: &World<'_>, label: &str, policy: &Trained) -> Result<Option<Measured>> {
+    let asking =
+        Asking { stage: &format!("{label}/test"), n: N_MEASURED, temperature: world.plan.rollouts.temperature };
+    let solved = world.solve(&world.policy(policy.node, &policy.model), asking, &world.test).await?;
+    let share = |solutions: &Vec<Solution>| {
+        solutions.iter().filter(|s| s.is_right).count() as f64 / solutions.len().max(1) as f64
+    };
+    let right: Vec<f64> = solved.iter().map(share).collect();
+    let stage = world.lab.stage(&format!("{label}/figures"), 1).await?;
+    let mut stream = world.lab.seeds().stream(stage.name(), 0, 0);
+    let Some(estimate) = mean(&right, &mut stream) else { return Ok(None) };
+    let figure = stage.figure(0, "pass@1", estimate, right.len(), &[world.benchmark, policy.node]).await?;
+    stage.done(1);
+    Ok(Some(Measured { right, figure }))
+}
+
+/// All rounds under one reward model; gives what the last policy is worth.
+pub(super) async fn raft(
+    world: &World<'_>,
+    trainer: &Pool<Trainer>,
+    scorer: &Pool<Scorer>,
+    base: &Trained,
+    estimator: Estimator,
+    judge: &Judge,
+) -> Result<Option<Measured>> {
+    let (lab, plan) = (world.lab, &world.plan.raft);
+    let mut policy = base.clone();
+    let mut measured = None;
+    for round in 1..=plan.rounds {
+        // The same problems whoever judges.
+        let tasks: Vec<Task> = world.fresh(&format!("raft {round}"), plan.n_problems).await?;
+        let label = format!("raft {estimator} {round}");
+        let asking = Asking { stage: &format!("{label}/sample"), n: plan.n_samples, temperature: 1.0 };
+        let solved = world.solve(&world.policy(policy.node, &policy.model), asking, &tasks).await?;
+        let scores = score(lab, scorer, judge, &tasks, &solved).await?;
+        let mut rows = Vec::new();
+        for ((task, solutions), scores) in tasks.iter().zip(&solved).zip(&scores) {
+            // One that was cut off has no end to learn.
+            let whole: Vec<usize> = (0..solutions.len()).filter(|at| !solutions[*at].is_cut).collect();
+            if whole.is_empty() {
+                continue;
+            }
+            let least = whole.iter().map(|at| Aggregator::Min.score(&scores[*at])).collect::<Result<Vec<f64>>>()?;
+            let best = &solutions[whole[first_greatest(&least)?]];
+            rows.push(TrainRow {
+                prompt: task.prompt.clone(),
+                completion: best.text.clone(),
+                source: Some(best.grade),
+            });
+        }
+        let set = TrainSet { name: format!("{label}/best"), rows, drawn_from: vec![judge.node] };
+        let lr = plan.sft.lr * f64::from(plan.rounds - round + 1) / f64::from(plan.rounds);
+        let settings = SftSettings { lr, ..plan.sft.clone() };
+        let from = &policy;
+        let step = Step {
+            label: &label,
+            from: Some(from),
+            model: &from.model,
+            set: &set,
+            settings: &settings,
+            anchor: Anchor::None,
+        };
+        let next = sft(lab, trainer, step).await?;
+        policy = next;
+        measured = measure(world, &label, &policy).await?;
+    }
+    Ok(measured)
+}
+
+/// The reward model of the first repeat.
+pub(super) fn first<'a>(judges: &'a [Vec<Judge>], scored: &[Scored], at: usize) -> Option<(Estimator, &'a Judge)> {
+    Some((scored.get(at)?.estimator, judges.get(at)?.first()?))
+}

@@ -1,0 +1,288 @@
+//! What a plan of `er_prm` may say.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::parts::best_of::Aggregator;
+use crate::parts::labels::Estimator;
+use crate::parts::model::Shape;
+use crate::parts::train::SftSettings;
+use crate::plan::{Settings, require};
+
+/// Settings of the study `er_prm`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ErPrm {
+    /// The problems: chains of modular arithmetic.
+    pub problems: ProblemSettings,
+    /// The model that writes solutions, and that reward models start from.
+    pub policy: Shape,
+    /// Its training on right solutions, short enough that it errs.
+    pub sft: TuneSettings,
+    /// Solutions, and what is drawn from each of their prefixes.
+    pub rollouts: RolloutSettings,
+    /// How counts become labels.
+    pub labels: LabelSettings,
+    /// The process reward models.
+    pub prm: PrmSettings,
+    /// Best of n.
+    pub search: SearchSettings,
+    /// Rejection sampling on the reward models (RAFT).
+    pub raft: RaftSettings,
+}
+
+/// Which problems.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProblemSettings {
+    /// Fewest steps of a problem.
+    pub min_steps: usize,
+    /// Most steps of a problem.
+    pub max_steps: usize,
+    /// Problems whose solutions are labelled.
+    pub n_train: u32,
+    /// Held-out problems.
+    pub n_test: u32,
+}
+
+/// Training on right solutions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TuneSettings {
+    /// Problems with their solutions.
+    pub n_problems: u32,
+    /// Training.
+    pub sft: SftSettings,
+}
+
+/// What is drawn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RolloutSettings {
+    /// Solutions a problem.
+    pub n_trajectories: u32,
+    /// Completions a prefix (K).
+    pub n_completions: u32,
+    /// Sampling temperature of solutions; completions are drawn at 1, from the policy itself.
+    pub temperature: f64,
+    /// Longest solution, in tokens.
+    pub max_tokens: u32,
+}
+
+/// How counts become labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LabelSettings {
+    /// `orm`, `hard`, `soft`, or `er:ETA` with any η.
+    pub estimators: Vec<String>,
+    /// The one of them that the paper's claims are about.
+    pub entropic: String,
+}
+
+/// The process reward models.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrmSettings {
+    /// How often each is trained, each time on its examples in another order.
+    pub repeats: u32,
+    /// Training.
+    pub sft: SftSettings,
+}
+
+/// Best of n.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SearchSettings {
+    /// Candidates a held-out problem (N).
+    pub n_candidates: u32,
+    /// The n of best-of-n that are reported; the largest is what claims are about.
+    pub sizes: Vec<u32>,
+    /// How scores of steps become one, in what claims are about: `min`, `last`, `mean` or `product`.
+    pub aggregator: String,
+    /// Resamples behind each interval.
+    pub n_resamples: u32,
+}
+
+/// Rejection sampling.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RaftSettings {
+    /// The estimators whose reward models choose, among those of `labels`; none for no rejection sampling.
+    pub estimators: Vec<String>,
+    /// Rounds.
+    pub rounds: u32,
+    /// Problems a round.
+    pub n_problems: u32,
+    /// Solutions a problem; the best is kept.
+    pub n_samples: u32,
+    /// Training of each round, from the model of the round before. Its rate falls: in round t of T it is (T − t + 1)/T of this.
+    pub sft: SftSettings,
+}
+
+impl Default for ErPrm {
+    fn default() -> Self {
+        Self {
+            problems: ProblemSettings::default(),
+            policy: Shape { hidden: 64, layers: 4, heads: 4, ffn: 172, context: 80 },
+            sft: TuneSettings::default(),
+            rollouts: RolloutSettings::default(),
+            labels: LabelSettings::default(),
+            prm: PrmSettings::default(),
+            search: SearchSettings::default(),
+            raft: RaftSettings::default(),
+        }
+    }
+}
+
+impl Default for ProblemSettings {
+    fn default() -> Self {
+        Self { min_steps: 3, max_steps: 8, n_train: 300, n_test: 150 }
+    }
+}
+
+impl Default for TuneSettings {
+    fn default() -> Self {
+        Self { n_problems: 4000, sft: SftSettings { epochs: 3.0, ..SftSettings::default() } }
+    }
+}
+
+impl Default for RolloutSettings {
+    fn default() -> Self {
+        Self { n_trajectories: 4, n_completions: 16, temperature: 1.0, max_tokens: 56 }
+    }
+}
+
+impl Default for LabelSettings {
+    fn default() -> Self {
+        let all = ["orm", "hard", "soft", "er:-2", "er:0.5", "er:1", "er:2", "er:5", "er:10"];
+        Self { estimators: all.map(str::to_owned).to_vec(), entropic: "er:2".into() }
+    }
+}
+
+impl Default for PrmSettings {
+    fn default() -> Self {
+        Self { repeats: 2, sft: SftSettings { epochs: 4.0, lr: 1e-3, ..SftSettings::default() } }
+    }
+}
+
+impl Default for SearchSettings {
+    fn default() -> Self {
+        Self { n_candidates: 64, sizes: vec![1, 4, 16, 64], aggregator: "min".into(), n_resamples: 1000 }
+    }
+}
+
+impl Default for RaftSettings {
+    fn default() -> Self {
+        Self {
+            estimators: ["orm", "hard", "soft", "er:2"].map(str::to_owned).to_vec(),
+            rounds: 3,
+            n_problems: 150,
+            n_samples: 16,
+            sft: SftSettings { epochs: 2.0, lr: 1e-3, ..SftSettings::default() },
+        }
+    }
+}
+
+impl ErPrm {
+    /// The estimators of the plan.
+    pub(super) fn estimators(&self) -> Result<Vec<Estimator>> {
+        self.labels.estimators.iter().map(|name| name.parse()).collect()
+    }
+
+    /// The aggregator that claims are about.
+    pub(super) fn aggregator(&self) -> Result<Aggregator> {
+        self.search.aggregator.parse()
+    }
+
+    /// Where one of the estimators stands, by the name in the plan.
+    fn position(&self, name: &str, key: &str) -> Result<usize> {
+        let wanted: Estimator = name.parse()?;
+        let all = self.estimators()?;
+        all.iter().position(|estimator| *estimator == wanted).ok_or_else(|| Error::Value {
+            key: key.to_owned(),
+            message: format!(
+                "expected one of `labels.estimators` ({}), got `{name}`",
+                self.labels.estimators.join(", ")
+            ),
+        })
+    }
+
+    /// Where the entropic estimator that claims are about stands.
+    pub(super) fn entropic(&self) -> Result<usize> {
+        self.position(&self.labels.entropic, "labels.entropic")
+    }
+
+    /// Where the estimators that choose in rejection sampling stand.
+    pub(super) fn choosers(&self) -> Result<Vec<usize>> {
+        self.raft.estimators.iter().map(|name| self.position(name, "raft.estimators")).collect()
+    }
+}
+
+impl Settings for ErPrm {
+    fn smoke() -> Self {
+        let short = SftSettings { epochs: 1.0, ..SftSettings::default() };
+        Self {
+            problems: ProblemSettings { min_steps: 2, max_steps: 3, n_train: 12, n_test: 8 },
+            policy: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 40 },
+            sft: TuneSettings { n_problems: 64, sft: short.clone() },
+            rollouts: RolloutSettings { n_trajectories: 2, n_completions: 4, temperature: 1.0, max_tokens: 22 },
+            labels: LabelSettings {
+                estimators: ["orm", "hard", "soft", "er:2"].map(str::to_owned).to_vec(),
+                entropic: "er:2".into(),
+            },
+            prm: PrmSettings { repeats: 1, sft: short.clone() },
+            search: SearchSettings {
+                n_candidates: 8,
+                sizes: vec![1, 4, 8],
+                n_resamples: 100,
+                ..SearchSettings::default()
+            },
+            raft: RaftSettings {
+                estimators: vec!["soft".into(), "er:2".into()],
+                rounds: 1,
+                n_problems: 6,
+                n_samples: 4,
+                sft: short,
+            },
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let ProblemSettings { min_steps, max_steps, n_train, n_test } = self.problems;
+        require((1..=max_steps).contains(&min_steps), "problems.min_steps", "1 to `problems.max_steps`", min_steps)?;
+        require(n_train > 0, "problems.n_train", "at least 1", n_train)?;
+        require(n_test > 1, "problems.n_test", "at least 2", n_test)?;
+        self.policy.check("policy")?;
+        self.sft.sft.check("sft.sft")?;
+        require(self.sft.n_problems > 0, "sft.n_problems", "at least 1", self.sft.n_problems)?;
+        let RolloutSettings { n_trajectories, n_completions, temperature, max_tokens } = self.rollouts;
+        require(n_trajectories > 0, "rollouts.n_trajectories", "at least 1", n_trajectories)?;
+        require(n_completions > 0, "rollouts.n_completions", "at least 1", n_completions)?;
+        require(temperature > 0.0 && temperature.is_finite(), "rollouts.temperature", "a number above 0", temperature)?;
+        // A prompt has two tokens a step and two more, a solution six a step and one more.
+        let longest = 2 * max_steps + 2 + max_tokens as usize;
+        let expected = format!("at most {} (`policy.context`, less the longest prompt)", self.policy.context);
+        require(longest <= self.policy.context, "rollouts.max_tokens", &expected, max_tokens)?;
+        let estimators = self.estimators()?;
+        for needed in [Estimator::Outcome, Estimator::Hard, Estimator::Soft] {
+            let has = estimators.contains(&needed);
+            require(has, "labels.estimators", "orm, hard and soft among others", self.labels.estimators.join(", "))?;
+        }
+        let at = self.entropic()?;
+        require(estimators[at].eta().is_some(), "labels.entropic", "er:ETA", &self.labels.entropic)?;
+        self.choosers()?;
+        self.prm.sft.check("prm.sft")?;
+        require(self.prm.repeats > 0, "prm.repeats", "at least 1", self.prm.repeats)?;
+        self.aggregator()?;
+        let SearchSettings { n_candidates, sizes, n_resamples, .. } = &self.search;
+        let fit = |n: &u32| (1..=*n_candidates).contains(n);
+        let expected = format!("rising numbers from 1 to `search.n_candidates` ({n_candidates})");
+        let rising = !sizes.is_empty() && sizes.iter().all(fit) && sizes.is_sorted_by(|a, b| a < b);
+        require(rising, "search.sizes", &expected, format!("{sizes:?}"))?;
+        require(*n_resamples >= 40, "search.n_resamples", "at least 40", n_resamples)?;
+        self.raft.sft.check("raft.sft")?;
+        require(self.raft.n_problems > 0, "raft.n_problems", "at least 1", self.raft.n_problems)?;
+        require(self.raft.n_samples > 0, "raft.n_samples", "at least 1", self.raft.n_samples)
+    }
+}
