@@ -1,7 +1,7 @@
 //! Chains of modular arithmetic: problems whose every step has one right answer, and where a wrong step can be undone.
 //!
-//! A prompt is a start and operations, `3 + 4 * 0 - 7 =`; a solution writes an equation a step, `3 + 4 = 7 ;`, and its last
-//! result is the answer. Everything is modulo ten. Multiplying by nought makes any value right again, so a wrong prefix has
+//! A prompt is a start and operations, `3 + 2 * 0 - 6 =`; a solution writes an equation a step, `3 + 2 = 5 ;`, and its last
+//! result is the answer. Everything is modulo seven. Multiplying by nought makes any value right again, so a wrong prefix has
 //! a chance, and how large it is is what process rewards are about.
 
 use std::fmt::Write as _;
@@ -14,11 +14,11 @@ use tracker_lm::Tokenizer;
 use crate::error::Result;
 
 /// What everything is taken modulo.
-pub const MODULUS: u32 = 10;
+pub const MODULUS: u32 = 7;
 /// What ends a step.
 pub const SEPARATOR: &str = ";";
 
-const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+const DIGITS: [&str; 7] = ["0", "1", "2", "3", "4", "5", "6"];
 const SIGNS: [&str; 3] = ["+", "-", "*"];
 
 /// A problem: a start, and what is done to it.
@@ -76,11 +76,26 @@ impl Chain {
     /// The right solution.
     #[must_use]
     pub fn solution(&self) -> String {
+        self.written(|_, right| right)
+    }
+
+    /// A solution of somebody who gets each step's result wrong with probability `rate`, in [0, 1], and goes on from there.
+    #[must_use]
+    pub fn erring(&self, rate: f64, stream: &mut ChaCha8Rng) -> String {
+        self.written(
+            |_, right| {
+                if stream.random_bool(rate) { (right + stream.random_range(1..MODULUS)) % MODULUS } else { right }
+            },
+        )
+    }
+
+    /// A solution whose results are what `result` makes of a step's number and its right result.
+    fn written(&self, mut result: impl FnMut(usize, u32) -> u32) -> String {
         let mut value = self.start;
         let mut equation = |at: usize| {
             let (sign, operand) = self.steps[at];
             let (sign, before) = (SIGNS[sign], value);
-            value = self.apply(at, before);
+            value = result(at, self.apply(at, before));
             format!("{before} {sign} {operand} = {value} {SEPARATOR}")
         };
         (0..self.n_steps()).map(&mut equation).collect::<Vec<_>>().join(" ")
@@ -157,28 +172,44 @@ mod tests {
     }
 
     #[test]
-    fn values_are_modulo_ten_and_a_wrong_step_can_be_undone() {
-        let chain = chain(3, &[(1, 7), (2, 4), (2, 0)]);
-        assert_eq!((chain.prompt().as_str(), chain.answer()), ("3 - 7 * 4 * 0 =", 0));
-        assert_eq!(chain.solution(), "3 - 7 = 6 ; 6 * 4 = 4 ; 4 * 0 = 0 ;");
-        let wrong = "3 - 7 = 5 ; 5 * 4 = 0 ; 0 * 0 = 0 ;";
+    fn values_are_modulo_seven_and_a_wrong_step_can_be_undone() {
+        let chain = chain(3, &[(1, 5), (2, 4), (2, 0)]);
+        assert_eq!((chain.prompt().as_str(), chain.answer()), ("3 - 5 * 4 * 0 =", 0));
+        assert_eq!(chain.solution(), "3 - 5 = 5 ; 5 * 4 = 6 ; 6 * 0 = 0 ;");
+        let wrong = "3 - 5 = 4 ; 4 * 4 = 2 ; 2 * 0 = 0 ;";
         assert!(chain.grade(wrong));
-        assert_eq!(chain.first_error(&["3 - 7 = 5 ;", "5 * 4 = 0 ;", "0 * 0 = 0 ;"]), Some(0));
+        assert_eq!(chain.first_error(&["3 - 5 = 4 ;", "4 * 4 = 2 ;", "2 * 0 = 0 ;"]), Some(0));
+    }
+
+    #[test]
+    fn who_errs_at_a_rate_errs_at_that_rate_and_nowhere_else() {
+        let mut stream = ChaCha8Rng::seed_from_u64(4);
+        let (mut n_steps, mut n_wrong) = (0, 0);
+        for _ in 0..2000 {
+            let chain = Chain::random(&mut stream, 3..=8);
+            let text = chain.erring(0.2, &mut stream);
+            let steps: Vec<&str> = text.split_inclusive(SEPARATOR).map(str::trim).collect();
+            // Up to the first error all is right, so the first error is a draw of its own.
+            n_wrong += usize::from(chain.first_error(&steps).is_some());
+            n_steps += chain.first_error(&steps).map_or(steps.len(), |at| at + 1);
+            assert_eq!(chain.erring(0.0, &mut stream), chain.solution());
+        }
+        assert!((n_wrong as f64 / n_steps as f64 - 0.2).abs() < 0.02, "{n_wrong} of {n_steps}");
     }
 
     #[test]
     fn the_first_error_is_found_whatever_it_is() {
-        let chain = chain(3, &[(0, 4), (2, 2)]);
+        let chain = chain(3, &[(0, 2), (2, 2)]);
         for (steps, error) in [
-            (&["3 + 4 = 7 ;", "7 * 2 = 4 ;"][..], None),
-            (&["3 + 4 = 7 ;", "7 * 2 = 5 ;"], Some(1)),
-            (&["3 + 4 = 7 ;", "6 * 2 = 2 ;"], Some(1)),
-            (&["3 + 5 = 8 ;", "8 * 2 = 6 ;"], Some(0)),
-            (&["3 - 4 = 9 ;", "9 * 2 = 8 ;"], Some(0)),
-            (&["3 + 4 = 7 ;"], Some(1)),
+            (&["3 + 2 = 5 ;", "5 * 2 = 3 ;"][..], None),
+            (&["3 + 2 = 5 ;", "5 * 2 = 4 ;"], Some(1)),
+            (&["3 + 2 = 5 ;", "6 * 2 = 5 ;"], Some(1)),
+            (&["3 + 4 = 0 ;", "0 * 2 = 0 ;"], Some(0)),
+            (&["3 - 2 = 1 ;", "1 * 2 = 2 ;"], Some(0)),
+            (&["3 + 2 = 5 ;"], Some(1)),
             (&[], Some(0)),
-            (&["3 + 4 = 7 ;", "7 * 2 = 4 ;", "4 + 0 = 4 ;"], Some(2)),
-            (&["3 + 4 = 7 7 ;", "7 * 2 = 4 ;"], Some(0)),
+            (&["3 + 2 = 5 ;", "5 * 2 = 3 ;", "3 + 0 = 3 ;"], Some(2)),
+            (&["3 + 2 = 5 5 ;", "5 * 2 = 3 ;"], Some(0)),
         ] {
             assert_eq!(chain.first_error(steps), error, "{steps:?}");
         }
@@ -187,11 +218,12 @@ mod tests {
     #[test]
     fn a_text_without_an_answer_gives_none() {
         for (text, given) in [
-            ("3 + 4 = 7 ;", Some(7)),
-            ("3 + 4 = 7 ; 7 * 2 = 4 ; ", Some(4)),
-            ("3 + 4 = 7", None),
-            ("3 + 4 = ;", None),
-            ("3 + 4 = 7 8 ;", None),
+            ("3 + 2 = 5 ;", Some(5)),
+            ("3 + 2 = 5 ; 5 * 2 = 3 ; ", Some(3)),
+            ("3 + 2 = 5", None),
+            ("3 + 2 = ;", None),
+            ("3 + 2 = 5 6 ;", None),
+            ("3 + 2 = 7 ;", None),
             (";", None),
             ("", None),
         ] {

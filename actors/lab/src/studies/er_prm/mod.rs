@@ -104,17 +104,17 @@ impl Study for ErPrm {
 }
 
 impl ErPrm {
-    /// A small model that has seen too few right solutions.
+    /// A small model that was taught by somebody who errs.
     async fn pretrained(&self, world: &World<'_>, trainer: &tracker_actors::Pool<Trainer>) -> Result<Trained> {
         let lab = world.lab;
         let tasks = world.fresh("sft", self.sft.n_problems).await?;
+        let mut stream = lab.seeds().stream("sft/errors", 0, 0);
         let row = |task: &world::Task| TrainRow {
             prompt: task.prompt.clone(),
-            completion: task.chain.solution(),
+            completion: task.chain.erring(self.sft.error_rate, &mut stream),
             source: Some(task.node),
         };
-        let set =
-            TrainSet { name: "right solutions".into(), rows: tasks.iter().map(row).collect(), drawn_from: vec![] };
+        let set = TrainSet { name: "solutions".into(), rows: tasks.iter().map(row).collect(), drawn_from: vec![] };
         let model = self.policy.init(lab, tokenizer(&prm::VERDICTS)?)?;
         let step = Step {
             label: "policy",

@@ -38,7 +38,7 @@ pub(super) async fn label(
     let World { lab, plan, train, .. } = world;
     let counts = Definition::new(Estimator::Soft)
         .with("splitter", world.splitter.describe())
-        .with("grader", "last result, modulo 10")
+        .with("grader", "last result, modulo 7")
         .with("policy", base.node)
         .with("n_completions", plan.rollouts.n_completions);
     let mut sets = Vec::new();
@@ -110,13 +110,14 @@ pub(super) async fn train(
     let [plus, minus] = VERDICTS.map(word);
     let start = RewardModel::init(&base.model, HeadKind::TwoToken { plus: plus?, minus: minus? }, 0)?;
     let mut judges = Vec::new();
+    let name = set.estimator.to_string().replace(':', " ");
     for repeat in 1..=plan.prm.repeats {
-        let label = format!("prm {} {repeat}", set.estimator);
+        let label = format!("prm {name} {repeat}");
         let step = Fit {
             label: &label,
             from: base.node,
             model: &start,
-            dataset: &format!("labels {}", set.estimator),
+            dataset: &format!("labels {name}"),
             rows: &set.rows,
             drawn_from: &[],
             trunk: Trunk::Trained,

@@ -54,7 +54,7 @@ pub(super) async fn raft(
     for round in 1..=plan.rounds {
         // The same problems whoever judges.
         let tasks: Vec<Task> = world.fresh(&format!("raft {round}"), plan.n_problems).await?;
-        let label = format!("raft {estimator} {round}");
+        let label = format!("raft {} {round}", estimator.to_string().replace(':', " "));
         let asking = Asking { stage: &format!("{label}/sample"), n: plan.n_samples, temperature: 1.0 };
         let solved = world.solve(&world.policy(policy.node, &policy.model), asking, &tasks).await?;
         let scores = score(lab, scorer, judge, &tasks, &solved).await?;

@@ -18,7 +18,7 @@ pub struct ErPrm {
     pub problems: ProblemSettings,
     /// The model that writes solutions, and that reward models start from.
     pub policy: Shape,
-    /// Its training on right solutions, short enough that it errs.
+    /// Its training on solutions that go wrong now and then, so that it errs as often.
     pub sft: TuneSettings,
     /// Solutions, and what is drawn from each of their prefixes.
     pub rollouts: RolloutSettings,
@@ -46,12 +46,14 @@ pub struct ProblemSettings {
     pub n_test: u32,
 }
 
-/// Training on right solutions.
+/// Training on solutions that go wrong now and then.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TuneSettings {
     /// Problems with their solutions.
     pub n_problems: u32,
+    /// Share of steps whose result is wrong in what it is taught, in [0, 1); what follows goes on from there.
+    pub error_rate: f64,
     /// Training.
     pub sft: SftSettings,
 }
@@ -143,7 +145,7 @@ impl Default for ProblemSettings {
 
 impl Default for TuneSettings {
     fn default() -> Self {
-        Self { n_problems: 4000, sft: SftSettings { epochs: 3.0, ..SftSettings::default() } }
+        Self { n_problems: 8000, error_rate: 0.15, sft: SftSettings { epochs: 3.0, ..SftSettings::default() } }
     }
 }
 
@@ -225,7 +227,7 @@ impl Settings for ErPrm {
         Self {
             problems: ProblemSettings { min_steps: 2, max_steps: 3, n_train: 12, n_test: 8 },
             policy: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 40 },
-            sft: TuneSettings { n_problems: 64, sft: short.clone() },
+            sft: TuneSettings { n_problems: 64, error_rate: 0.15, sft: short.clone() },
             rollouts: RolloutSettings { n_trajectories: 2, n_completions: 4, temperature: 1.0, max_tokens: 22 },
             labels: LabelSettings {
                 estimators: ["orm", "hard", "soft", "er:2"].map(str::to_owned).to_vec(),
@@ -256,6 +258,8 @@ impl Settings for ErPrm {
         self.policy.check("policy")?;
         self.sft.sft.check("sft.sft")?;
         require(self.sft.n_problems > 0, "sft.n_problems", "at least 1", self.sft.n_problems)?;
+        let is_rate = (0.0..1.0).contains(&self.sft.error_rate);
+        require(is_rate, "sft.error_rate", "a share in [0, 1)", self.sft.error_rate)?;
         let RolloutSettings { n_trajectories, n_completions, temperature, max_tokens } = self.rollouts;
         require(n_trajectories > 0, "rollouts.n_trajectories", "at least 1", n_trajectories)?;
         require(n_completions > 0, "rollouts.n_completions", "at least 1", n_completions)?;
