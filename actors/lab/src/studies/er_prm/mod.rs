@@ -3,7 +3,7 @@
 //! Paper: Zhang et al. 2024, "Entropy-Regularized Process Reward Model" (arXiv 2412.11006).
 //!
 //! Scaled down: chains of modular arithmetic, whose every step can be checked, in place of GSM8K and MATH; a model of some
-//! hundred thousand parameters, trained too shortly to be right, in place of Mistral-7B; reward models that start from it in
+//! hundred thousand parameters, taught by somebody who errs, in place of Mistral-7B; reward models that start from it in
 //! place of Llama-3.1-8B. Kept: K completions of every prefix at temperature 1; ORM, hard, soft and entropic labels; a head
 //! that reads two tokens' logits at the end of each step; best of n under every aggregator; rejection sampling (RAFT) on
 //! the worst step's score. Besides: a policy that can be enumerated as the oracle, and where the first error is.
