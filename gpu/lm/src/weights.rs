@@ -160,7 +160,7 @@ impl Weights {
 }
 
 /// Normal variates by Box and Muller 1958, two from each pair of uniforms.
-fn fill_normal(values: &mut [f32], std: f64, seed: u64, stream: u64) {
+pub(crate) fn fill_normal(values: &mut [f32], std: f64, seed: u64, stream: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);
     for pair in values.chunks_mut(2) {

@@ -18,6 +18,7 @@ mod math;
 mod model;
 
 pub(crate) use cache::{Cache, Segment};
+pub(crate) use gemm::{Left, Out, Panels, multiply};
 pub(crate) use grad::{Learned, Tape, Target};
 pub(crate) use math::{AdamStep, adamw, add, add_scaled, log_sum_exp, sum_of_squares, tempered};
 pub(crate) use model::{Model, Seq, Work};

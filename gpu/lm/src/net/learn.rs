@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use burn::prelude::{Tensor, TensorData};
 
+use super::lora::NetAdapter;
 use super::{Net, guard};
 use crate::error::Result;
 use crate::lm::Lm;
-use crate::train::{Anchor, Gradient, Learner, Objective, Row, Unit, Update, add_figures};
+use crate::train::{Anchor, Gradient, Learner, Objective, Row, Training, Unit, Update, add_figures};
 
 /// A model being trained on a device.
 pub(crate) struct NetLearner {
@@ -16,16 +17,22 @@ pub(crate) struct NetLearner {
     anchor: Anchor,
     /// The parameters at the start, where they are held to them.
     start: Vec<Tensor<2>>,
+    /// What is trained instead of the parameters.
+    adapter: Option<NetAdapter>,
+    /// By parameter or, once it is whole, by what is trained; so are the moments.
     grad: Vec<Tensor<2>>,
     first: Vec<Tensor<2>>,
     second: Vec<Tensor<2>>,
 }
 
 impl NetLearner {
-    pub(crate) fn new(lm: &Lm, net: &Net, anchor: Anchor) -> Self {
+    pub(crate) fn new(lm: &Lm, net: &Net, training: &Training) -> Self {
+        let anchor = training.anchor;
         let start = if anchor == Anchor::None { Vec::new() } else { net.params.clone() };
+        let adapter = training.adapter.as_ref();
+        let adapter = adapter.map(|lora| NetAdapter::new(lora, net, &lm.weights().layout, training.seed));
         let (grad, first, second) = (Vec::new(), Vec::new(), Vec::new());
-        Self { lm: lm.clone(), net: net.clone(), anchor, start, grad, first, second }
+        Self { lm: lm.clone(), net: net.clone(), anchor, start, adapter, grad, first, second }
     }
 
     /// Adds the gradient of what holds the parameters to their start.
@@ -44,7 +51,11 @@ impl NetLearner {
     /// One part's loss and figures; its gradient is added to those before.
     fn part(&mut self, objective: &Objective, units: &[&Unit], weight: f64) -> Result<Gradient> {
         let mut net = self.net.clone();
-        net.params = net.params.into_iter().map(|param| param.autodiff().require_grad()).collect();
+        let learns = |idx| self.adapter.as_ref().is_none_or(|adapter| adapter.learns(idx));
+        let tracked = |(idx, param): (usize, Tensor<2>)| {
+            if learns(idx) { param.autodiff().require_grad() } else { param.autodiff() }
+        };
+        net.params = net.params.into_iter().enumerate().map(tracked).collect();
         let rows: Vec<&Row> = units.iter().flat_map(|unit| &unit.rows).collect();
         let tracked = net.row_log_probs(&rows);
         let log_probs = net.read(tracked.clone().inner())?;
@@ -85,6 +96,9 @@ impl Learner for NetLearner {
                 add_figures(&mut all.figures, &part.figures);
             }
             self.hold();
+            if let Some(adapter) = &self.adapter {
+                self.grad = adapter.pull_back(&self.grad);
+            }
             let squares = self.grad.iter().map(|grad| grad.clone().square().sum()).collect();
             let squares = self.net.read(Tensor::cat(squares, 0))?;
             all.norm = squares.iter().map(|square| f64::from(*square)).sum::<f64>().sqrt();
@@ -101,16 +115,25 @@ impl Learner for NetLearner {
             }
             let corrections = update.betas.map(|beta| 1.0 / (1.0 - beta.powi(update.step as i32)));
             let [b1, b2] = update.betas;
-            let places = self.net.at.clone();
-            for (idx, slice) in places.slices.iter().enumerate() {
+            let slices = &self.net.at.slices;
+            // An adapter is matrices alone, and those decay.
+            let adapted = self.adapter.is_some();
+            let trained = match &mut self.adapter {
+                Some(adapter) => &mut adapter.factors,
+                None => &mut self.net.params,
+            };
+            for (idx, values) in trained.iter_mut().enumerate() {
                 let grad = self.grad[idx].clone().mul_scalar(update.grad_scale);
                 let first = self.first[idx].clone().mul_scalar(b1) + grad.clone().mul_scalar(1.0 - b1);
                 let second = self.second[idx].clone().mul_scalar(b2) + grad.square().mul_scalar(1.0 - b2);
                 let root = second.clone().mul_scalar(corrections[1]).sqrt().add_scalar(update.eps);
-                let shrink = if slice.decays { 1.0 - update.lr * update.weight_decay } else { 1.0 };
+                let shrink = if adapted || slices[idx].decays { 1.0 - update.lr * update.weight_decay } else { 1.0 };
                 let change = (first.clone() / root).mul_scalar(corrections[0] * update.lr);
-                self.net.params[idx] = self.net.params[idx].clone().mul_scalar(shrink) - change;
+                *values = values.clone().mul_scalar(shrink) - change;
                 (self.first[idx], self.second[idx]) = (first, second);
+            }
+            if let Some(adapter) = &self.adapter {
+                adapter.merge(&mut self.net.params);
             }
             Ok(())
         })
@@ -119,6 +142,10 @@ impl Learner for NetLearner {
     fn finish(self: Box<Self>) -> Result<Lm> {
         let layout: Arc<_> = self.lm.weights().layout.clone();
         let weights = guard(&self.net.name, || self.net.download(&layout))?;
+        let weights = match &self.adapter {
+            Some(adapter) => adapter.with_the_rest_of(self.lm.weights(), &weights),
+            None => weights,
+        };
         Ok(self.lm.with_weights(weights))
     }
 }

@@ -6,6 +6,7 @@
 
 mod decode;
 mod learn;
+mod lora;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use super::lora::Adapter;
 use super::objective::{Objective, Signal, Unit};
 use super::{Anchor, Gradient, Learner, Training, Update, add_figures};
 use crate::cpu::{self, AdamStep, Learned, Tape, Target};
@@ -16,6 +17,8 @@ pub(crate) struct LocalLearner {
     lm: Lm,
     anchor: Anchor,
     learned: Learned,
+    /// What is trained instead of the weights.
+    pub(super) adapter: Option<Adapter>,
     parts: Vec<Part>,
     moments: [Vec<f32>; 2],
     n_threads: usize,
@@ -32,13 +35,16 @@ struct Part {
 
 impl LocalLearner {
     pub(crate) fn new(lm: &Lm, training: &Training, n_threads: usize) -> Self {
-        let len = lm.n_params();
+        let layout = &lm.weights().layout;
+        let adapter = training.adapter.as_ref().map(|lora| Adapter::new(lora, layout, training.seed, n_threads));
+        let len = if adapter.is_some() { 0 } else { lm.n_params() };
         let mut parts = Vec::new();
         parts.resize_with(training.micro_batches, Part::default);
         Self {
             lm: lm.clone(),
             anchor: training.anchor,
             learned: Learned::new(cpu::Model::new(lm.config(), lm.weights())),
+            adapter,
             parts,
             moments: [vec![0.0; len], vec![0.0; len]],
             n_threads,
@@ -47,9 +53,17 @@ impl LocalLearner {
 }
 
 impl LocalLearner {
-    /// The last gradient, in the order of the weights.
+    /// The last gradient of the weights, in their order.
     pub(crate) fn into_gradient(mut self) -> Vec<f32> {
         std::mem::take(&mut self.parts[0].grad)
+    }
+
+    /// Brings the weights up to the adapter.
+    pub(super) fn merge(&mut self) {
+        if let Some(adapter) = &mut self.adapter {
+            let start = &self.lm.weights().data;
+            self.learned.update(|weights| adapter.merge(start, weights));
+        }
     }
 }
 
@@ -117,8 +131,11 @@ impl Learner for LocalLearner {
             add_figures(&mut first.figures, &other.figures);
         }
         hold(self.anchor, &self.learned.weights().data, &self.lm.weights().data, &mut first.grad);
-        let norm = cpu::sum_of_squares(&first.grad).sqrt();
-        Ok(Gradient { loss: first.loss, norm, figures: std::mem::take(&mut first.figures) })
+        let squares = match &mut self.adapter {
+            Some(adapter) => adapter.pull_back(&first.grad),
+            None => cpu::sum_of_squares(&first.grad),
+        };
+        Ok(Gradient { loss: first.loss, norm: squares.sqrt(), figures: std::mem::take(&mut first.figures) })
     }
 
     fn update(&mut self, update: &Update) -> Result<()> {
@@ -131,6 +148,11 @@ impl Learner for LocalLearner {
             shrink: (update.lr * update.weight_decay) as f32,
             grad_scale: update.grad_scale as f32,
         };
+        if let Some(adapter) = &mut self.adapter {
+            adapter.update(step);
+            self.merge();
+            return Ok(());
+        }
         let layout = self.learned.weights().layout.clone();
         let grad = &self.parts[0].grad;
         let [first, second] = &mut self.moments;
@@ -151,7 +173,7 @@ impl Learner for LocalLearner {
 }
 
 /// Does each job once, on up to `n_threads` threads; which thread does which does not matter.
-fn each_on_threads<J: Send>(n_threads: usize, jobs: Vec<J>, work: impl Fn(J) + Sync) {
+pub(super) fn each_on_threads<J: Send>(n_threads: usize, jobs: Vec<J>, work: impl Fn(J) + Sync) {
     if n_threads <= 1 {
         jobs.into_iter().for_each(work);
         return;

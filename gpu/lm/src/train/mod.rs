@@ -5,17 +5,20 @@
 //! threads; a loss or gradient that is not finite stops the training and names the step.
 
 mod local;
+mod lora;
 mod objective;
 mod plan;
 
 use std::ops::ControlFlow;
 
+pub use lora::{Lora, Projection};
 pub use objective::{Dpo, Example, Grpo, Kd, Pair, Rollout, advantages};
 
 use crate::error::{Error, Result};
 use crate::lm::Lm;
 use crate::net::NetLearner;
 use crate::sample;
+pub(crate) use lora::Adapted;
 pub(crate) use objective::{Objective, Row, Unit};
 #[cfg(test)]
 pub(crate) use {local::LocalLearner, objective::sft_units};
@@ -70,11 +73,13 @@ pub struct Training {
     pub betas: [f64; 2],
     /// Added to the root of the second moment, > 0.
     pub eps: f64,
-    /// Longest gradient (2-norm over all weights); longer ones are scaled down. None does not clip.
+    /// Longest gradient (2-norm over all that is trained); longer ones are scaled down. None does not clip.
     pub clip: Option<f64>,
     /// What holds the weights to their start.
     pub anchor: Anchor,
-    /// Order of the examples.
+    /// A low-rank adapter to train instead of the weights; none trains all of them.
+    pub adapter: Option<Lora>,
+    /// Order of the examples, and start of an adapter.
     pub seed: u64,
     /// Parts a step is computed in, ≥ 1, and so the most threads it uses. Rounding depends on it.
     pub micro_batches: usize,
@@ -94,6 +99,7 @@ impl Default for Training {
             eps: 1e-8,
             clip: Some(1.0),
             anchor: Anchor::None,
+            adapter: None,
             seed: 0,
             micro_batches: 2,
         }
@@ -113,7 +119,7 @@ pub struct Step {
     pub lr: f64,
     /// Predicted tokens.
     pub n_tokens: usize,
-    /// 2-norm of the gradient before clipping.
+    /// 2-norm of the gradient, over all that is trained, before clipping.
     pub grad_norm: f64,
     /// Other figures of the objective, means over the step: for pairs `accuracy` and `margin`, for rollouts `ratio`,
     /// `clipped` and `kl`.
@@ -228,7 +234,7 @@ pub(crate) trait Learner {
 #[derive(Debug, Default)]
 pub(crate) struct Gradient {
     pub(crate) loss: f64,
-    /// 2-norm over all weights.
+    /// 2-norm over all that is trained.
     pub(crate) norm: f64,
     pub(crate) figures: Vec<(&'static str, f64)>,
 }
@@ -262,11 +268,12 @@ fn run(
     on_step: OnStep<'_>,
 ) -> Result<Lm> {
     training.check()?;
+    training.adapter.iter().try_for_each(|lora| lora.check(&lm.weights().layout))?;
     sample::check_threads(n_threads)?;
     let lens: Vec<usize> = units.iter().map(Unit::n_ids).collect();
     let steps = plan::steps(&lens, training)?;
     let mut learner: Box<dyn Learner> = match lm.net()? {
-        Some(net) => Box::new(NetLearner::new(lm, &net, training.anchor)),
+        Some(net) => Box::new(NetLearner::new(lm, &net, training)),
         None => Box::new(local::LocalLearner::new(lm, training, n_threads)),
     };
     for (at, items) in steps.iter().enumerate() {
