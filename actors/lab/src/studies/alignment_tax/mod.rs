@@ -31,8 +31,8 @@ use claims::{Family, Point};
 use hma::{Fit, Solution};
 use measure::{Bench, Scores};
 pub use settings::{
-    AlignmentTax, AverageSettings, BaselineSettings, BlockSettings, HmaSettings, MeasureSettings, ModelSettings,
-    PretrainSettings, RewardSettings, RsfSettings, Scorer, Solver, TuneSettings,
+    AlignmentTax, AverageSettings, BaselineSettings, BlockSettings, HmaSettings, LoraSettings, MeasureSettings,
+    ModelSettings, PretrainSettings, RewardSettings, RsfSettings, Scorer, Solver, TuneSettings,
 };
 
 impl Study for AlignmentTax {
