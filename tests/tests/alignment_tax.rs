@@ -53,8 +53,8 @@ fn the_front_is_exported_and_its_points_lead_to_what_they_came_from() {
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     let front: Value = serde_json::from_str(&answer.stdout).unwrap();
     let rows = front["rows"].as_array().unwrap();
-    // Two ends, three averages and one more of the fitted ratio's mean, one fitted, one earlier round, six baselines.
-    assert_eq!(rows.len(), 14, "{rows:?}");
+    // Two ends, three averages and one more of the fitted ratio's mean, one fitted, one earlier round, eight baselines.
+    assert_eq!(rows.len(), 16, "{rows:?}");
     assert!(rows.iter().any(|row| row["is_pareto"] == true));
     let roots: BTreeSet<&str> = rows.iter().map(|row| row["lineage_root"].as_str().unwrap()).collect();
     assert_eq!(roots.len(), 1, "every point comes from one pre-trained model: {roots:?}");
@@ -80,7 +80,7 @@ fn the_front_is_exported_and_its_points_lead_to_what_they_came_from() {
     }
 
     let fronts = tracker.json(&["query", "fronts", "name = 'repeat 1'"]);
-    assert_eq!(fronts[0]["n_points"], 14);
+    assert_eq!(fronts[0]["n_points"], 16);
     let up = &tracker.json(&["query", "lineage", fronts[0]["id"].as_str().unwrap()])[0];
     let kinds: BTreeSet<&str> = up["nodes"].as_array().unwrap().iter().map(|n| n["kind"].as_str().unwrap()).collect();
     for kind in ["checkpoint", "recipe", "dataset", "reward", "sample", "problem"] {
@@ -191,6 +191,9 @@ fn senseless_settings_and_comparisons_are_refused_by_name() {
         ("blocks.cuts=[9, 2]", "cuts"),
         ("models.before=somewhere", "models"),
         ("baselines.l1=[-1.0]", "baselines.l1"),
+        ("baselines.lora.mlp=[0]", "baselines.lora.mlp"),
+        ("baselines.lora.all=[33]", "from 1 to 32"),
+        ("baselines.lora.scale=0.0", "baselines.lora.scale"),
         ("reward.words=[]", "reward.words"),
         ("measure.n_prompts=5000", "measure.n_prompts"),
     ] {

@@ -2,7 +2,7 @@
 //!
 //! A [`Lm`] is a configuration, a [`Tokenizer`], weights and a device. [`sample()`] continues prompts, [`log_probs`] scores
 //! continuations, [`sft`], [`kd`], [`dpo`] and [`grpo`] return trained models, [`Parents`] interpolate. Checkpoints are Hugging Face folders, read and
-//! written.
+//! written. Training moves all weights, or those of a low-rank adapter ([`Lora`]).
 //!
 //! # Invariants
 //! - On the CPU every result is a function of its arguments alone: not of the number of threads, not of what else is in
@@ -40,7 +40,7 @@ pub use sample::{Completion, Finish, Prompt, Sampling, sample};
 pub use score::{Continuation, log_probs, logits};
 pub use tokenizer::{BOS, EOS, PAD, Tokenizer, UNK};
 pub use train::{
-    Anchor, Batch, Dpo, Example, FitObjective, Grpo, Kd, Length, OnStep, Pair, PairLoss, Ppo, RatedPair, RatedText,
-    Regulariser, Rollout, ScoredRollout, Step, TaggedExample, Training, Trunk, advantages, dpo, fit, gae, grpo, kd,
-    ppo, sft, whiten,
+    Anchor, Batch, Dpo, Example, FitObjective, Grpo, Kd, Length, Lora, OnStep, Pair, PairLoss, Ppo, Projection,
+    RatedPair, RatedText, Regulariser, Rollout, ScoredRollout, Step, TaggedExample, Training, Trunk, advantages, dpo,
+    fit, gae, grpo, kd, ppo, sft, whiten,
 };

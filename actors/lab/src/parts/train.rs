@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
-use tracker_lm::{Anchor, Batch, Continuation, Dpo, Example, Grpo, Kd, Length, Lm, Pair, Rollout, Training};
-use tracker_store::{Checkpoint, Digest, Edge, Kind, NodeId, Point, Recording, Relation, Timestamp, Weights};
+use tracker_lm::{Anchor, Batch, Continuation, Dpo, Example, Grpo, Kd, Length, Lm, Lora, Pair, Rollout, Training};
+use tracker_store::{Checkpoint, Digest, Edge, Finish, Kind, NodeId, Point, Recording, Relation, Timestamp, Weights};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
@@ -84,8 +84,21 @@ pub struct TrainRow {
     pub prompt: String,
     /// What is to be written.
     pub completion: String,
+    /// How that ends: a sample that was cut off is no lesson in ending there. What is whole is `Stop`.
+    pub finish: Finish,
     /// What it was taken from, if it is recorded: a sample's verdict, say.
     pub source: Option<NodeId>,
+}
+
+impl TrainRow {
+    /// As a line of a dataset: `finish` is said where the completion has no end.
+    fn json(&self) -> serde_json::Value {
+        let Self { prompt, completion, finish, .. } = self;
+        match finish {
+            Finish::Stop => serde_json::json!({"prompt": prompt, "completion": completion}),
+            _ => serde_json::json!({"prompt": prompt, "completion": completion, "finish": finish}),
+        }
+    }
 }
 
 /// Rows with a name, to train on.
@@ -109,11 +122,8 @@ impl TrainSet {
     }
 
     fn record(&self, lab: &Lab, recording: &mut Recording) -> Result<NodeId> {
-        let row = |TrainRow { prompt, completion, source }: &TrainRow| FileRow {
-            line: serde_json::json!({"prompt": prompt, "completion": completion}).to_string(),
-            source: *source,
-        };
-        let rows: Vec<FileRow> = self.rows.iter().map(row).collect();
+        let rows: Vec<FileRow> =
+            self.rows.iter().map(|row| FileRow { line: row.json().to_string(), source: row.source }).collect();
         put_file_rows(lab, recording, &self.name, &rows, &self.drawn_from)
     }
 }
@@ -203,6 +213,8 @@ pub struct Step<'a> {
     pub settings: &'a SftSettings,
     /// What holds the weights to those it starts from.
     pub anchor: Anchor,
+    /// What is trained instead of all weights, if anything.
+    pub adapter: Option<Lora>,
 }
 
 /// Supervised training on the rows of the step's set.
@@ -219,7 +231,7 @@ pub async fn sft(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>) -> Result<T
 /// # Errors
 /// As [`sft`].
 pub async fn train(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>, objective: Objective) -> Result<Trained> {
-    let Step { label, from, model, set, settings, anchor } = step;
+    let Step { label, from, model, set, settings, anchor, adapter } = step;
     let stage = lab.stage(&format!("{label}/train"), 1).await?;
     if let Some(trained) = recorded(lab, label)? {
         stage.done(1);
@@ -231,7 +243,7 @@ pub async fn train(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>, objective
             hint: Some("more samples, easier problems or a better base policy give it rows".into()),
         });
     }
-    let training = Training { anchor, ..settings.training(stage.seed(0, 0)) };
+    let training = Training { anchor, adapter, ..settings.training(stage.seed(0, 0)) };
     let lesson = Lesson { model: model.clone(), objective, training, cancel: lab.cancel().clone() };
     let (model, losses) = trainer.ask(lesson).await?;
     // A lesson that was broken off leaves nothing: what it would have recorded is not what the plan says.
@@ -330,23 +342,29 @@ fn parent_files(lab: &Lab, ups: &[(Relation, NodeId)]) -> Result<Option<Digest>>
     })
 }
 
-/// Rows as a model reads them: prompts given, completions learnt.
+/// Rows as a model reads them: prompts given, completions learnt. A row that was cut off before its first word teaches
+/// nothing and is left out.
 ///
 /// # Errors
 /// Of the tokenizer.
 pub fn examples(model: &Lm, rows: &[TrainRow]) -> Result<Vec<Example>> {
-    let example = |row: &TrainRow| {
-        Ok(Example::completion(&model.tokenizer().encode(&row.prompt)?, &completion_ids(model, &row.completion)?))
-    };
-    rows.iter().map(example).collect()
+    let mut examples = Vec::with_capacity(rows.len());
+    for TrainRow { prompt, completion, finish, .. } in rows {
+        let completion = completion_ids(model, completion, *finish)?;
+        if !completion.is_empty() {
+            examples.push(Example::completion(&model.tokenizer().encode(prompt)?, &completion));
+        }
+    }
+    Ok(examples)
 }
 
 /// Rollouts with the log-probabilities that `model`, which drew them, gives their tokens: what is stored is text, so they are
-/// computed again.
+/// computed again. One that was cut off before its first word is left out.
 ///
 /// # Errors
 /// Of the model.
 pub fn scored(model: &Lm, mut rollouts: Vec<Rollout>, n_threads: usize) -> Result<Vec<Rollout>> {
+    rollouts.retain(|rollout| !rollout.completion.is_empty());
     let asked: Vec<Continuation<'_>> =
         rollouts.iter().map(|r| Continuation { prompt: &r.prompt, completion: &r.completion }).collect();
     let scored = tracker_lm::log_probs(model, &asked, n_threads)?;
@@ -356,12 +374,60 @@ pub fn scored(model: &Lm, mut rollouts: Vec<Rollout>, n_threads: usize) -> Resul
     Ok(rollouts)
 }
 
-/// The tokens of a completion, with the token that ends it.
+/// One completion of a prompt and a worse one, each with how it ends; none if either was cut off before its first word.
 ///
 /// # Errors
 /// Of the tokenizer.
-pub fn completion_ids(model: &Lm, text: &str) -> Result<Vec<u32>> {
+pub fn pair(model: &Lm, prompt: &str, chosen: (&str, Finish), rejected: (&str, Finish)) -> Result<Option<Pair>> {
+    let prompt = model.tokenizer().encode(prompt)?;
+    let [chosen, rejected] = [chosen, rejected].map(|(text, finish)| completion_ids(model, text, finish));
+    let pair = Pair { prompt, chosen: chosen?, rejected: rejected? };
+    Ok((!pair.chosen.is_empty() && !pair.rejected.is_empty()).then_some(pair))
+}
+
+/// The tokens of a completion, with the token that ends it if it ended by itself.
+///
+/// # Errors
+/// Of the tokenizer.
+pub fn completion_ids(model: &Lm, text: &str, finish: Finish) -> Result<Vec<u32>> {
     let mut ids = model.tokenizer().encode(text)?;
-    ids.extend(model.config().eos.first());
+    if finish == Finish::Stop {
+        ids.extend(model.config().eos.first());
+    }
     Ok(ids)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use tracker_lm::{Config, EOS};
+
+    use super::*;
+
+    fn row(completion: &str, finish: Finish) -> TrainRow {
+        TrainRow { prompt: "talk a b =".into(), completion: completion.into(), finish, source: None }
+    }
+
+    #[test]
+    fn a_sample_that_was_cut_off_does_not_teach_to_end_there() {
+        let tokenizer = crate::parts::skills::tokenizer().unwrap();
+        let config = Config { eos: vec![EOS], ..Config::tiny(tokenizer.vocab_size(), 32) };
+        let model = Lm::init(config, tokenizer, 1, &tracker_gpu::Device::cpu()).unwrap();
+        let rows =
+            [row("a e", Finish::Stop), row("a e", Finish::Length), row("", Finish::Length), row("", Finish::Stop)];
+        let said = model.tokenizer().encode("a e").unwrap();
+        let learnt = |example: &Example| {
+            let ids = example.ids.iter().zip(&example.mask).filter(|(_, learnt)| **learnt);
+            ids.map(|(id, _)| *id).collect::<Vec<_>>()
+        };
+        let learnt: Vec<Vec<u32>> = examples(&model, &rows).unwrap().iter().map(learnt).collect();
+        let whole = [said.as_slice(), &[EOS]].concat();
+        // What was cut off before its first word says nothing; what ended at once says that.
+        assert_eq!(learnt, [whole.clone(), said.clone(), vec![EOS]]);
+        let pair = |rejected| pair(&model, "talk a b =", ("a e", Finish::Stop), rejected).unwrap();
+        assert_eq!(pair(("a e", Finish::Length)).map(|pair| (pair.chosen, pair.rejected)), Some((whole, said)));
+        assert_eq!(pair(("", Finish::Length)), None);
+        let lines = [rows[0].json().to_string(), rows[1].json().to_string()];
+        assert!(!lines[0].contains("finish") && lines[1].contains(r#""finish":"length""#), "{lines:?}");
+    }
 }

@@ -19,6 +19,7 @@ mod model;
 mod readout;
 
 pub(crate) use cache::{Cache, Segment};
+pub(crate) use gemm::{Left, Out, Panels, multiply};
 pub(crate) use grad::{Learned, Reads, Tape, Target};
 pub(crate) use math::{AdamStep, adamw, add, log_sum_exp, sum_of_squares, tempered};
 pub(crate) use model::{Model, Seq, Work};

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use burn::prelude::{Tensor, TensorData};
 
+use super::lora::NetAdapter;
 use super::readout::Readout;
 use super::{Net, Picked, Slice, guard};
 use crate::error::Result;
 use crate::lm::Lm;
 use crate::reward::Head;
-use crate::train::{Anchor, Gradient, Learner, Objective, Reader, Row, Seen, Trunk, Unit, Update, add_figures};
+use crate::train::{
+    Anchor, Gradient, Learner, Objective, Reader, Row, Seen, Training, Trunk, Unit, Update, add_figures,
+};
 use crate::weights::Slot;
 
 /// A model being trained on a device.
@@ -19,6 +22,9 @@ pub(crate) struct NetLearner {
     anchor: Anchor,
     /// The parameters at the start, where they are held to them.
     start: Vec<Tensor<2>>,
+    /// What is trained instead of the parameters.
+    adapter: Option<NetAdapter>,
+    /// By parameter or, once it is whole, by what is trained; so are the moments.
     grad: Vec<Tensor<2>>,
     first: Vec<Tensor<2>>,
     second: Vec<Tensor<2>>,
@@ -35,10 +41,13 @@ struct ReadoutLearner {
 }
 
 impl NetLearner {
-    pub(crate) fn new(lm: &Lm, net: &Net, anchor: Anchor) -> Self {
+    pub(crate) fn new(lm: &Lm, net: &Net, training: &Training) -> Self {
+        let anchor = training.anchor;
         let start = if anchor == Anchor::None { Vec::new() } else { net.params.clone() };
+        let adapter = training.adapter.as_ref();
+        let adapter = adapter.map(|lora| NetAdapter::new(lora, net, &lm.weights().layout, training.seed));
         let (grad, first, second) = (Vec::new(), Vec::new(), Vec::new());
-        Self { lm: lm.clone(), net: net.clone(), anchor, start, grad, first, second, reading: None }
+        Self { lm: lm.clone(), net: net.clone(), anchor, start, adapter, grad, first, second, reading: None }
     }
 
     /// The same with a head.
@@ -93,7 +102,11 @@ impl NetLearner {
     fn part(&mut self, objective: &Objective, units: &[&Unit], weight: f64) -> Result<Gradient> {
         let mut net = self.net.clone();
         if !self.is_frozen() {
-            net.params = tracked(net.params);
+            let learns = |idx| self.adapter.as_ref().is_none_or(|adapter| adapter.learns(idx));
+            let tracked = |(idx, param): (usize, Tensor<2>)| {
+                if learns(idx) { param.autodiff().require_grad() } else { param.autodiff() }
+            };
+            net.params = net.params.into_iter().enumerate().map(tracked).collect();
         }
         let readout = self.reading.as_ref().map(|ReadoutLearner { readout, .. }| {
             let params = tracked(readout.params.clone());
@@ -207,6 +220,9 @@ impl Learner for NetLearner {
                 add_figures(&mut all.figures, &part.figures);
             }
             self.hold();
+            if let Some(adapter) = &self.adapter {
+                self.grad = adapter.pull_back(&self.grad);
+            }
             let own = self.reading.iter().flat_map(|reading| &reading.grad);
             let squares = self.grad.iter().chain(own).map(|grad| grad.clone().square().sum()).collect();
             let squares = self.net.read(Tensor::cat(squares, 0))?;
@@ -218,7 +234,12 @@ impl Learner for NetLearner {
     fn update(&mut self, update: &Update) -> Result<()> {
         let name = self.net.name.clone();
         guard(&name, || {
-            if !self.is_frozen() {
+            if let Some(adapter) = &mut self.adapter {
+                // An adapter is matrices alone, and those decay.
+                let decays = std::iter::repeat_n(true, adapter.factors.len());
+                adamw(update, decays, &mut adapter.factors, &self.grad, &mut self.first, &mut self.second);
+                adapter.merge(&mut self.net.params);
+            } else if !self.is_frozen() {
                 let places = self.net.at.clone();
                 let decays = places.slices.iter().map(|slice| slice.decays);
                 adamw(update, decays, &mut self.net.params, &self.grad, &mut self.first, &mut self.second);
@@ -239,6 +260,10 @@ impl Learner for NetLearner {
     fn finish(self: Box<Self>) -> Result<Lm> {
         let layout: Arc<_> = self.lm.weights().layout.clone();
         let weights = guard(&self.net.name, || self.net.download(&layout))?;
+        let weights = match &self.adapter {
+            Some(adapter) => adapter.with_the_rest_of(self.lm.weights(), &weights),
+            None => weights,
+        };
         Ok(self.lm.with_weights(weights))
     }
 }

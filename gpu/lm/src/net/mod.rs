@@ -6,6 +6,7 @@
 
 mod decode;
 mod learn;
+mod lora;
 mod readout;
 #[cfg(test)]
 mod tests;

@@ -15,8 +15,8 @@ use crate::sample::{Prompt, Sampling};
 use crate::score::Continuation;
 use crate::tokenizer::Tokenizer;
 use crate::train::{
-    Anchor, FitObjective, Learner, Objective, Pair, PairLoss, RatedPair, RatedText, Reader, Regulariser, TaggedExample,
-    Trunk, Update, sft_units,
+    Anchor, FitObjective, Learner, Lora, Objective, Pair, PairLoss, Projection, RatedPair, RatedText, Reader,
+    Regulariser, TaggedExample, Training, Trunk, Update, sft_units,
 };
 
 const TOLERANCE: f32 = 1e-4;
@@ -125,22 +125,29 @@ fn the_likeliest_completions_are_those_of_the_cpu_whoever_leaves_and_joins() {
 
 #[test]
 fn two_training_steps_end_where_those_of_the_cpu_end() {
-    two_steps(Anchor::None);
+    two_steps(&Training::default());
 }
 
 #[test]
 fn two_training_steps_held_to_their_start_end_where_those_of_the_cpu_end() {
-    two_steps(Anchor::L2(20.0));
+    two_steps(&Training { anchor: Anchor::L2(20.0), ..Training::default() });
 }
 
-fn two_steps(anchor: Anchor) {
+#[test]
+fn two_training_steps_of_an_adapter_end_where_those_of_the_cpu_end() {
+    // A part of a map that is fused with others, a whole map, and one end of a fused map.
+    let projections = vec![Projection::Key, Projection::Down, Projection::Up];
+    let adapter = Some(Lora { rank: 4, alpha: 16.0, projections });
+    two_steps(&Training { adapter, anchor: Anchor::L2(20.0), ..Training::default() });
+}
+
+fn two_steps(training: &Training) {
     on_each(|name, lm, net| {
         let examples: Vec<Example> =
             (0..6).map(|row| Example::completion(&ids(3, row), &ids(5 + row, row + 9))).collect();
         let units = sft_units(lm.config(), &examples).expect("fits");
-        let training = crate::Training { anchor, ..crate::Training::default() };
-        let mut local: Box<dyn Learner> = Box::new(crate::train::LocalLearner::new(lm, &training, 1));
-        let mut device: Box<dyn Learner> = Box::new(NetLearner::new(lm, net, anchor));
+        let mut local: Box<dyn Learner> = Box::new(crate::train::LocalLearner::new(lm, training, 1));
+        let mut device: Box<dyn Learner> = Box::new(NetLearner::new(lm, net, training));
         for step in 1..=2 {
             let parts = [vec![0, 3, 4], vec![1, 2, 5]];
             for learner in [&mut local, &mut device] {
@@ -171,6 +178,15 @@ fn two_steps(anchor: Anchor) {
             .flat_map(|(a, b)| a.2.iter().zip(b.2).map(|(a, b)| (a - b).abs()).collect::<Vec<_>>());
         let (far, all) = pairs.fold((0, 0), |(far, all), gap| (far + usize::from(gap > 1e-3), all + 1));
         assert!(far * 1000 < all, "{name}: {far} of {all}");
+        let Some(lora) = &training.adapter else { return };
+        let adapted = lora.adapted(&lm.weights().layout, 0);
+        assert_eq!(adapted.len(), 6, "three matrices in each of two blocks");
+        for learned in [&local, &device] {
+            let (now, start) = (&learned.weights().data, &lm.weights().data);
+            let frozen = (0..start.len()).filter(|at| !adapted.iter().any(|matrix| matrix.at.contains(at)));
+            assert!(frozen.into_iter().all(|at| now[at].to_bits() == start[at].to_bits()), "{name}");
+            assert!(adapted.iter().all(|matrix| now[matrix.at.clone()] != start[matrix.at.clone()]), "{name}");
+        }
     });
 }
 
@@ -216,7 +232,7 @@ fn two_head_steps(name: &str, lm: &Lm, net: &Net, kind: HeadKind, trunk: Trunk, 
     let (objective, units) = objective.units(&model, trunk, 2).expect("fits");
     let reader = Reader { head: model.head().clone(), trunk };
     let local = crate::train::LocalLearner::new(lm, &crate::Training::default(), 1).with(Some(&reader));
-    let device = NetLearner::new(lm, net, Anchor::None).with(Some(&reader)).expect("runs");
+    let device = NetLearner::new(lm, net, &Training::default()).with(Some(&reader)).expect("runs");
     let mut learners: [Box<dyn Learner>; 2] = [Box::new(local), Box::new(device)];
     let parts = [vec![0, 3], vec![1, 2]];
     for step in 1..=3 {
@@ -301,7 +317,7 @@ fn slopes_between_models_are_those_of_the_cpu() {
         let (from, to) = (shifted(0.01), shifted(-0.02));
         let want = crate::slopes(lm, &from, &to, &examples, 1).expect("differentiates").by_tensor;
         let on_device = |lm: &Lm| Net::new(net.device.clone(), name.into(), &net.config, lm.weights());
-        let mut learner = NetLearner::new(lm, net, Anchor::None);
+        let mut learner = NetLearner::new(lm, net, &Training::default());
         let units = sft_units(lm.config(), &examples).expect("fits");
         learner.gradient(&Objective::Sft, &units, &[vec![0, 1, 2], vec![3, 4]]).expect("differentiates");
         let got = learner.along([&on_device(&from), &on_device(&to)]).expect("sums");

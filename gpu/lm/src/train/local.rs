@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use super::lora::Adapter;
 use super::objective::{Objective, Seen, Signal, Unit};
 use super::{Anchor, Gradient, Learner, Reader, Training, Trunk, Update, add_figures};
 use crate::cpu::{self, AdamStep, Learned, Readout, Reads, Tape, Target};
@@ -17,6 +18,8 @@ pub(crate) struct LocalLearner {
     lm: Lm,
     anchor: Anchor,
     learned: Learned,
+    /// What is trained instead of the weights.
+    pub(super) adapter: Option<Adapter>,
     parts: Vec<Part>,
     moments: [Vec<f32>; 2],
     reading: Option<ReadoutLearner>,
@@ -45,13 +48,16 @@ struct Part {
 
 impl LocalLearner {
     pub(crate) fn new(lm: &Lm, training: &Training, n_threads: usize) -> Self {
-        let len = lm.n_params();
+        let layout = &lm.weights().layout;
+        let adapter = training.adapter.as_ref().map(|lora| Adapter::new(lora, layout, training.seed, n_threads));
+        let len = if adapter.is_some() { 0 } else { lm.n_params() };
         let mut parts = Vec::new();
         parts.resize_with(training.micro_batches, Part::default);
         Self {
             lm: lm.clone(),
             anchor: training.anchor,
             learned: Learned::new(cpu::Model::new(lm.config(), lm.weights())),
+            adapter,
             parts,
             moments: [vec![0.0; len], vec![0.0; len]],
             reading: None,
@@ -75,9 +81,17 @@ impl LocalLearner {
 }
 
 impl LocalLearner {
-    /// The last gradient, in the order of the weights.
+    /// The last gradient of the weights, in their order.
     pub(crate) fn into_gradient(mut self) -> Vec<f32> {
         std::mem::take(&mut self.parts[0].grad)
+    }
+
+    /// Brings the weights up to the adapter.
+    pub(super) fn merge(&mut self) {
+        if let Some(adapter) = &mut self.adapter {
+            let start = &self.lm.weights().data;
+            self.learned.update(|weights| adapter.merge(start, weights));
+        }
     }
 }
 
@@ -171,7 +185,11 @@ impl Learner for LocalLearner {
             add_figures(&mut first.figures, &other.figures);
         }
         hold(self.anchor, &self.learned.weights().data, &self.lm.weights().data, &mut first.grad);
-        let norm = (cpu::sum_of_squares(&first.grad) + cpu::sum_of_squares(&first.head_grad)).sqrt();
+        let squares = match &mut self.adapter {
+            Some(adapter) => adapter.pull_back(&first.grad),
+            None => cpu::sum_of_squares(&first.grad),
+        };
+        let norm = (squares + cpu::sum_of_squares(&first.head_grad)).sqrt();
         Ok(Gradient { loss: first.loss, norm, figures: std::mem::take(&mut first.figures) })
     }
 
@@ -185,7 +203,10 @@ impl Learner for LocalLearner {
             shrink: (update.lr * update.weight_decay) as f32,
             grad_scale: update.grad_scale as f32,
         };
-        if !self.is_frozen() {
+        if let Some(adapter) = &mut self.adapter {
+            adapter.update(step);
+            self.merge();
+        } else if !self.is_frozen() {
             let layout = self.learned.weights().layout.clone();
             let grad = &self.parts[0].grad;
             let moments = &mut self.moments;
@@ -219,7 +240,7 @@ fn adamw(step: AdamStep, slots: &[Slot], weights: &mut [f32], grad: &[f32], [fir
 }
 
 /// Does each job once, on up to `n_threads` threads; which thread does which does not matter.
-fn each_on_threads<J: Send>(n_threads: usize, jobs: Vec<J>, work: impl Fn(J) + Sync) {
+pub(super) fn each_on_threads<J: Send>(n_threads: usize, jobs: Vec<J>, work: impl Fn(J) + Sync) {
     if n_threads <= 1 {
         jobs.into_iter().for_each(work);
         return;

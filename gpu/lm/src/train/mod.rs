@@ -6,6 +6,7 @@
 
 mod fit;
 mod local;
+mod lora;
 mod objective;
 mod plan;
 mod ppo;
@@ -13,6 +14,7 @@ mod ppo;
 use std::ops::ControlFlow;
 
 pub use fit::{FitObjective, PairLoss, RatedPair, RatedText, Regulariser, TaggedExample, fit};
+pub use lora::{Lora, Projection};
 pub use objective::{Dpo, Example, Grpo, Kd, Pair, Rollout, advantages};
 pub use ppo::{Ppo, ScoredRollout, gae, ppo, whiten};
 
@@ -21,6 +23,7 @@ use crate::lm::Lm;
 use crate::net::NetLearner;
 use crate::reward::Head;
 use crate::sample;
+pub(crate) use lora::Adapted;
 pub(crate) use objective::{Objective, Row, Seen, Unit};
 #[cfg(test)]
 pub(crate) use {local::LocalLearner, objective::sft_units};
@@ -75,11 +78,13 @@ pub struct Training {
     pub betas: [f64; 2],
     /// Added to the root of the second moment, > 0.
     pub eps: f64,
-    /// Longest gradient (2-norm over all weights); longer ones are scaled down. None does not clip.
+    /// Longest gradient (2-norm over all that is trained); longer ones are scaled down. None does not clip.
     pub clip: Option<f64>,
     /// What holds the weights to their start.
     pub anchor: Anchor,
-    /// Order of the examples.
+    /// A low-rank adapter to train instead of the weights; none trains all of them.
+    pub adapter: Option<Lora>,
+    /// Order of the examples, and start of an adapter.
     pub seed: u64,
     /// Parts a step is computed in, ≥ 1, and so the most threads it uses. Rounding depends on it.
     pub micro_batches: usize,
@@ -99,6 +104,7 @@ impl Default for Training {
             eps: 1e-8,
             clip: Some(1.0),
             anchor: Anchor::None,
+            adapter: None,
             seed: 0,
             micro_batches: 2,
         }
@@ -118,7 +124,7 @@ pub struct Step {
     pub lr: f64,
     /// Predicted tokens; where none are predicted, positions a head reads at.
     pub n_tokens: usize,
-    /// 2-norm of the gradient before clipping.
+    /// 2-norm of the gradient, over all that is trained, before clipping.
     pub grad_norm: f64,
     /// Other figures of the objective, means over the step: for pairs `accuracy` and `margin`, for rollouts `ratio`,
     /// `clipped` and `kl`; for reward models and values what [`fit`] and [`ppo`] say.
@@ -211,7 +217,7 @@ pub(crate) fn slopes(lm: &Lm, ends: [&Lm; 2], examples: &[Example], n_threads: u
     let on_device = |end: &Lm| end.on(lm.device()).net();
     let (gradient, along) =
         if let (Some(net), Some(from), Some(to)) = (lm.net()?, on_device(ends[0])?, on_device(ends[1])?) {
-            let mut learner = NetLearner::new(lm, &net, Anchor::None);
+            let mut learner = NetLearner::new(lm, &net, &training);
             let gradient = learner.gradient(&Objective::Sft, &units, &parts)?;
             (gradient, learner.along([&from, &to])?)
         } else {
@@ -277,7 +283,7 @@ pub(crate) trait Learner {
 #[derive(Debug, Default)]
 pub(crate) struct Gradient {
     pub(crate) loss: f64,
-    /// 2-norm over all weights that learn.
+    /// 2-norm over all that is trained.
     pub(crate) norm: f64,
     pub(crate) figures: Vec<(&'static str, f64)>,
 }
@@ -323,11 +329,14 @@ fn run_with(
     on_step: OnStep<'_>,
 ) -> Result<Trained> {
     training.check()?;
+    training.adapter.iter().try_for_each(|lora| lora.check(&lm.weights().layout))?;
+    let is_frozen = reader.is_some_and(|reader| reader.trunk == Trunk::Frozen);
+    rule(!(is_frozen && training.adapter.is_some()), "adapter", "none, as the trunk is frozen", &training.adapter)?;
     sample::check_threads(n_threads)?;
     let lens: Vec<usize> = units.iter().map(Unit::n_ids).collect();
     let steps = plan::steps(&lens, training)?;
     let mut learner: Box<dyn Learner> = match lm.net()? {
-        Some(net) => Box::new(NetLearner::new(lm, &net, training.anchor).with(reader)?),
+        Some(net) => Box::new(NetLearner::new(lm, &net, training).with(reader)?),
         None => Box::new(local::LocalLearner::new(lm, training, n_threads).with(reader)),
     };
     for (at, items) in steps.iter().enumerate() {

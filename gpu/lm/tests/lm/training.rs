@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use tracker_lm::{
-    Anchor, Batch, Continuation, Dpo, Error, Example, Grpo, Kd, Length, Lm, Pair, Prompt, Rollout, Sampling, Step,
-    Training, advantages, dpo, grpo, kd, log_probs, sample, sft,
+    Anchor, Batch, Continuation, Dpo, Error, Example, Grpo, Kd, Length, Lm, Lora, Pair, Projection, Prompt, Rollout,
+    Sampling, Step, Training, advantages, dpo, grpo, kd, log_probs, sample, sft,
 };
 
 use crate::{ids, init, llama, qwen};
@@ -251,4 +251,132 @@ fn rewarded_rollouts_become_likelier() {
     let short = Rollout { log_probs: vec![], ..rollout };
     let short = grpo(&lm, None, &[short], &Grpo { clip: 0.2, kl: 0.0 }, &training(1), 1, &mut go);
     assert!(matches!(short, Err(Error::Range { what: "log_probs", .. })));
+}
+
+fn adapted(rank: usize, projections: &[Projection], n_steps: usize) -> Training {
+    let adapter = Some(Lora { rank, alpha: 2.0 * rank as f64, projections: projections.to_vec() });
+    Training { adapter, ..training(n_steps) }
+}
+
+fn all_projections() -> Vec<Projection> {
+    [Projection::ATTENTION.as_slice(), &Projection::MLP].concat()
+}
+
+/// The absolute pivots of a matrix `[m, n]` under Gaussian elimination with full pivoting, the first `k`: those past its rank
+/// are rounding.
+fn pivots(mut rows: Vec<Vec<f64>>, k: usize) -> Vec<f64> {
+    let mut pivots = Vec::new();
+    for _ in 0..k {
+        let places = rows.iter().enumerate().flat_map(|(i, row)| (0..row.len()).map(move |j| (i, j)));
+        let (i, j) = places.max_by(|a, b| rows[a.0][a.1].abs().total_cmp(&rows[b.0][b.1].abs())).unwrap();
+        let pivot = rows.swap_remove(i);
+        pivots.push(pivot[j].abs());
+        for row in &mut rows {
+            let factor = row[j] / pivot[j];
+            row.iter_mut().zip(&pivot).for_each(|(x, p)| *x -= factor * p);
+        }
+    }
+    pivots
+}
+
+#[test]
+fn an_adapter_changes_what_it_names_by_its_rank_and_nothing_else_for_every_objective() {
+    let lm = init(qwen(), 3);
+    let pairs: Vec<Pair> =
+        (0..16).map(|row| Pair { prompt: ids(4, row), chosen: vec![10, 11, 2], rejected: vec![12, 2] }).collect();
+    let rollouts: Vec<Rollout> = pairs
+        .iter()
+        .zip([1.0, -1.0].into_iter().cycle())
+        .map(|(pair, advantage)| Rollout {
+            prompt: pair.prompt.clone(),
+            completion: pair.chosen.clone(),
+            log_probs: vec![-3.0; 3],
+            advantage,
+        })
+        .collect();
+    let settings = adapted(3, &[Projection::Query, Projection::Output, Projection::Gate], 8);
+    let (dpo_settings, grpo_settings) = (Dpo { beta: 0.5, smoothing: 0.0 }, Grpo { clip: 0.2, kl: 0.01 });
+    let trained = [
+        sft(&lm, &copies(), &settings, 2, &mut go),
+        kd(&lm, &lm, &copies(), Kd { lambda: 1.0 }, &settings, 2, &mut go),
+        dpo(&lm, Some(&lm), &pairs, &dpo_settings, &settings, 2, &mut go),
+        grpo(&lm, Some(&lm), &rollouts, &grpo_settings, &settings, 2, &mut go),
+    ];
+    for trained in trained.map(Result::unwrap) {
+        for ((name, shape, now), (_, _, start)) in trained.tensors().zip(lm.tensors()) {
+            if !["q_proj.weight", "o_proj.weight", "gate_proj.weight"].iter().any(|end| name.ends_with(end)) {
+                let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(now), bits(start), "{name}");
+                continue;
+            }
+            let change: Vec<f64> = now.iter().zip(start).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
+            let pivots = pivots(change.chunks(shape[1]).map(<[f64]>::to_vec).collect(), 4);
+            assert!(pivots[2] > 1e-3 * pivots[0] && pivots[3] < 1e-4 * pivots[0], "{name}: {pivots:?}");
+        }
+    }
+}
+
+#[test]
+fn an_adapter_has_the_same_bits_on_any_number_of_threads() {
+    for config in [llama(), qwen()] {
+        let (lm, settings) = (init(config, 2), adapted(5, &all_projections(), 6));
+        let run = |n_threads| {
+            let mut steps = Vec::new();
+            let trained = sft(&lm, &copies(), &settings, n_threads, &mut |step| {
+                steps.push(step);
+                ControlFlow::Continue(())
+            });
+            (bits(&trained.unwrap()), steps)
+        };
+        let one = run(1);
+        assert_eq!(one, run(2));
+        assert_eq!(one, run(5));
+        let elsewhere = Training { seed: 1, ..settings.clone() };
+        assert_ne!(one.0, bits(&sft(&lm, &copies(), &elsewhere, 1, &mut go).unwrap()));
+    }
+}
+
+#[test]
+fn an_adapter_of_full_rank_learns_what_full_training_learns_and_one_of_rank_one_does_not() {
+    // Long enough that the head, which no adapter moves, tells words apart for certain.
+    let start = sft(&init(llama(), 1), &copies(), &training(1500), 2, &mut go).unwrap();
+    // From copying a text to copying what follows its first word.
+    let shorter = |example: Example| {
+        let n = example.mask.iter().filter(|learnt| !**learnt).count();
+        Example::completion(&example.ids[..n], &example.ids[n + 1..])
+    };
+    let shorter: Vec<Example> = copies().into_iter().map(shorter).collect();
+    let last = |settings: &Training| {
+        let mut losses = Vec::new();
+        let mut on_step = |step: Step| {
+            losses.push(step.loss);
+            ControlFlow::Continue(())
+        };
+        sft(&start, &shorter, settings, 2, &mut on_step).unwrap();
+        losses[losses.len() - 10..].iter().sum::<f64>() / 10.0
+    };
+    // Two factors, one of which starts at zero, take longer than the matrix itself.
+    let (free, full) = (last(&training(300)), last(&adapted(32, &all_projections(), 300)));
+    let one = last(&adapted(1, &[Projection::Value], 300));
+    assert!(free < 0.02 && full < 0.02 && one > 0.5, "{free} {full} {one}");
+}
+
+#[test]
+fn an_adapter_that_cannot_be_is_refused_by_name() {
+    let lm = init(llama(), 2);
+    let lora = Lora { rank: 4, alpha: 8.0, projections: Projection::MLP.to_vec() };
+    for (name, said, adapter) in [
+        ("adapter.rank", "from 1 to 32", Lora { rank: 0, ..lora.clone() }),
+        ("adapter.rank", "mlp.gate_proj.weight", Lora { rank: 33, ..lora.clone() }),
+        ("adapter.alpha", "positive", Lora { alpha: 0.0, ..lora.clone() }),
+        ("adapter.alpha", "positive", Lora { alpha: f64::NAN, ..lora.clone() }),
+        ("adapter.projections", "at least one", Lora { projections: vec![], ..lora.clone() }),
+    ] {
+        let settings = Training { adapter: Some(adapter), ..training(1) };
+        match sft(&lm, &copies(), &settings, 1, &mut go) {
+            Err(Error::Range { what, expected, .. }) => assert!(what == name && expected.contains(said), "{expected}"),
+            other => panic!("`{name}`: expected a refusal, got {other:?}"),
+        }
+    }
+    assert!(sft(&lm, &copies(), &adapted(32, &Projection::MLP, 1), 1, &mut go).is_ok());
 }

@@ -5,17 +5,18 @@ use std::collections::BTreeSet;
 
 use rand::seq::{IndexedRandom, SliceRandom};
 use tracker_actors::Pool;
-use tracker_lm::{Anchor, Dpo, Grpo, Kd, Lm, Pair, Rollout};
-use tracker_store::{NodeId, Recording};
+use tracker_lm::{Anchor, Dpo, Grpo, Kd, Lm, Lora, Projection, Rollout};
+use tracker_store::{Finish, NodeId, Recording};
 
 use super::claims::Family;
 use super::measure::{Answer, Asking, Bench, Prompt, problem, sampling, talks};
-use super::settings::AlignmentTax;
+use super::settings::{AlignmentTax, LoraSettings};
 use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::skills::{Exercise, Skill, tokenizer};
 use crate::parts::train::{
-    Objective, SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, completion_ids, examples, scored, sft, train,
+    Objective, SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, completion_ids, examples, pair, scored, sft,
+    train,
 };
 
 /// Distance a token's probability may move in a policy-gradient step before it stops to count.
@@ -64,8 +65,8 @@ impl Choice {
     }
 
     fn row(&self) -> TrainRow {
-        let Answer { text, node, .. } = self.best.clone();
-        TrainRow { prompt: self.prompt.clone(), completion: text, source: Some(node) }
+        let Answer { text, finish, node, .. } = self.best.clone();
+        TrainRow { prompt: self.prompt.clone(), completion: text, finish, source: Some(node) }
     }
 }
 
@@ -172,7 +173,7 @@ impl School<'_> {
         settings: &SftSettings,
         anchor: Anchor,
     ) -> Result<Trained> {
-        sft(self.lab, &self.trainer, Step { label, from, model, set, settings, anchor }).await
+        sft(self.lab, &self.trainer, Step { label, from, model, set, settings, anchor, adapter: None }).await
     }
 
     /// Every baseline of the plan, from θ₀: its family, its setting, its model.
@@ -184,10 +185,14 @@ impl School<'_> {
             drawn_from: vec![],
         };
         let mut trained = Vec::new();
+        let ranks = |ranks: &[usize]| ranks.iter().map(|rank| *rank as f64).collect::<Vec<_>>();
+        let (mlp, all) = (ranks(&plan.lora.mlp), ranks(&plan.lora.all));
         let all = [
             (Family::L1, &plan.l1),
             (Family::L2, &plan.l2),
             (Family::Kd, &plan.kd),
+            (Family::LoraMlp, &mlp),
+            (Family::Lora, &all),
             (Family::Replay, &plan.replay),
             (Family::Dpo, &plan.dpo),
             (Family::Kl, &plan.kl),
@@ -204,13 +209,16 @@ impl School<'_> {
                 Family::L2 => Anchor::L2(strength),
                 _ => Anchor::None,
             };
+            let adapter = plan.lora.adapter(family, strength);
             let (settings, objective) = match family {
+                Family::LoraMlp | Family::Lora => (&plan.lora.sft, Objective::Sft(examples(&from.model, &set.rows)?)),
                 Family::Dpo => (&plan.preference, pairs(&from.model, &ends.pool, strength)?),
                 Family::Kl => (&plan.preference, self.rollouts(&from.model, &ends.pool, strength)?),
                 Family::Kd => (&plan.sft, Objective::Kd(examples(&from.model, &set.rows)?, Kd { lambda: strength })),
                 _ => (&plan.sft, Objective::Sft(examples(&from.model, &set.rows)?)),
             };
-            let step = Step { label: &label, from: Some(from), model: &from.model, set: &set, settings, anchor };
+            let model = &from.model;
+            let step = Step { label: &label, from: Some(from), model, set: &set, settings, anchor, adapter };
             trained.push((family, strength, train(self.lab, &self.trainer, step, objective).await?));
         }
         Ok(trained)
@@ -232,7 +240,7 @@ impl School<'_> {
             let rewards: Vec<f64> = choice.all.iter().map(|answer| answer.reward).collect();
             for (answer, advantage) in choice.all.iter().zip(tracker_lm::advantages(&rewards)) {
                 let prompt = model.tokenizer().encode(&choice.prompt)?;
-                let completion = completion_ids(model, &answer.text)?;
+                let completion = completion_ids(model, &answer.text, answer.finish)?;
                 rollouts.push(Rollout { prompt, completion, log_probs: vec![], advantage });
             }
         }
@@ -244,16 +252,23 @@ impl School<'_> {
 /// The best answer to each prompt against the worst, where they differ.
 fn pairs(model: &Lm, pool: &[Choice], beta: f64) -> Result<Objective> {
     let differ = pool.iter().filter(|choice| choice.best.reward > choice.worst.reward);
-    let pairs = differ.map(|choice| {
-        Ok(Pair {
-            prompt: model.tokenizer().encode(&choice.prompt)?,
-            chosen: completion_ids(model, &choice.best.text)?,
-            rejected: completion_ids(model, &choice.worst.text)?,
-        })
-    });
+    let pairs =
+        differ.filter_map(|choice| pair(model, &choice.prompt, choice.best.said(), choice.worst.said()).transpose());
     Ok(Objective::Dpo(pairs.collect::<Result<_>>()?, Dpo { beta, smoothing: 0.0 }))
 }
 
 fn row(exercise: Exercise) -> TrainRow {
-    TrainRow { prompt: exercise.prompt, completion: exercise.answer, source: None }
+    TrainRow { prompt: exercise.prompt, completion: exercise.answer, finish: Finish::Stop, source: None }
+}
+
+impl LoraSettings {
+    /// What a family of adapters trains at a rank; none for other families.
+    fn adapter(&self, family: Family, rank: f64) -> Option<Lora> {
+        let projections = match family {
+            Family::LoraMlp => Projection::MLP.to_vec(),
+            Family::Lora => [Projection::ATTENTION.as_slice(), &Projection::MLP].concat(),
+            _ => return None,
+        };
+        Some(Lora { rank: rank as usize, alpha: self.scale * rank, projections })
+    }
 }

@@ -30,6 +30,10 @@ pub(super) enum Family {
     L1,
     L2,
     Kd,
+    /// Adapters of the feed-forward maps.
+    LoraMlp,
+    /// Adapters of all maps.
+    Lora,
     Replay,
     Dpo,
     Kl,
@@ -45,6 +49,8 @@ impl Family {
             Self::L1 => "l1",
             Self::L2 => "l2",
             Self::Kd => "kd",
+            Self::LoraMlp => "lora mlp",
+            Self::Lora => "lora",
             Self::Replay => "replay",
             Self::Dpo => "dpo",
             Self::Kl => "kl",

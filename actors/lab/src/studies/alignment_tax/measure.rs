@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use tracker_actors::Pool;
 use tracker_lm::{Continuation, Lm};
-use tracker_store::{NodeId, Problem, Program, Recording, Reward, Sample, Sampling};
+use tracker_store::{Finish, NodeId, Problem, Program, Recording, Reward, Sample, Sampling};
 
 use super::settings::{AlignmentTax, Scorer};
 use crate::error::{Error, Result};
@@ -331,7 +331,7 @@ async fn ask(lab: &Lab, asking: Asking<'_>, asks: Vec<(NodeId, &str)>, marker: M
             for ((row, sample), &value) in ask.rows.iter().zip(samples).zip(values) {
                 let reward = Reward { scorer, kind: "outcome".into(), values: vec![value], tallies: vec![] };
                 let node = recording.put_reward(*row, &reward)?;
-                of_prompt.push(Answer { text: sample.text.clone(), reward: value, node });
+                of_prompt.push(Answer { text: sample.text.clone(), finish: sample.finish, reward: value, node });
             }
             answers.push(of_prompt);
         }
@@ -345,8 +345,17 @@ async fn ask(lab: &Lab, asking: Asking<'_>, asks: Vec<(NodeId, &str)>, marker: M
 #[derive(Clone)]
 pub(super) struct Answer {
     pub(super) text: String,
+    /// Why it ended.
+    pub(super) finish: Finish,
     pub(super) reward: f64,
     pub(super) node: NodeId,
+}
+
+impl Answer {
+    /// Its text, and how that ends.
+    pub(super) fn said(&self) -> (&str, Finish) {
+        (&self.text, self.finish)
+    }
 }
 
 /// How answers are drawn.

@@ -9,12 +9,16 @@
 //! the best answers of all rounds. With `models.before` and `models.after` the same study runs on real checkpoints.
 //!
 //! Claims tested: averages keep more of both than either end; unequal block ratios beat equal ones of the same mean.
+//!
+//! `theory` is a test: what the paper's theorem says that averaging gains, against a simulation of the features it is about.
 
 mod align;
 mod claims;
 mod hma;
 mod measure;
 mod settings;
+#[cfg(test)]
+mod theory;
 
 use tracker_actors::Pool;
 use tracker_store::{Claim, NodeId};
@@ -31,8 +35,8 @@ use claims::{Family, Point};
 use hma::{Fit, Solution};
 use measure::{Bench, Scores};
 pub use settings::{
-    AlignmentTax, AverageSettings, BaselineSettings, BlockSettings, HmaSettings, MeasureSettings, ModelSettings,
-    PretrainSettings, RewardSettings, RsfSettings, Scorer, Solver, TuneSettings,
+    AlignmentTax, AverageSettings, BaselineSettings, BlockSettings, HmaSettings, LoraSettings, MeasureSettings,
+    ModelSettings, PretrainSettings, RewardSettings, RsfSettings, Scorer, Solver, TuneSettings,
 };
 
 impl Study for AlignmentTax {

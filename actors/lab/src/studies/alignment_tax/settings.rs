@@ -194,6 +194,8 @@ pub struct BaselineSettings {
     pub l2: Vec<f64>,
     /// Weights λ of the squared distance of output probabilities.
     pub kd: Vec<f64>,
+    /// Low-rank adapters instead of all weights.
+    pub lora: LoraSettings,
     /// Rows of pre-training mixed in, as a multiple of the rows trained on.
     pub replay: Vec<f64>,
     /// Inverse temperatures β of DPO on the best and the worst answer.
@@ -204,6 +206,20 @@ pub struct BaselineSettings {
     pub sft: SftSettings,
     /// Training of `dpo` and `kl`.
     pub preference: SftSettings,
+}
+
+/// Low-rank adapters (LoRA): W = W₀ + scale · B A. The fewer ranks, the less can change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraSettings {
+    /// Ranks of adapters of the feed-forward maps.
+    pub mlp: Vec<usize>,
+    /// Ranks of adapters of all maps, attention's too.
+    pub all: Vec<usize>,
+    /// α / r: what B A is multiplied by.
+    pub scale: f64,
+    /// Training.
+    pub sft: SftSettings,
 }
 
 impl Settings for AlignmentTax {
@@ -230,6 +246,7 @@ impl Settings for AlignmentTax {
                 l1: vec![1e-3],
                 l2: vec![0.1],
                 kd: vec![1.0],
+                lora: LoraSettings { mlp: vec![8], all: vec![2], sft: one.clone(), ..LoraSettings::default() },
                 replay: vec![1.0],
                 dpo: vec![0.1],
                 kl: vec![0.05],
@@ -311,12 +328,20 @@ impl Settings for AlignmentTax {
             let positive = values.iter().all(|value| *value > 0.0 && value.is_finite());
             require(positive, key, "numbers above 0", format!("{values:?}"))?;
         }
+        let lora = &baselines.lora;
+        let most = policy.hidden.min(policy.ffn);
+        for (key, ranks) in [("baselines.lora.mlp", &lora.mlp), ("baselines.lora.all", &lora.all)] {
+            let expected = format!("ranks from 1 to {most}, the lesser of `policy.hidden` and `policy.ffn`");
+            require(ranks.iter().all(|rank| (1..=most).contains(rank)), key, &expected, format!("{ranks:?}"))?;
+        }
+        require(lora.scale > 0.0 && lora.scale.is_finite(), "baselines.lora.scale", "a number above 0", lora.scale)?;
         let sections = [
             ("pretrain.sft", &self.pretrain.sft),
             ("sft.sft", &self.sft.sft),
             ("rsf.sft", &rsf.sft),
             ("baselines.sft", &baselines.sft),
             ("baselines.preference", &baselines.preference),
+            ("baselines.lora.sft", &lora.sft),
         ];
         sections.into_iter().try_for_each(|(section, sft)| sft.check(section))
     }
@@ -419,11 +444,19 @@ impl Default for BaselineSettings {
             l1: vec![1e-4, 1e-3],
             l2: vec![1e-2, 1e-1],
             kd: vec![1.0, 10.0],
+            lora: LoraSettings::default(),
             replay: vec![0.25, 1.0],
             dpo: vec![0.1],
             kl: vec![0.05, 0.2],
             preference: SftSettings { lr: 3e-4, ..sft.clone() },
             sft,
         }
+    }
+}
+
+impl Default for LoraSettings {
+    fn default() -> Self {
+        let sft = SftSettings { epochs: 2.0, lr: 1e-3, ..SftSettings::default() };
+        Self { mlp: vec![4, 32], all: vec![4, 16], scale: 2.0, sft }
     }
 }

@@ -21,7 +21,7 @@ mod settings;
 mod world;
 
 use tracker_lm::Anchor;
-use tracker_store::Claim;
+use tracker_store::{Claim, Finish};
 
 use crate::error::Result;
 use crate::lab::Lab;
@@ -112,6 +112,7 @@ impl ErPrm {
         let row = |task: &world::Task| TrainRow {
             prompt: task.prompt.clone(),
             completion: task.chain.erring(self.sft.error_rate, &mut stream),
+            finish: Finish::Stop,
             source: Some(task.node),
         };
         let set = TrainSet { name: "solutions".into(), rows: tasks.iter().map(row).collect(), drawn_from: vec![] };
@@ -123,6 +124,7 @@ impl ErPrm {
             set: &set,
             settings: &self.sft.sft,
             anchor: Anchor::None,
+            adapter: None,
         };
         sft(lab, trainer, step).await
     }

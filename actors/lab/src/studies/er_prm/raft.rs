@@ -60,16 +60,12 @@ pub(super) async fn raft(
         let scores = score(lab, scorer, judge, &tasks, &solved).await?;
         let mut rows = Vec::new();
         for ((task, solutions), scores) in tasks.iter().zip(&solved).zip(&scores) {
-            // One that was cut off has no end to learn.
-            let whole: Vec<usize> = (0..solutions.len()).filter(|at| !solutions[*at].is_cut).collect();
-            if whole.is_empty() {
-                continue;
-            }
-            let least = whole.iter().map(|at| Aggregator::Min.score(&scores[*at])).collect::<Result<Vec<f64>>>()?;
-            let best = &solutions[whole[first_greatest(&least)?]];
+            let least = scores.iter().map(|steps| Aggregator::Min.score(steps)).collect::<Result<Vec<f64>>>()?;
+            let best = &solutions[first_greatest(&least)?];
             rows.push(TrainRow {
                 prompt: task.prompt.clone(),
                 completion: best.text.clone(),
+                finish: best.finish,
                 source: Some(best.grade),
             });
         }
@@ -84,6 +80,7 @@ pub(super) async fn raft(
             set: &set,
             settings: &settings,
             anchor: Anchor::None,
+            adapter: None,
         };
         let next = sft(lab, trainer, step).await?;
         policy = next;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracker_actors::Pool;
 use tracker_lm::Lm;
-use tracker_store::{NodeId, Problem, Program, Recording, Reward, RowKey, Sampling, Tally};
+use tracker_store::{Finish, NodeId, Problem, Program, Recording, Reward, RowKey, Sampling, Tally};
 
 use super::settings::ErPrm;
 use crate::error::Result;
@@ -36,8 +36,8 @@ pub(super) struct Solution {
     pub(super) is_right: bool,
     /// Its last result, if it has one.
     pub(super) answer: Option<u32>,
-    /// Whether it was cut off.
-    pub(super) is_cut: bool,
+    /// How it ended.
+    pub(super) finish: Finish,
 }
 
 impl Solution {
@@ -139,7 +139,7 @@ impl<'a> World<'a> {
                     steps,
                     is_right,
                     answer: Chain::given(&text),
-                    is_cut: sample.finish == tracker_store::Finish::Length,
+                    finish: sample.finish,
                     text,
                 });
             }

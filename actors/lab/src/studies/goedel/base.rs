@@ -10,7 +10,7 @@ use tracker_actors::Pool;
 use tracker_lm::{Anchor, Lm};
 use tracker_proof::formula::Style;
 use tracker_proof::search;
-use tracker_store::{Digest, NodeId, Sampling};
+use tracker_store::{Digest, Finish, NodeId, Sampling};
 
 use super::bench::Benchmark;
 use super::settings::{Goedel, PolicyKind};
@@ -179,7 +179,15 @@ impl Provers {
         sft(
             lab,
             &self.trainer,
-            Step { label, from: Some(from), model: &from.model, set: &set, settings, anchor: Anchor::None },
+            Step {
+                label,
+                from: Some(from),
+                model: &from.model,
+                set: &set,
+                settings,
+                anchor: Anchor::None,
+                adapter: None,
+            },
         )
         .await
     }
@@ -209,6 +217,7 @@ impl Provers {
             set: &set,
             settings: &plan.base.sft,
             anchor: Anchor::None,
+            adapter: None,
         };
         let trained = sft(lab, &self.trainer, step).await?;
         let dataset = Some(set.node(lab)?);
@@ -249,7 +258,8 @@ fn pairs(lab: &Lab, plan: &Goedel, benchmark: &Benchmark) -> Result<(Vec<TrainRo
         let mut stream = lab.seeds().stream("no-op", i as u32, 0);
         let completion = if stream.random_bool(settings.noop_rate) { format!("id ( {proof} )") } else { proof };
         canonical.push(Digest::from_bytes(statement.digest()));
-        rows.push(TrainRow { prompt: bare(&statement.print(Style::Constructor)), completion, source: None });
+        let prompt = bare(&statement.print(Style::Constructor));
+        rows.push(TrainRow { prompt, completion, finish: Finish::Stop, source: None });
     }
     Ok((rows, canonical))
 }

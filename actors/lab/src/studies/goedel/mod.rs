@@ -16,7 +16,7 @@ mod post;
 mod settings;
 
 use rand::seq::IndexedRandom;
-use tracker_store::{Claim, NodeId};
+use tracker_store::{Claim, Finish, NodeId};
 
 use crate::error::Result;
 use crate::lab::Lab;
@@ -119,7 +119,9 @@ impl Solved {
     fn rows(&self, statements: &[Formal], template: Template) -> Vec<TrainRow> {
         let row = |(formal, proof): (&Formal, &Option<(String, NodeId)>)| {
             let (text, verdict) = proof.clone()?;
-            Some(TrainRow { prompt: formal.task(template).prompt, completion: text, source: Some(verdict) })
+            let prompt = formal.task(template).prompt;
+            // What is proved is whole, wherever the sample ended.
+            Some(TrainRow { prompt, completion: text, finish: Finish::Stop, source: Some(verdict) })
         };
         statements.iter().zip(&self.proofs).filter_map(row).collect()
     }

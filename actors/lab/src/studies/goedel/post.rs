@@ -5,7 +5,7 @@
 
 use rand::seq::IndexedRandom;
 use tracker_lm::{Anchor, Dpo, Grpo, Pair, Rollout};
-use tracker_store::{Finish, Outcome};
+use tracker_store::Outcome;
 
 use super::base::Provers;
 use super::settings::{Goedel, Post};
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::attempt::{Attempt, Attempts, attempt};
 use crate::parts::statements::Formal;
-use crate::parts::train::{Objective, Step, TrainRow, TrainSet, Trained, completion_ids, scored, train};
+use crate::parts::train::{Objective, Step, TrainRow, TrainSet, Trained, completion_ids, pair, scored, train};
 
 /// Reward of a proof; anything else has its negative.
 const REWARD: f64 = 8.0;
@@ -59,6 +59,7 @@ pub(super) async fn run(
         set: &set,
         settings: &plan.after.sft,
         anchor: Anchor::None,
+        adapter: None,
     };
     Ok(Some(train(lab, &provers.trainer, step, objective).await?))
 }
@@ -84,11 +85,8 @@ fn pairs(
         };
         let (Some(chosen), Some(rejected)) = (chosen, wrong.choose(&mut stream)) else { continue };
         set.rows.extend([chosen, rejected].map(|a| row(prompt, a)));
-        pairs.push(Pair {
-            prompt: last.model.tokenizer().encode(prompt)?,
-            chosen: completion_ids(&last.model, &chosen.text)?,
-            rejected: completion_ids(&last.model, &rejected.text)?,
-        });
+        let [chosen, rejected] = [chosen, rejected].map(|a| (a.text.as_str(), a.finish));
+        pairs.extend(pair(&last.model, prompt, chosen, rejected)?);
     }
     Ok(pairs)
 }
@@ -110,11 +108,7 @@ fn rollouts(
             set.rows.push(row(prompt, attempt));
             rollouts.push(Rollout {
                 prompt: last.model.tokenizer().encode(prompt)?,
-                // Only a sample that ended by itself has the token that ends it.
-                completion: match attempt.finish {
-                    Finish::Stop => completion_ids(&last.model, &attempt.text)?,
-                    _ => last.model.tokenizer().encode(&attempt.text)?,
-                },
+                completion: completion_ids(&last.model, &attempt.text, attempt.finish)?,
                 log_probs: vec![],
                 advantage,
             });
@@ -124,5 +118,6 @@ fn rollouts(
 }
 
 fn row(prompt: &str, attempt: &Attempt) -> TrainRow {
-    TrainRow { prompt: prompt.to_owned(), completion: attempt.text.clone(), source: Some(attempt.verdict) }
+    let Attempt { text, finish, verdict, .. } = attempt;
+    TrainRow { prompt: prompt.to_owned(), completion: text.clone(), finish: *finish, source: Some(*verdict) }
 }
