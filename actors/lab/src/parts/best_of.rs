@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use tracker_store::{NodeId, Selection};
+
 use crate::error::{Error, Result};
 
 /// How equal scores are decided; what a record of a selection says of it.
@@ -89,6 +91,21 @@ pub fn first_greatest(scores: &[f64]) -> Result<usize> {
         }
     }
     if scores.is_empty() { Err(nothing("candidates")) } else { Ok(best) }
+}
+
+/// The selection of the candidate with the greatest score, as it is recorded; equal scores are won by the first.
+///
+/// # Errors
+/// As [`first_greatest`]; `Value` if there are not as many scores as candidates.
+pub fn select(candidates: Vec<NodeId>, scores: Vec<f64>, rule: String, scorer: Option<NodeId>) -> Result<Selection> {
+    if candidates.len() != scores.len() {
+        return Err(Error::Value {
+            key: "scores".into(),
+            message: format!("expected as many as candidates ({}), got {}", candidates.len(), scores.len()),
+        });
+    }
+    let chosen = first_greatest(&scores)? as u32;
+    Ok(Selection { candidates, scores, rule, ties: TIES.into(), chosen, scorer })
 }
 
 /// The candidate chosen by a vote over answers, each weighted by its candidate's score: of those with the answer of the

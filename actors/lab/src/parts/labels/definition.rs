@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tracker_store::Program;
+use tracker_store::{NodeId, Program, Reward, Tally};
 
 use super::Estimator;
 use crate::error::{Error, Result};
@@ -43,6 +43,19 @@ impl Definition {
     #[must_use]
     pub fn under(&self, estimator: Estimator) -> Self {
         Self { estimator, counts: self.counts.clone() }
+    }
+
+    /// The labels of a trajectory's steps as they are recorded, with their counts: one of each a step, the last of the
+    /// trajectory itself; of an outcome label that one alone. `scorer` is the node of [`Definition::program`].
+    ///
+    /// # Errors
+    /// Those of [`Estimator::label_steps`].
+    pub fn reward(&self, scorer: NodeId, tallies: &[Tally]) -> Result<Reward> {
+        let labels = self.estimator.label_steps(tallies)?;
+        let there = labels.into_iter().zip(tallies).filter_map(|(label, tally)| Some((label?, *tally)));
+        let (values, tallies) = there.unzip();
+        let kind = if self.estimator == Estimator::Outcome { "outcome" } else { Self::KIND };
+        Ok(Reward { scorer, kind: kind.to_owned(), values, tallies })
     }
 
     /// As it is recorded: the scorer of its labels.
