@@ -73,16 +73,11 @@ pub struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Winners {
     /// How labels of steps become a score.
-    #[serde(serialize_with = "name")]
     pub aggregator: Aggregator,
     /// Prompts with at least two trajectories.
     pub n_prompts: u64,
     /// Those won by another.
     pub n_changed: u64,
-}
-
-fn name<S: serde::Serializer>(aggregator: &Aggregator, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_str(aggregator.name())
 }
 
 /// One trajectory's labels.

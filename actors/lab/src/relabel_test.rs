@@ -51,7 +51,7 @@ fn recorded(store: &Store, prompts: &[&[&[u32]]]) -> RunId {
 }
 
 fn soft() -> Definition {
-    Definition::new(Estimator::Soft).with("grader", "mod 10").with("n_completions", 16)
+    Definition::new(Estimator::Soft).with("grader", "mod 10").with("n_completions", "16")
 }
 
 fn ask(run: RunId, estimator: &str) -> Relabel {

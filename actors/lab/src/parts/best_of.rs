@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use tracker_store::{NodeId, Selection};
 
 use crate::error::{Error, Result};
@@ -14,7 +15,8 @@ use crate::error::{Error, Result};
 pub const TIES: &str = "first";
 
 /// How the scores of a candidate's steps become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Aggregator {
     /// The least.
     Min,
@@ -165,7 +167,7 @@ pub struct Curves {
 }
 
 impl Curves {
-    /// The weights for `n_samples` samples a prompt: n_samples²/2 numbers.
+    /// The weights for `n_samples` samples a prompt: half their square of numbers.
     ///
     /// # Errors
     /// `Value` if there are none, or more than 8192.

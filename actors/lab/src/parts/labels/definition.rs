@@ -34,8 +34,8 @@ impl Definition {
 
     /// The same with one more fact about its counts.
     #[must_use]
-    pub fn with(mut self, key: &str, value: impl ToString) -> Self {
-        self.counts.insert(key.to_owned(), value.to_string());
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.counts.insert(key.to_owned(), value.into());
         self
     }
 
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_definition_reads_back_and_every_part_of_it_is_in_its_digest() {
-        let base = Definition::new(Estimator::Entropic(5.0)).with("grader", "mod 10").with("n_completions", 16);
+        let base = Definition::new(Estimator::Entropic(5.0)).with("grader", "mod 10").with("n_completions", "16");
         let others = [
             base.under(Estimator::Entropic(f64::NEG_INFINITY)),
             base.under(Estimator::Entropic(-0.5)),
