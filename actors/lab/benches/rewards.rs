@@ -1,4 +1,4 @@
-//! The mathematics of reward studies at the size of their papers: `cargo bench -p tracker-lab --bench rewards`. Bars: 1 s CPU
+//! The mathematics and records of reward studies at the size of their papers: `cargo bench -p tracker-lab --bench rewards`. Bars: 1 s CPU
 //! for labels of 1.4 M prefixes, 3 s for 1,000 resamples of a 405-point curve over 1,000 prompts on two cores.
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
@@ -9,12 +9,13 @@ use std::time::Instant;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use tracker_lab::Relabel;
 use tracker_lab::parts::best_of::{Aggregator, Curves, first_greatest};
 use tracker_lab::parts::bootstrap::{CurveSet, Resampler};
 use tracker_lab::parts::correlate::{kendall, spearman};
-use tracker_lab::parts::labels::{Estimator, Table};
+use tracker_lab::parts::labels::{Definition, Estimator, Table};
 use tracker_lab::parts::rows::{ErPrm, Ids, Options, Reader};
-use tracker_store::Tally;
+use tracker_store::{Durability, NewRun, Plan, Recording, RowKey, RunId, Stage, Store, Tally};
 
 const N_PROMPTS: usize = 1000;
 const N_SAMPLES: usize = 405;
@@ -57,6 +58,51 @@ fn main() {
     once("Spearman of 1,000,000", || black_box(spearman(&xs, &ys).unwrap()));
     once("Kendall of 1,000,000", || black_box(kendall(&xs, &ys).unwrap()));
     rows(&mut stream);
+    relabel(&mut stream);
+}
+
+/// A stored run of 273,000 trajectories: read, labelled anew, recorded with an edge to each old label.
+fn relabel(stream: &mut ChaCha8Rng) {
+    let dir = std::env::temp_dir().join(format!("tracker-relabel-{}", std::process::id()));
+    let store = Store::create(&dir).unwrap();
+    let run = stored(&store, stream);
+    let ask = |dry_run| Relabel { run, estimator: Estimator::Entropic(5.0), from: None, dry_run };
+    let done = once("a stored run of 273,000 trajectories: read and labelled anew", || ask(true).run(&store).unwrap());
+    once("the same, recorded with an edge to each old label", || ask(false).run(&store).unwrap());
+    println!("  ({} of {} labels changed)", done.labels.n_changed, done.labels.n);
+    drop(store);
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+fn stored(store: &Store, stream: &mut ChaCha8Rng) -> RunId {
+    const N_PROMPTS: u32 = 18_200;
+    let new = NewRun {
+        name: "labels".into(),
+        experiment: "bench".into(),
+        study: String::new(),
+        plan: Plan::new(""),
+        seed: 1,
+        device: "cpu".into(),
+        host: "here".into(),
+        versions: std::collections::BTreeMap::new(),
+    };
+    let run = store.create_run(&new).unwrap().id;
+    let soft = Definition::new(Estimator::Soft);
+    for start in (0..N_PROMPTS).step_by(1300) {
+        let mut recording = Recording::new();
+        recording.put_stage(run, &Stage { name: "rollouts".into(), ordinal: 0 }).unwrap();
+        let scorer = recording.put(run, &soft.program()).unwrap();
+        for (item, k) in (start..start + 1300).flat_map(|item| (0..15).map(move |k| (item, k))) {
+            let n_steps = 5 + item % 2;
+            let tallies: Vec<Tally> =
+                (0..n_steps).map(|_| Tally { hits: stream.random_range(0..=16), of: 16 }).collect();
+            recording
+                .put_reward(RowKey::new(run, "rollouts", item, k), &soft.reward(scorer, &tallies).unwrap())
+                .unwrap();
+        }
+        store.commit(&recording, Durability::Os).unwrap();
+    }
+    run
 }
 
 /// 1.4 M prefixes of 273,000 trajectories, 15 a prompt, with winners by four aggregators.

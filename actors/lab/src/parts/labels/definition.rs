@@ -99,10 +99,49 @@ impl Definition {
     }
 }
 
+/// The one scorer of rewards that go by one name: labels to train on, scores to rank by.
+///
+/// # Errors
+/// `Input` naming both, if two scorers gave some: what goes by one name is then not one thing. `Value` if there is no reward.
+pub fn one_scorer<'a>(rewards: impl IntoIterator<Item = &'a Reward>) -> Result<NodeId> {
+    let mut rewards = rewards.into_iter();
+    let none = || Error::Value { key: "rewards".into(), message: "expected at least one, got none".into() };
+    let first = rewards.next().ok_or_else(none)?;
+    match rewards.find(|reward| reward.scorer != first.scorer || reward.kind != first.kind) {
+        None => Ok(first.scorer),
+        Some(other) => Err(Error::Input {
+            what: format!(
+                "expected rewards of one definition, got `{}` by {} and `{}` by {}",
+                first.kind, first.scorer, other.kind, other.scorer
+            ),
+            hint: Some("`tracker show` says what each is; choose one".into()),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use tracker_store::Content as _;
+
+    #[test]
+    fn rewards_of_one_name_and_two_definitions_are_refused() {
+        let reward = |estimator| {
+            let definition = Definition::new(estimator);
+            definition
+                .reward(definition.program().node().unwrap(), &[Tally { hits: 1, of: 4 }, Tally { hits: 1, of: 1 }])
+                .unwrap()
+        };
+        let (soft, er) = (reward(Estimator::Soft), reward(Estimator::Entropic(1.0)));
+        assert_eq!((soft.kind.as_str(), soft.values.as_slice()), ("step", [0.25, 1.0].as_slice()));
+        assert_eq!(one_scorer([&soft, &soft]).unwrap(), soft.scorer);
+        let error = one_scorer([&soft, &er]).unwrap_err().to_string();
+        assert!(error.contains(&soft.scorer.to_string()) && error.contains(&er.scorer.to_string()), "{error}");
+        assert!(one_scorer([]).is_err());
+        let outcome = reward(Estimator::Outcome);
+        assert_eq!((outcome.kind.as_str(), outcome.values.as_slice()), ("outcome", [1.0].as_slice()));
+        assert!(one_scorer([&outcome, &soft]).is_err());
+    }
 
     #[test]
     fn a_definition_reads_back_and_every_part_of_it_is_in_its_digest() {
