@@ -112,6 +112,8 @@ pub enum Command {
         #[arg(long)]
         workers: Option<usize>,
     },
+    /// Label the steps a run labelled anew, from the counts it stored, and show what changes.
+    Relabel(RelabelArgs),
     /// List the devices work can run on.
     Devices,
     /// Print shell completions.
@@ -146,6 +148,26 @@ pub struct ParetoArgs {
     /// List all points, and not only those on the front.
     #[arg(long)]
     pub all: bool,
+}
+
+/// Which labels to make, and of what.
+#[derive(Debug, Args)]
+pub struct RelabelArgs {
+    /// The run whose counts are used: id or unique prefix. It stays as it is; new labels are a run of their own.
+    pub run: String,
+    /// Entropy-regularised labels at this inverse temperature: soft at 0, `inf` is hard; may be negative.
+    #[arg(long, allow_negative_numbers = true, required_unless_present = "estimator")]
+    pub eta: Option<f64>,
+    /// `hard`, `soft` or `er:ETA`, instead of `--eta`.
+    #[arg(long, conflicts_with = "eta")]
+    pub estimator: Option<String>,
+    /// Which of several label sets of the run to compare with: an estimator such as `soft`, or its definition
+    /// (`program:DIGEST`).
+    #[arg(long, value_name = "LABELS")]
+    pub from: Option<String>,
+    /// Show what would change, and record nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// How to run a study.
@@ -197,7 +219,9 @@ pub enum Query {
     /// Proofs: verdicts of verifiers on samples.
     Proofs(Listing),
     /// Rewards: scores of samples.
-    Rewards(Listing),
+    Rewards(RewardArgs),
+    /// Selections: which of several samples was chosen, and by what rule.
+    Selections(Listing),
     /// Checkpoints of models.
     Checkpoints(Listing),
     /// Fronts: which points no other beats.
@@ -242,7 +266,7 @@ pub enum Query {
 }
 
 /// A filtered list.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Listing {
     /// Only what matches, such as `outcome = 'proved' AND n_tokens < 40`.
     pub filter: Option<String>,
@@ -255,6 +279,25 @@ pub struct Listing {
     /// Only rows of this run.
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
+}
+
+/// A filtered list of rewards.
+#[derive(Debug, Args)]
+pub struct RewardArgs {
+    #[command(flatten)]
+    pub listing: Listing,
+    /// Only those this gave: a reward model, an endpoint, a definition of labels; `checkpoint:LABEL` or a digest prefix.
+    #[arg(long, value_name = "NODE")]
+    pub model: Option<String>,
+    /// Only of this kind: `step`, `outcome`, the name of an attribute.
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// Only of answers to this prompt: a statement or a problem.
+    #[arg(long, value_name = "NODE")]
+    pub subject: Option<String>,
+    /// Only of what this policy wrote.
+    #[arg(long, value_name = "NODE")]
+    pub policy: Option<String>,
 }
 
 /// How a graph is printed.

@@ -44,6 +44,7 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         Command::Materialize { checkpoint, out, workers } => {
             commands::materialize::materialize(store, checkpoint, out, *workers, printer)
         }
+        Command::Relabel(args) => commands::relabel::relabel(store, args, printer),
         Command::Devices => commands::devices::list(printer),
         Command::Completions { shell } => commands::completions::print(*shell, printer),
     }

@@ -1,10 +1,11 @@
-//! Recording: a million samples with their verdicts and edges; points of a series; runs. Bars: 20 s CPU and 300 MB.
+//! Recording: a million samples with their verdicts and edges; a million rewards; points of a series; runs. Bars: 20 s CPU
+//! and 300 MB for samples, 10 s CPU for rewards.
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 
 mod measure;
 
 use measure::{Bench, cpu_secs, new_run, once, peak_rss_mb};
-use tracker_store::{Durability, Point, Recording, Result, Store};
+use tracker_store::{Durability, NodeId, Point, Program, Query, Recording, Result, Reward, Store, Table, Tally};
 
 const N_ITEMS: u32 = 62_500;
 const N_SAMPLES: u32 = 16;
@@ -24,6 +25,10 @@ fn bench(dir: &std::path::Path) -> Result<()> {
     once("record digest of them", || bench.store.record_digest(bench.run))?;
     once("reading them back", || bench.store.samples(bench.run, None).try_for_each(|row| row.map(drop)))?;
     once("the same 100,000 again: all there", || again(&bench))?;
+    let scorer = once("1,000,000 rewards of 5 steps with tallies, batches of 20,000", || rewards(&bench))?;
+    let question =
+        Query::new(Table::Rewards).of_run(bench.run).filter(&format!("scorer = '{scorer}' AND value < 0.1"))?;
+    once("the rewards of one scorer below 0.1", || bench.store.query(&question))?;
     points(&bench)?;
     runs(&bench)?;
     println!("peak {:.0} MB", peak_rss_mb());
@@ -35,6 +40,32 @@ fn samples(bench: &Bench) -> Result<()> {
         bench.store.commit(&batch(bench, start)?, Durability::Os)?;
     }
     Ok(())
+}
+
+fn rewards(bench: &Bench) -> Result<NodeId> {
+    let mut scorer = None;
+    for start in (0..N_ITEMS).step_by(ITEMS_PER_BATCH as usize) {
+        let mut recording = Recording::new();
+        let labels = Program {
+            name: "step labels".to_owned(),
+            version: "1".to_owned(),
+            settings: "estimator = \"er\"".to_owned(),
+        };
+        let labels = *scorer.insert(recording.put(bench.run, &labels)?);
+        for item in start..start + ITEMS_PER_BATCH {
+            for k in 0..N_SAMPLES {
+                recording.put_reward(bench.row(item, k), &reward(labels, item ^ k))?;
+            }
+        }
+        bench.store.commit(&recording, Durability::Os)?;
+    }
+    Ok(scorer.unwrap_or(bench.policy))
+}
+
+fn reward(scorer: NodeId, nth: u32) -> Reward {
+    let tallies: Vec<Tally> = (0..5).map(|step| Tally { hits: (nth + 3 * step) % 17, of: 16 }).collect();
+    let values = tallies.iter().map(|tally| f64::from(tally.hits) / f64::from(tally.of)).collect();
+    Reward { scorer, kind: "step".to_owned(), values, tallies }
 }
 
 fn again(bench: &Bench) -> Result<()> {

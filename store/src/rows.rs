@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use crate::error::{Error, Result};
 use crate::id::{Digest, Kind, NodeId, RowKey, RunId, Slot, StageId};
 use crate::keys;
-use crate::model::{Claim, Content, Figure, Reward, Sample, Selection, Verdict};
+use crate::model::{Claim, Content, Figure, Relation, Reward, Sample, Selection, Verdict};
 use crate::reader::Entries;
 use crate::records::Stored;
 use crate::store::Store;
@@ -71,6 +71,33 @@ impl Store {
     /// The engine's; `Corrupt`.
     pub fn sample(&self, row: RowKey) -> Result<Option<Sample>> {
         self.get_value(&keys::node(&NodeId::sample(row)))
+    }
+
+    /// The sample a reward is about: the one at its place, or that of the reward it was computed from.
+    ///
+    /// # Errors
+    /// The engine's; `Corrupt`.
+    pub fn sample_of(&self, reward: NodeId) -> Result<Option<(NodeId, Sample)>> {
+        /// What was computed from what was computed is looked through this deep.
+        const DEPTH: usize = 16;
+        let mut at = reward;
+        for _ in 0..DEPTH {
+            let Some(row) = at.row() else { break };
+            if let Some(sample) = self.sample(row)? {
+                return Ok(Some((NodeId::sample(row), sample)));
+            }
+            let mut from = None;
+            for entry in self.entries(&keys::edges_up(&at)) {
+                let (_, relation, _, to) = keys::edge_up_at(&at, &entry?.0)?;
+                if relation == Relation::DerivedFrom && to.kind() == Kind::Reward {
+                    from = Some(to);
+                    break;
+                }
+            }
+            let Some(from) = from else { break };
+            at = from;
+        }
+        Ok(None)
     }
 
     /// The verdict of a verifier on the sample at `row`, if it is recorded.

@@ -7,6 +7,7 @@ pub mod materialize;
 pub mod merge;
 pub mod pareto;
 pub mod query;
+pub mod relabel;
 pub mod room;
 pub mod run;
 pub mod runs;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 use tracker_store::{Kind, NodeId, Query as Question, Store, Table, Toward, Value, Walk};
 
-use crate::args::{GraphFormat, Listing, Query};
+use crate::args::{GraphFormat, Listing, Query, RewardArgs};
 use crate::failure::{Answer, InputError};
 use crate::printer::Printer;
 
@@ -16,7 +16,8 @@ pub fn query(dir: &Path, query: &Query, printer: &Printer) -> anyhow::Result<Ans
         Query::Runs(listing) => list(dir, Table::Runs, listing, printer),
         Query::Samples(listing) => list(dir, Table::Samples, listing, printer),
         Query::Proofs(listing) => list(dir, Table::Proofs, listing, printer),
-        Query::Rewards(listing) => list(dir, Table::Rewards, listing, printer),
+        Query::Rewards(args) => rewards(dir, args, printer),
+        Query::Selections(listing) => list(dir, Table::Selections, listing, printer),
         Query::Checkpoints(listing) => list(dir, Table::Checkpoints, listing, printer),
         Query::Fronts(listing) => list(dir, Table::Fronts, listing, printer),
         Query::Recipes(listing) => list(dir, Table::Recipes, listing, printer),
@@ -24,6 +25,22 @@ pub fn query(dir: &Path, query: &Query, printer: &Printer) -> anyhow::Result<Ans
         Query::Metrics { run, key, points } => metrics(dir, run, key.as_deref(), *points, printer),
         Query::Lineage { .. } => lineage(dir, query, printer),
     }
+}
+
+/// Prints rewards; what the options name is resolved and joined to the filter.
+fn rewards(dir: &Path, args: &RewardArgs, printer: &Printer) -> anyhow::Result<Answer> {
+    let store = Store::open(dir)?;
+    let mut parts: Vec<String> = args.listing.filter.iter().map(|filter| format!("({filter})")).collect();
+    let fields = [("scorer", &args.model), ("sample.subject", &args.subject), ("sample.policy", &args.policy)];
+    for (field, node) in fields.into_iter().filter_map(|(field, node)| Some((field, node.as_ref()?))) {
+        parts.push(format!("{field} = '{}'", store.resolve(node)?));
+    }
+    if let Some(kind) = &args.kind {
+        parts.push(format!("kind = '{}'", kind.replace('\'', "''")));
+    }
+    drop(store);
+    let filter = (!parts.is_empty()).then(|| parts.join(" AND "));
+    list(dir, Table::Rewards, &Listing { filter, ..args.listing.clone() }, printer)
 }
 
 /// Prints the rows of a table that match.

@@ -171,6 +171,11 @@ fn describe(store: &Store, node: &NodeId) -> anyhow::Result<Value> {
         Kind::Sample => row(store.sample(key)?),
         Kind::Verdict => row(store.verdicts_on(key).filter_map(Result::ok).find(|(at, _)| has(at)).map(|(_, v)| v)),
         Kind::Reward => row(store.rewards_on(key).filter_map(Result::ok).find(|(at, _)| has(at)).map(|(_, r)| r)),
+        Kind::Selection => row(store
+            .selections(key.run, Some(key.stage))
+            .filter_map(Result::ok)
+            .find(|(at, _)| has(at))
+            .map(|(_, selection)| selection)),
         Kind::Figure => {
             row(store.figures(key.run, Some(key.stage)).filter_map(Result::ok).find(|(at, _)| has(at)).map(|(_, f)| f))
         }

@@ -115,38 +115,13 @@ impl<'a> Facts<'a> {
 
     fn sample<'c>(&self, candidate: &'c Candidate) -> Result<Option<&'c Sample>> {
         if candidate.sample.get().is_none() {
-            let sample = match candidate.node.row() {
-                Some(row) => {
-                    self.store.sample(row)?.map_or_else(|| self.origin(candidate.node), |found| Ok(Some(found)))?
-                }
-                None => None,
+            let sample = match candidate.node.kind() {
+                Kind::Reward => self.store.sample_of(candidate.node)?.map(|(_, sample)| sample),
+                _ => candidate.node.row().map(|row| self.store.sample(row)).transpose()?.flatten(),
             };
             candidate.sample.get_or_init(|| sample);
         }
         Ok(candidate.sample.get().and_then(Option::as_ref))
-    }
-
-    /// The sample of the reward a reward was computed from, where there is none at its own place.
-    fn origin(&self, reward: NodeId) -> Result<Option<Sample>> {
-        /// Labels of labels of labels are looked through this deep.
-        const DEPTH: usize = 16;
-        let mut at = reward;
-        for _ in 0..DEPTH {
-            let mut from = None;
-            for entry in self.store.entries(&keys::edges_up(&at)) {
-                let (_, relation, _, to) = keys::edge_up_at(&at, &entry?.0)?;
-                if relation == Relation::DerivedFrom && to.kind() == Kind::Reward {
-                    from = Some(to);
-                    break;
-                }
-            }
-            let Some((from, row)) = from.and_then(|from| Some((from, from.row()?))) else { return Ok(None) };
-            if let Some(sample) = self.store.sample(row)? {
-                return Ok(Some(sample));
-            }
-            at = from;
-        }
-        Ok(None)
     }
 
     fn text(&self, candidate: &Candidate, key: impl Fn(RunId) -> Vec<u8>) -> Result<Value> {

@@ -6,13 +6,17 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+use tracker_store::{NodeId, Selection};
+
 use crate::error::{Error, Result};
 
 /// How equal scores are decided; what a record of a selection says of it.
 pub const TIES: &str = "first";
 
 /// How the scores of a candidate's steps become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Aggregator {
     /// The least.
     Min,
@@ -91,6 +95,21 @@ pub fn first_greatest(scores: &[f64]) -> Result<usize> {
     if scores.is_empty() { Err(nothing("candidates")) } else { Ok(best) }
 }
 
+/// The selection of the candidate with the greatest score, as it is recorded; equal scores are won by the first.
+///
+/// # Errors
+/// As [`first_greatest`]; `Value` if there are not as many scores as candidates.
+pub fn select(candidates: Vec<NodeId>, scores: Vec<f64>, rule: String, scorer: Option<NodeId>) -> Result<Selection> {
+    if candidates.len() != scores.len() {
+        return Err(Error::Value {
+            key: "scores".into(),
+            message: format!("expected as many as candidates ({}), got {}", candidates.len(), scores.len()),
+        });
+    }
+    let chosen = first_greatest(&scores)? as u32;
+    Ok(Selection { candidates, scores, rule, ties: TIES.into(), chosen, scorer })
+}
+
 /// The candidate chosen by a vote over answers, each weighted by its candidate's score: of those with the answer of the
 /// greatest total the one with the greatest score. Equal totals are won by the answer that came first, equal scores by
 /// the first. With equal scores it is the majority's vote.
@@ -148,7 +167,7 @@ pub struct Curves {
 }
 
 impl Curves {
-    /// The weights for `n_samples` samples a prompt: n_samples²/2 numbers.
+    /// The weights for `n_samples` samples a prompt: half their square of numbers.
     ///
     /// # Errors
     /// `Value` if there are none, or more than 8192.

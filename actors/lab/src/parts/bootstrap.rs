@@ -97,7 +97,9 @@ impl CurveSet {
                 *sum += count * value;
             }
         }
-        sum.iter_mut().for_each(|sum| *sum /= total);
+        for sum in &mut sum {
+            *sum /= total;
+        }
         sum
     }
 }

@@ -14,7 +14,7 @@ pub fn ranks(xs: &[f64]) -> Vec<f64> {
     for group in order.chunk_by(|a, b| xs[*a] == xs[*b]) {
         let below = order.partition_point(|at| xs[*at] < xs[group[0]]) as f64;
         for at in group {
-            ranks[*at] = below + (group.len() as f64 + 1.0) / 2.0;
+            ranks[*at] = below + f64::midpoint(group.len() as f64, 1.0);
         }
     }
     ranks
@@ -27,7 +27,7 @@ pub fn ranks(xs: &[f64]) -> Vec<f64> {
 pub fn spearman(xs: &[f64], ys: &[f64]) -> Result<Option<f64>> {
     check(xs, ys)?;
     let (a, b) = (ranks(xs), ranks(ys));
-    let mean = (xs.len() as f64 + 1.0) / 2.0;
+    let mean = f64::midpoint(xs.len() as f64, 1.0);
     let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
     for (x, y) in a.iter().zip(&b) {
         ab += (x - mean) * (y - mean);
@@ -115,7 +115,7 @@ const SMALL: f64 = 0.03;
 
 /// The correction of each dimension of a reward on a reference set: the first λ of 24 from 0 to 0.95 at which the rank
 /// correlation of `r − λ·verbosity` with verbosity is at most 0.03; 1 if none is enough, and 1 for verbosity itself,
-/// which is thereby zero. `rewards`: f64 `[n, k]` as rows; `verbosity`: the column of it. Source: ArmoRM (arXiv 2406.12845).
+/// which is thereby zero. `rewards`: f64 `[n, k]` as rows; `verbosity`: the column of it. Source: `ArmoRM` (arXiv 2406.12845).
 ///
 /// # Errors
 /// `Value` for rows of different lengths, fewer than 2, values that are not finite, and no such column.

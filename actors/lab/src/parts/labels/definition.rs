@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tracker_store::Program;
+use tracker_store::{NodeId, Program, Reward, Tally};
 
 use super::Estimator;
 use crate::error::{Error, Result};
@@ -34,8 +34,8 @@ impl Definition {
 
     /// The same with one more fact about its counts.
     #[must_use]
-    pub fn with(mut self, key: &str, value: impl ToString) -> Self {
-        self.counts.insert(key.to_owned(), value.to_string());
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.counts.insert(key.to_owned(), value.into());
         self
     }
 
@@ -43,6 +43,19 @@ impl Definition {
     #[must_use]
     pub fn under(&self, estimator: Estimator) -> Self {
         Self { estimator, counts: self.counts.clone() }
+    }
+
+    /// The labels of a trajectory's steps as they are recorded, with their counts: one of each a step, the last of the
+    /// trajectory itself; of an outcome label that one alone. `scorer` is the node of [`Definition::program`].
+    ///
+    /// # Errors
+    /// Those of [`Estimator::label_steps`].
+    pub fn reward(&self, scorer: NodeId, tallies: &[Tally]) -> Result<Reward> {
+        let labels = self.estimator.label_steps(tallies)?;
+        let there = labels.into_iter().zip(tallies).filter_map(|(label, tally)| Some((label?, *tally)));
+        let (values, tallies) = there.unzip();
+        let kind = if self.estimator == Estimator::Outcome { "outcome" } else { Self::KIND };
+        Ok(Reward { scorer, kind: kind.to_owned(), values, tallies })
     }
 
     /// As it is recorded: the scorer of its labels.
@@ -86,14 +99,53 @@ impl Definition {
     }
 }
 
+/// The one scorer of rewards that go by one name: labels to train on, scores to rank by.
+///
+/// # Errors
+/// `Input` naming both, if two scorers gave some: what goes by one name is then not one thing. `Value` if there is no reward.
+pub fn one_scorer<'a>(rewards: impl IntoIterator<Item = &'a Reward>) -> Result<NodeId> {
+    let mut rewards = rewards.into_iter();
+    let none = || Error::Value { key: "rewards".into(), message: "expected at least one, got none".into() };
+    let first = rewards.next().ok_or_else(none)?;
+    match rewards.find(|reward| reward.scorer != first.scorer || reward.kind != first.kind) {
+        None => Ok(first.scorer),
+        Some(other) => Err(Error::Input {
+            what: format!(
+                "expected rewards of one definition, got `{}` by {} and `{}` by {}",
+                first.kind, first.scorer, other.kind, other.scorer
+            ),
+            hint: Some("`tracker show` says what each is; choose one".into()),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use tracker_store::Content as _;
 
     #[test]
+    fn rewards_of_one_name_and_two_definitions_are_refused() {
+        let reward = |estimator| {
+            let definition = Definition::new(estimator);
+            definition
+                .reward(definition.program().node().unwrap(), &[Tally { hits: 1, of: 4 }, Tally { hits: 1, of: 1 }])
+                .unwrap()
+        };
+        let (soft, er) = (reward(Estimator::Soft), reward(Estimator::Entropic(1.0)));
+        assert_eq!((soft.kind.as_str(), soft.values.as_slice()), ("step", [0.25, 1.0].as_slice()));
+        assert_eq!(one_scorer([&soft, &soft]).unwrap(), soft.scorer);
+        let error = one_scorer([&soft, &er]).unwrap_err().to_string();
+        assert!(error.contains(&soft.scorer.to_string()) && error.contains(&er.scorer.to_string()), "{error}");
+        assert!(one_scorer([]).is_err());
+        let outcome = reward(Estimator::Outcome);
+        assert_eq!((outcome.kind.as_str(), outcome.values.as_slice()), ("outcome", [1.0].as_slice()));
+        assert!(one_scorer([&outcome, &soft]).is_err());
+    }
+
+    #[test]
     fn a_definition_reads_back_and_every_part_of_it_is_in_its_digest() {
-        let base = Definition::new(Estimator::Entropic(5.0)).with("grader", "mod 10").with("n_completions", 16);
+        let base = Definition::new(Estimator::Entropic(5.0)).with("grader", "mod 10").with("n_completions", "16");
         let others = [
             base.under(Estimator::Entropic(f64::NEG_INFINITY)),
             base.under(Estimator::Entropic(-0.5)),

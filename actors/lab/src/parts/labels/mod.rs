@@ -19,7 +19,7 @@ use tracker_store::Tally;
 
 use crate::error::{Error, Result};
 
-pub use definition::Definition;
+pub use definition::{Definition, one_scorer};
 pub use tabular::{Tabular, Tilted};
 
 /// How a label follows from counts.

@@ -164,7 +164,9 @@ impl Tilted {
     pub fn process_reward(&self, at: usize) -> Result<f64> {
         let (rewards, mut shares) = self.tree.outcomes(at)?;
         let sum: f64 = shares.iter().sum();
-        shares.iter_mut().for_each(|share| *share /= sum);
+        for share in &mut shares {
+            *share /= sum;
+        }
         entropic_mean(&rewards, &shares, -self.eta)
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{Fault, Fields, Format, Message};
 
-/// HelpSteer's attributes, in the order of its values.
+/// `HelpSteer`'s attributes, in the order of its values.
 pub const HELP_STEER: [&str; 5] = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"];
-/// UltraFeedback's, after the overall score.
+/// `UltraFeedback`'s, after the overall score.
 pub const ULTRA_FEEDBACK: [&str; 5] = ["overall", "instruction_following", "truthfulness", "honesty", "helpfulness"];
 
 /// An answer with a value for each attribute of its format.
@@ -20,11 +20,11 @@ pub struct Attributed {
     pub values: Vec<Option<f64>>,
 }
 
-/// HelpSteer's rows: `{prompt, response, helpfulness, correctness, coherence, complexity, verbosity}`, ratings 0 to 4.
+/// `HelpSteer`'s rows: `{prompt, response, helpfulness, correctness, coherence, complexity, verbosity}`, ratings 0 to 4.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HelpSteer;
 
-/// A HelpSteer rating of 0 to 4 on the scale of 0 to 100 that DPA's reward model has: `10 + 20 · rating`.
+/// A `HelpSteer` rating of 0 to 4 on the scale of 0 to 100 that DPA's reward model has: `10 + 20 · rating`.
 #[must_use]
 pub fn help_steer_score(rating: f64) -> f64 {
     10.0 + 20.0 * rating
@@ -74,7 +74,7 @@ impl Format for Attributes {
     }
 }
 
-/// UltraFeedback's rows: an instruction with completions, each annotated: `{instruction, completions: [{model, response,
+/// `UltraFeedback`'s rows: an instruction with completions, each annotated: `{instruction, completions: [{model, response,
 /// overall_score, annotations: {honesty: {Rating}, …}}]}`. Ratings are 1 to 5 or `N/A`, overall scores 1 to 10.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UltraFeedback;

@@ -13,7 +13,7 @@ mod process;
 mod report;
 mod source;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use tracker_store::Digest;
@@ -78,7 +78,7 @@ pub struct Options {
 pub struct Reader<F: Format> {
     format: F,
     options: Options,
-    files: std::vec::IntoIter<PathBuf>,
+    files: VecDeque<PathBuf>,
     source: Option<Source>,
     /// File and row of each id.
     seen: HashMap<[u8; 16], (u32, u64)>,
@@ -116,7 +116,7 @@ impl<F: Format> Reader<F> {
         Ok(Self {
             format,
             options,
-            files: paths.to_vec().into_iter(),
+            files: paths.iter().cloned().collect(),
             source: None,
             seen: HashMap::new(),
             names,
@@ -144,7 +144,7 @@ impl<F: Format> Reader<F> {
     fn step(&mut self) -> Result<Option<F::Row>> {
         loop {
             let Some(source) = &mut self.source else {
-                let Some(path) = self.files.next() else { return self.end().map(|()| None) };
+                let Some(path) = self.files.pop_front() else { return self.end().map(|()| None) };
                 self.source = Some(Source::open(&path)?);
                 self.report.n_files += 1;
                 continue;
@@ -205,7 +205,7 @@ impl<F: Format> Reader<F> {
         if self.report.n_kept == 0 {
             let what =
                 format!("{files}: expected {} rows, got none that can be used of {}", F::NAME, self.report.n_read);
-            return Err(Error::Input { what, hint: self.report.skipped.first().map(|skipped| skipped.to_string()) });
+            return Err(Error::Input { what, hint: self.report.skipped.first().map(ToString::to_string) });
         }
         Ok(())
     }

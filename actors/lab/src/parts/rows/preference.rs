@@ -115,7 +115,7 @@ impl Format for ChosenRejected {
     }
 }
 
-/// RewardBench's rows: `{prompt, chosen, rejected, chosen_model, rejected_model, subset, id}`.
+/// `RewardBench`'s rows: `{prompt, chosen, rejected, chosen_model, rejected_model, subset, id}`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RewardBench;
 
@@ -154,7 +154,7 @@ fn pair(
     Ok(Pair { id, source, prompt, chosen, rejected, margin })
 }
 
-/// RewardBench's sections, their subsets, and how many examples of each count.
+/// `RewardBench`'s sections, their subsets, and how many examples of each count.
 const SECTIONS: [(&str, &[(&str, u32)]); 4] = [
     (
         "Chat",
@@ -207,8 +207,8 @@ fn section(subset: &str) -> Option<&'static str> {
     SECTIONS.iter().find(|(_, subsets)| holds(subsets)).map(|(name, _)| *name)
 }
 
-/// RewardBench's score in [0, 1], after those of its four sections: each the mean accuracy of its subsets weighted by how many
-/// examples count. `accuracies`: by subset, in [0, 1]. Source: RewardBench (arXiv 2403.13787), version 1, without prior sets.
+/// `RewardBench`'s score in [0, 1], after those of its four sections: each the mean accuracy of its subsets weighted by how many
+/// examples count. `accuracies`: by subset, in [0, 1]. Source: `RewardBench` (arXiv 2403.13787), version 1, without prior sets.
 ///
 /// # Errors
 /// `Value` naming the subset that is missing, unknown or no accuracy.

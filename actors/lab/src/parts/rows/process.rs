@@ -87,7 +87,7 @@ impl Format for Completions {
     }
 }
 
-/// RLHFlow's best-of-n tests: `{"prompt", "answers": ["…"], "label": [0, 1, …]}`. Its code reads `label`, its README says
+/// `RLHFlow`'s best-of-n tests: `{"prompt", "answers": ["…"], "label": [0, 1, …]}`. Its code reads `label`, its README says
 /// `labels`; either is read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BestOfTest;

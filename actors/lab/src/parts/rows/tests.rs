@@ -265,7 +265,7 @@ fn rows_without_ids_are_refused_and_may_be_named_by_what_they_say() {
     assert!(rows[0].id != rows[1].id && rows[0].id.len() == 64);
     assert_eq!((report.n_read, report.n_kept), (2, 2));
     // The order of files does not name rows.
-    let swapped: String = text.lines().rev().map(|line| format!("{line}\n")).collect();
+    let swapped = text.lines().rev().collect::<Vec<_>>().join("\n");
     let (other, changed) = read_text(Completions::default(), &swapped, by_content()).unwrap();
     assert_eq!((&rows[0], &rows[1]), (&other[1], &other[0]));
     assert_ne!(report.content, changed.content, "order is part of a data set's content");
@@ -309,7 +309,7 @@ fn bad_rows_are_left_out_counted_and_named_if_asked() {
     let (rows, report) = read_text(ErPrm::default(), text, options).unwrap();
     assert_eq!(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["1", "6"]);
     assert_eq!((report.n_read, report.n_kept), (6, 2), "the denominator counts what was left out");
-    assert_eq!(report.n_skipped, BTreeMap::from([("".to_owned(), 2), ("value".to_owned(), 2)]));
+    assert_eq!(report.n_skipped, BTreeMap::from([(String::new(), 2), ("value".to_owned(), 2)]));
     let named: Vec<(u64, &str)> = report.skipped.iter().map(|row| (row.row, row.field.as_str())).collect();
     assert_eq!(named, [(2, "value[0]"), (3, ""), (4, "value"), (5, "")]);
     assert!(report.skipped[2].what.contains("`NaN`") && report.skipped[3].what.contains("expected an object"));
@@ -449,8 +449,25 @@ fn nested_parquet_and_its_nan_are_read() {
     );
 }
 
+/// Files as pyarrow 26 writes them; what is compressed is refused with what to do.
+#[test]
+fn parquet_of_another_writer_is_read() {
+    let golden = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let read = |name: &str| Reader::open(ErPrm::default(), &[golden(name)], Options::default()).unwrap().collect_all();
+    let (rows, _) = read("er-prm.parquet").unwrap();
+    assert_eq!(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!((rows[0].steps.len(), rows[0].values.as_slice()), (2, [0.62, 1.0].as_slice()));
+    let error = read("er-prm-snappy.parquet").unwrap_err();
+    assert!(error.to_string().contains("snap"), "{error}");
+    assert!(error.hint().unwrap().contains("compression=\"none\""), "{error}");
+    let path = golden("unified-feedback.parquet");
+    let (rows, _) = Reader::open(UnifiedFeedback, &[path], Options::default()).unwrap().collect_all().unwrap();
+    assert_eq!(rows[0].pair().unwrap().chosen, "y");
+}
+
 /// The files as ER-PRM publishes them, where the folder of data is there.
 #[test]
+#[allow(clippy::print_stderr, reason = "a skip is printed")]
 fn published_problems_are_read_as_they_are() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/er_prm");
     for (name, n) in [("gsm8k_test.jsonl", 1319), ("math500_test.jsonl", 500)] {
