@@ -39,8 +39,8 @@ pub(super) async fn label(
     let counts = Definition::new(Estimator::Soft)
         .with("splitter", world.splitter.describe())
         .with("grader", "last result, modulo 7")
-        .with("policy", base.node)
-        .with("n_completions", plan.rollouts.n_completions);
+        .with("policy", base.node.to_string())
+        .with("n_completions", plan.rollouts.n_completions.to_string());
     let mut sets = Vec::new();
     // The shares themselves come first: they hold the counts, and other labels follow from them.
     let mut shares: HashMap<NodeId, NodeId> = HashMap::new();
