@@ -2,8 +2,11 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::record::reader::RowIter;
@@ -46,9 +49,13 @@ impl Source {
         Read::by_ref(&mut file).take(64).read_to_end(&mut head).map_err(unreadable)?;
         file.rewind().map_err(unreadable)?;
         let kind = if head.starts_with(PARQUET) {
-            let reader = SerializedFileReader::new(file).map_err(|error| broken(path, &error))?;
-            let n_rows = u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
-            let rows = RowIter::from_file_into(Box::new(reader));
+            let n_bytes = file.metadata().map_err(unreadable)?.len();
+            let (rows, n_rows) = guarded(path, || {
+                let reader = SerializedFileReader::new(file)?;
+                check(reader.metadata(), n_bytes)?;
+                let n_rows = u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
+                Ok((RowIter::from_file_into(Box::new(reader)), n_rows))
+            })?;
             Kind::Parquet { rows: Box::new(rows), n_rows }
         } else if head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             let mut reader = BufReader::new(file);
@@ -69,8 +76,8 @@ impl Source {
         let fields = match &mut self.kind {
             Kind::Lines(reader) => line(reader, &self.path, number)?,
             Kind::Array(reader) => element(reader, &self.path, number)?,
-            Kind::Parquet { rows, n_rows } => match rows.next() {
-                Some(row) => Some(Ok(fields(row.map_err(|error| broken(&self.path, &error))?))),
+            Kind::Parquet { rows, n_rows } => match guarded(&self.path, || rows.next().transpose())? {
+                Some(row) => Some(Ok(fields(row))),
                 None if *n_rows != self.n_read => {
                     let what = format!("expected {n_rows} rows as its footer says, got {}", self.n_read);
                     return Err(cut_off(&self.path, &what));
@@ -195,6 +202,29 @@ fn is_unfinished(bytes: &[u8]) -> bool {
     serde_json::from_slice::<Value>(bytes).is_err_and(|error| error.is_eof())
 }
 
+/// Refuses columns that are said to lie outside the file, on which the library would panic.
+fn check(metadata: &ParquetMetaData, n_bytes: u64) -> parquet::errors::Result<()> {
+    for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
+        let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+        let end = u64::try_from(start).ok().zip(u64::try_from(column.compressed_size()).ok());
+        if end.and_then(|(start, length)| start.checked_add(length)).is_none_or(|end| end > n_bytes) {
+            let name = column.column_path().string();
+            let what = format!("column `{name}` lies outside the {n_bytes} bytes of the file");
+            return Err(ParquetError::General(what));
+        }
+    }
+    Ok(())
+}
+
+/// Calls the Parquet library, which panics on some files that are damaged: that is an error about the file too.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
+    // What a panic leaves half-done is not used again: the reader ends at its first error.
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|error| broken(path, &error)),
+        Err(_) => Err(broken(path, &ParquetError::General("it is damaged".into()))),
+    }
+}
+
 fn fields(row: parquet::record::Row) -> Map<String, Value> {
     row.into_columns().into_iter().map(|(name, field)| (name, value(field))).collect()
 }
@@ -236,7 +266,7 @@ fn plain(key: &Field) -> String {
     if let Field::Str(text) = key { text.clone() } else { key.to_string() }
 }
 
-fn broken(path: &Path, error: &parquet::errors::ParquetError) -> Error {
+fn broken(path: &Path, error: &ParquetError) -> Error {
     let what = error.to_string();
     let hint = if what.contains("feature at compile time") {
         "this build reads Parquet without compression: write it again with `compression=\"none\"`, or as JSON lines"

@@ -5,6 +5,7 @@ use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
+use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -463,6 +464,49 @@ fn parquet_of_another_writer_is_read() {
     let path = golden("unified-feedback.parquet");
     let (rows, _) = Reader::open(UnifiedFeedback, &[path], Options::default()).unwrap().collect_all().unwrap();
     assert_eq!(rows[0].pair().unwrap().chosen, "y");
+}
+
+/// Every byte was damaged in three ways when this was written; a part of that is enough to keep it so.
+#[test]
+fn a_damaged_parquet_file_never_panics() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let files = Files::new();
+    for name in ["er-prm.parquet", "unified-feedback.parquet"] {
+        let whole = fs::read(folder.join(name)).unwrap();
+        for at in (0..whole.len()).step_by(7) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= [0x01, 0x80, 0xff][at % 3];
+            let path = files.write(name, &damaged);
+            let options = Options { skip_bad: at % 2 == 0, ..Options::default() };
+            if name.starts_with("er") {
+                drop(Reader::open(ErPrm::default(), &[path], options).unwrap().collect_all());
+            } else {
+                drop(Reader::open(UnifiedFeedback, &[path], options).unwrap().collect_all());
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn reading_any_text_never_panics(text in "[\\[\\]{}\":,\\\\ \nNaIidvalue0-9.ки]{0,80}", skip_bad: bool) {
+        let options = Options { skip_bad, ..by_content() };
+        drop(read_text(ErPrm::default(), &text, options.clone()));
+        drop(read_text(Questions, &format!("{{\"answer\": {text}}}"), options.clone()));
+        drop(read_text(BestOfTest, &format!("[{text}"), options));
+    }
+
+    /// An array says what the same lines say, however it is laid out.
+    #[test]
+    fn an_array_is_its_elements(texts in prop::collection::vec("[a-zк\\]\\[{}\",\\\\]{1,9}", 1..5), gap in "[ \n\t]{0,3}") {
+        let row = |(id, text): (usize, &String)| json!({"id": id, "prompt": text, "completions": [text]}).to_string();
+        let rows: Vec<String> = texts.iter().enumerate().map(row).collect();
+        let array = format!("{gap}[{gap}{}{gap}]{gap}", rows.join(&format!("{gap},{gap}")));
+        let (lines, by_lines) = read_text(Completions::default(), &rows.join("\n"), Options::default()).unwrap();
+        let (elements, by_array) = read_text(Completions::default(), &array, Options::default()).unwrap();
+        prop_assert_eq!(lines, elements);
+        prop_assert_eq!(by_lines.content, by_array.content);
+    }
 }
 
 /// The files as ER-PRM publishes them, where the folder of data is there.
