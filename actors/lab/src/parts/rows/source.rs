@@ -269,7 +269,7 @@ fn plain(key: &Field) -> String {
 fn broken(path: &Path, error: &ParquetError) -> Error {
     let what = error.to_string();
     let hint = if what.contains("feature at compile time") {
-        "this build reads Parquet without compression: write it again with `compression=\"none\"`, or as JSON lines"
+        "this build reads Parquet that is not compressed or by snappy: write it again with `compression=\"snappy\"`, or as JSON lines"
     } else {
         "the file may have been cut off; get it again"
     };
