@@ -2,20 +2,19 @@
 //!
 //! A [`Tape`] reads rows of tokens, gives the log-probabilities of chosen tokens, and then, given what a loss is to each
 //! of those, adds the loss's gradient to every weight. The loss itself is not known here. Rows are ragged: nothing is
-//! padded. Logits exist for [`CHUNK`] tokens at a time only.
+//! padded.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::attention::{Backward, Queries, attend_backward};
 use super::cache::Cache;
 use super::gemm::{Left, Out, Panels, multiply};
+use super::log_prob::{Passing, TOKENS};
 use super::math;
 use super::model::{Activations, Block, Model, Picked, Seq, Shape, Work, gather};
 use super::readout::{Reading, Readout};
 use crate::weights::Weights;
-
-/// Predicted tokens whose logits are held at once.
-const CHUNK: usize = 256;
 
 /// Tokens of one sequence whose attention is computed together.
 const TILE: usize = 64;
@@ -109,8 +108,8 @@ struct Scratch {
     grad_qkv: Vec<f32>,
     right: Panels,
     pack: Vec<f32>,
-    logits: Vec<f32>,
-    picked: Picked,
+    passing: Passing,
+    log_sums: Vec<f32>,
     picked_grad: Vec<f32>,
     queries: Vec<f32>,
     grad_out: Vec<f32>,
@@ -134,21 +133,21 @@ impl Tape {
 
     /// Log-probabilities of `targets`, in nats.
     pub(crate) fn log_probs(&mut self, learned: &Learned, targets: &[Target]) -> Vec<f32> {
-        let vocab = learned.model.shape.vocab;
         let mut log_probs = Vec::with_capacity(targets.len());
-        for chunk in targets.chunks(CHUNK) {
-            self.chunk_logits(learned, chunk);
-            for (logits, target) in self.scratch.logits.chunks_exact(vocab).zip(chunk) {
-                log_probs.push(logits[target.id as usize] - math::log_sum_exp(logits));
-            }
+        self.scratch.log_sums.clear();
+        for chunk in targets.chunks(TOKENS) {
+            let ids = self.pick(learned, chunk);
+            let Scratch { passing, pack, log_sums, .. } = &mut self.scratch;
+            learned.model.pass(&ids, passing, pack, &mut log_probs, log_sums);
         }
         log_probs
     }
 
-    fn chunk_logits(&mut self, learned: &Learned, chunk: &[Target]) {
+    /// Takes the residual stream before some targets; returns what they are.
+    fn pick(&mut self, learned: &Learned, chunk: &[Target]) -> Vec<u32> {
         let after: Vec<usize> = chunk.iter().map(|target| target.after).collect();
-        let Scratch { picked, logits, pack, .. } = &mut self.scratch;
-        learned.model.logits_of(&after, &self.work.x, picked, logits, pack);
+        self.scratch.passing.picked.x = learned.model.stream(&after, &self.work);
+        chunk.iter().map(|target| target.id).collect()
     }
 
     /// What `readout` gives after the tokens `after`, `[after.len() · outputs]`.
@@ -163,7 +162,7 @@ impl Tape {
     }
 
     /// Adds to `grad` (in the weights' layout) the gradient of Σ slope · log-probability over the `targets` of the rows
-    /// last read, and of Σ slope · output over what a head read of them. Consumes what [`Tape::forward`] kept.
+    /// last read, those of the last [`Tape::log_probs`], and of Σ slope · output over what a head read of them. Consumes what [`Tape::forward`] kept.
     pub(crate) fn backward(
         &mut self,
         learned: &Learned,
@@ -176,9 +175,9 @@ impl Tape {
         let model = &learned.model;
         self.scratch.grad_x.clear();
         self.scratch.grad_x.resize(self.work.x.len(), 0.0);
-        for (chunk, slopes) in targets.chunks(CHUNK).zip(slopes.chunks(CHUNK)) {
-            self.chunk_logits(learned, chunk);
-            self.head_backward(learned, chunk, slopes, grad);
+        for (at, chunk) in targets.chunks(TOKENS).enumerate() {
+            let at = at * TOKENS..at * TOKENS + chunk.len();
+            self.head_backward(learned, chunk, (at.clone(), &slopes[at]), grad);
         }
         if let Some(reads) = reads {
             self.read_backward(model, reads, grad);
@@ -197,31 +196,21 @@ impl Tape {
         }
     }
 
-    /// From slopes of log-probabilities to the residual stream, through the logits in the scratch.
-    fn head_backward(&mut self, learned: &Learned, chunk: &[Target], slopes: &[f32], grad: &mut [f32]) {
+    /// From slopes of log-probabilities to the residual stream; `at` is where the targets stand among all.
+    fn head_backward(
+        &mut self,
+        learned: &Learned,
+        chunk: &[Target],
+        (at, slopes): (Range<usize>, &[f32]),
+        grad: &mut [f32],
+    ) {
         let model = &learned.model;
-        let Shape { hidden, vocab, .. } = model.shape;
-        let Scratch { logits, picked, picked_grad, grad_normed, grad_x, right, pack, .. } = &mut self.scratch;
-        for ((logits, target), slope) in logits.chunks_exact_mut(vocab).zip(chunk).zip(slopes) {
-            let log_sum = math::log_sum_exp(logits);
-            math::scaled_softmax(logits, log_sum, -slope);
-            logits[target.id as usize] += slope;
-        }
-        let n = chunk.len();
-        grad_normed.resize(n * hidden, 0.0);
-        let to = Out { data: grad_normed, stride: hidden, add: false };
-        multiply(n, Left::Rows(logits, vocab), learned.head.right(), to, pack);
-        right.set(n, hidden, &picked.normed, hidden);
-        let to = Out { data: &mut grad[model.weights.layout.head.clone()], stride: hidden, add: true };
-        multiply(vocab, Left::Columns(logits, vocab), right.right(), to, pack);
-        picked_grad.clear();
-        picked_grad.resize(n * hidden, 0.0);
-        let norm = &model.weights.layout.norm;
-        let grad_norm = &mut grad[norm.clone()];
-        math::rms_norm_backward(&picked.x, model.slice(norm), &picked.scales, grad_normed, picked_grad, grad_norm);
-        for (target, from) in chunk.iter().zip(picked_grad.chunks_exact(hidden)) {
-            math::add(&mut grad_x[target.after * hidden..][..hidden], from);
-        }
+        let ids = self.pick(learned, chunk);
+        let Scratch { passing, picked_grad, grad_x, log_sums, pack, .. } = &mut self.scratch;
+        let grad_head = &mut grad[model.weights.layout.head.clone()];
+        model.pass_back((&ids, slopes, &log_sums[at]), &learned.head, passing, pack, grad_head);
+        let after = chunk.iter().map(|target| target.after);
+        norm_backward(model, &passing.picked, &passing.grad_normed, after, picked_grad, grad_x, grad);
     }
 
     /// From slopes of a head's outputs to the residual stream, the final norm and the head.
@@ -238,14 +227,8 @@ impl Tape {
             readout.backward(slopes, &mut self.reading, own)
         };
         let Scratch { picked_grad, grad_x, .. } = &mut self.scratch;
-        let Picked { x, scales, .. } = &self.reading.picked;
-        picked_grad.clear();
-        picked_grad.resize(x.len(), 0.0);
-        let norm = &model.weights.layout.norm;
-        math::rms_norm_backward(x, model.slice(norm), scales, &grad_normed, picked_grad, &mut grad[norm.clone()]);
-        for (token, from) in after.iter().zip(picked_grad.chunks_exact(hidden)) {
-            math::add(&mut grad_x[token * hidden..][..hidden], from);
-        }
+        let after = after.iter().copied();
+        norm_backward(model, &self.reading.picked, &grad_normed, after, picked_grad, grad_x, grad);
     }
 
     fn mlp_backward(&mut self, learned: &Learned, idx: usize, grad: &mut [f32]) {
@@ -357,6 +340,27 @@ impl Tape {
             to[key_at..][..dim].copy_from_slice(key);
             to[value_at..][..dim].copy_from_slice(value);
         }
+    }
+}
+
+/// Through the final norm of picked rows: adds to `grad_x` at the tokens `after`, and to the norm's own gradient.
+fn norm_backward(
+    model: &Model,
+    picked: &Picked,
+    grad_normed: &[f32],
+    after: impl Iterator<Item = usize>,
+    picked_grad: &mut Vec<f32>,
+    grad_x: &mut [f32],
+    grad: &mut [f32],
+) {
+    let hidden = model.shape.hidden;
+    picked_grad.clear();
+    picked_grad.resize(picked.x.len(), 0.0);
+    let norm = &model.weights.layout.norm;
+    let grad_norm = &mut grad[norm.clone()];
+    math::rms_norm_backward(&picked.x, model.slice(norm), &picked.scales, grad_normed, picked_grad, grad_norm);
+    for (token, from) in after.zip(picked_grad.chunks_exact(hidden)) {
+        math::add(&mut grad_x[token * hidden..][..hidden], from);
     }
 }
 

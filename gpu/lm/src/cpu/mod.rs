@@ -14,6 +14,7 @@ mod attention;
 mod cache;
 mod gemm;
 mod grad;
+mod log_prob;
 mod math;
 mod model;
 mod readout;
