@@ -54,22 +54,25 @@ fn main() {
     let rows: Vec<Vec<u32>> =
         (0..n_rows).map(|row| (0..LEN).map(|at| ((row * 7919 + at * 104_729) % vocab) as u32).collect()).collect();
     // One short row first: what the model itself needs is then there.
-    let work = |rows: &[Vec<u32>]| match args[1].as_str() {
-        "score" => {
-            let all: Vec<Continuation<'_>> =
-                rows.iter().map(|row| Continuation { prompt: &row[..1], completion: &row[1..] }).collect();
-            assert_eq!(log_probs(&lm, &all, 1).unwrap().len(), rows.len());
-        }
-        _ => {
-            let examples: Vec<Example> = rows.iter().map(|row| Example::text(row)).collect();
-            let training = Training {
-                length: Length::Steps(1),
-                batch: Batch::Items(rows.len()),
-                micro_batches: 1,
-                ..Training::default()
-            };
-            sft(&lm, &examples, &training, 1, &mut |_| ControlFlow::Continue(())).unwrap();
-        }
+    let score = |rows: &[Vec<u32>]| {
+        let all: Vec<Continuation<'_>> =
+            rows.iter().map(|row| Continuation { prompt: &row[..1], completion: &row[1..] }).collect();
+        assert_eq!(log_probs(&lm, &all, 1).unwrap().len(), rows.len());
+    };
+    let train = |rows: &[Vec<u32>]| {
+        let examples: Vec<Example> = rows.iter().map(|row| Example::text(row)).collect();
+        let training = Training {
+            length: Length::Steps(1),
+            batch: Batch::Items(rows.len()),
+            micro_batches: 1,
+            ..Training::default()
+        };
+        sft(&lm, &examples, &training, 1, &mut |_| ControlFlow::Continue(())).unwrap();
+    };
+    let work: &dyn Fn(&[Vec<u32>]) = match args[1].as_str() {
+        "score" => &score,
+        "train" => &train,
+        other => panic!("expected `score` or `train`, got `{other}`"),
     };
     work(&[rows[0][..2].to_vec()]);
     let own = peak_mib();
