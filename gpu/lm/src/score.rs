@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::cpu::{self, Model, Seq, Work};
+use crate::cpu::{Model, Seq, Work};
 use crate::error::{Error, Result};
 use crate::lm::Lm;
 use crate::sample::{self, Prompts, on_threads};
 
-/// Tokens whose logits are held at once, by each thread.
+/// Tokens read at once, by each thread.
 const CHUNK: usize = 256;
 
 /// A prompt and what is said to follow it.
@@ -81,26 +81,23 @@ pub fn logits(lm: &Lm, ids: &[u32]) -> Result<Vec<f32>> {
 fn one(model: &Model, shared: &Prompts<'_>, row: usize, ids: &[u32], work: &mut Work) -> Result<Vec<f32>> {
     let read = shared.take(row, model, work);
     let mut cache = model.cache(Some(read.segment.clone()));
+    let n_prompt = cache.len();
     let mut log_probs = Vec::with_capacity(ids.len());
-    let mut push = |logits: &[f32], position: usize, id: u32| {
-        let log_sum = cpu::log_sum_exp(logits);
-        if !log_sum.is_finite() {
-            return Err(Error::Logits { what: "continuation", idx: row, position });
+    let (last, mut stream) = (ids.len() - 1, read.last.clone());
+    for start in (0..=last).step_by(CHUNK) {
+        // The last token is predicted, and not read.
+        let chunk = &ids[start..last.min(start + CHUNK)];
+        if !chunk.is_empty() {
+            model.forward(&mut [Seq { cache: &mut cache, ids: chunk }], work);
         }
-        log_probs.push(logits[id as usize] - log_sum);
-        Ok(())
-    };
-    push(read.logits(model, work), cache.len(), ids[0])?;
-    let mut logits = Vec::new();
-    for (chunk, next) in ids[..ids.len() - 1].chunks(CHUNK).zip(ids[1..].chunks(CHUNK)) {
-        let position = cache.len();
-        model.forward(&mut [Seq { cache: &mut cache, ids: chunk }], work);
-        let all: Vec<usize> = (0..chunk.len()).collect();
-        model.logits(&all, work, &mut logits);
-        let rows = logits.chunks_exact(logits.len() / chunk.len());
-        for (at, (logits, id)) in rows.zip(next).enumerate() {
-            push(logits, position + at + 1, *id)?;
-        }
+        stream.extend(model.stream(&(0..chunk.len()).collect::<Vec<_>>(), work));
+        let n_before = log_probs.len();
+        let n = (start + CHUNK + 1).min(ids.len()) - n_before;
+        log_probs.extend(model.log_probs(&stream, &ids[n_before..][..n], work));
+        stream.clear();
     }
-    Ok(log_probs)
+    match log_probs.iter().position(|log_prob| !log_prob.is_finite()) {
+        Some(at) => Err(Error::Logits { what: "continuation", idx: row, position: n_prompt + at }),
+        None => Ok(log_probs),
+    }
 }

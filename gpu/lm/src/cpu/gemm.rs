@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code, reason = "`with_simd` expands to a call of a function compiled for the instructions it detected")]
 
+use std::ops::Range;
+
 use macerator::{Scalar, Simd, VFma, Vector, with_simd};
 
 /// Columns of a panel.
@@ -69,6 +71,17 @@ impl Panels {
 
     pub(crate) fn right(&self) -> Right<'_> {
         Right { data: &self.data, panel_stride: self.k * PANEL, row_stride: PANEL, k: self.k, n: self.n }
+    }
+
+    /// Some of the columns; the first is the first of a panel.
+    pub(crate) fn columns(&self, range: &Range<usize>) -> Right<'_> {
+        debug_assert!(range.start.is_multiple_of(PANEL));
+        Right { data: &self.data[range.start * self.k..], n: range.len(), ..self.right() }
+    }
+
+    /// Some of the rows.
+    pub(crate) fn rows(&self, range: &Range<usize>) -> Right<'_> {
+        Right { data: &self.data[range.start * PANEL..], k: range.len(), ..self.right() }
     }
 }
 
@@ -286,6 +299,32 @@ mod tests {
                         assert_eq!(got, want, "{m} {k} {n} add {add} {left:?}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn products_with_parts_of_a_factor_are_parts_of_the_product() {
+        let (m, k, n) = (5, 90, 140);
+        let (a, b) = (random(m * k, 1), random(k * n, 2));
+        let mut panels = Panels::default();
+        panels.set(k, n, &b, n);
+        let mut whole = vec![0.0; m * n];
+        oracle(m, k, n, &a, &b, &mut whole);
+        let mut pack = Vec::new();
+        let mut chained = vec![f32::NAN; m * n];
+        for rows in [0..33, 33..34, 34..k] {
+            let left = Left::Rows(&a[rows.start..], k);
+            let to = Out { data: &mut chained, stride: n, add: rows.start > 0 };
+            multiply(m, left, panels.rows(&rows), to, &mut pack);
+        }
+        assert_eq!(chained, whole);
+        for columns in [0..64, 64..96, 96..n] {
+            let mut part = vec![f32::NAN; m * columns.len()];
+            let to = Out { data: &mut part, stride: columns.len(), add: false };
+            multiply(m, Left::Rows(&a, k), panels.columns(&columns), to, &mut pack);
+            for (part, whole) in part.chunks_exact(columns.len()).zip(whole.chunks_exact(n)) {
+                assert_eq!(part, &whole[columns.clone()]);
             }
         }
     }

@@ -191,13 +191,52 @@ pub(crate) fn softmax(row: &mut [f32]) {
     }
 }
 
-/// ln Σ exp(x), in nats; NaN or infinite if an `x` is NaN or infinite.
+/// Numbers of which one sum of exponentials is taken at once.
+pub(crate) const BLOCK: usize = 4096;
+
+/// Σ exp(x) of the numbers seen so far, as exp(max) · total.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct LogSum {
+    max: f32,
+    total: f32,
+}
+
+impl Default for LogSum {
+    /// Of no numbers.
+    fn default() -> Self {
+        Self { max: f32::NEG_INFINITY, total: 0.0 }
+    }
+}
+
+impl LogSum {
+    /// ln Σ exp(x), in nats; NaN or infinite if an `x` is NaN or infinite.
+    pub(crate) fn ln(self) -> f32 {
+        self.max + libm::logf(self.total)
+    }
+
+    #[inline(always)]
+    fn add(self, x: &[f32]) -> Self {
+        // `max` passes over NaN, so the terms carry it.
+        let top = max(x);
+        let total = sum(x, |v| exp(v - top));
+        if self == Self::default() {
+            return Self { max: top, total };
+        }
+        let max = if top > self.max { top } else { self.max };
+        Self { max, total: self.total * exp(self.max - max) + total * exp(top - max) }
+    }
+}
+
+/// A sum with the next [`BLOCK`] numbers, or the last ones, added.
+#[with_simd]
+pub(crate) fn log_sum_add<S: Simd>(sum: LogSum, x: &[f32]) -> LogSum {
+    sum.add(x)
+}
+
+/// ln Σ exp(x), in nats: block after block. NaN or infinite if an `x` is NaN or infinite.
 #[with_simd]
 pub(crate) fn log_sum_exp<S: Simd>(x: &[f32]) -> f32 {
-    // `max` passes over NaN, so the terms carry it.
-    let max = max(x);
-    let total = sum(x, |v| exp(v - max));
-    max + libm::logf(total)
+    x.chunks(BLOCK).fold(LogSum::default(), LogSum::add).ln()
 }
 
 /// exp((x − max x) · `inverse`): unnormalised probabilities at a temperature.
@@ -289,6 +328,16 @@ mod tests {
         let x: Vec<f32> = (0..77).map(|i| (i as f32 * 0.37).sin() * 9.0).collect();
         let want = x.iter().map(|v| f64::from(*v).exp()).sum::<f64>().ln();
         assert!((f64::from(log_sum_exp(&x)) - want).abs() < 1e-6);
+        let long: Vec<f32> = (0..3 * BLOCK + 5).map(|i| (i as f32 * 0.37).sin() * 9.0 + i as f32 * 1e-3).collect();
+        let want = long.iter().map(|v| f64::from(*v).exp()).sum::<f64>().ln();
+        assert!((f64::from(log_sum_exp(&long)) - want).abs() < 3e-6);
+        let parts = long.chunks(BLOCK).fold(LogSum::default(), log_sum_add);
+        assert_eq!(parts.ln().to_bits(), log_sum_exp(&long).to_bits());
+        for (at, bad) in [(3, f32::NAN), (2 * BLOCK, f32::NAN), (BLOCK, f32::INFINITY)] {
+            let mut long = long.clone();
+            long[at] = bad;
+            assert!(!log_sum_exp(&long).is_finite(), "{at} {bad}");
+        }
         assert!(!log_sum_exp(&[0.0, f32::NAN]).is_finite());
         assert!(!log_sum_exp(&[0.0, f32::INFINITY]).is_finite());
     }

@@ -5,6 +5,7 @@
 //!   split, and whichever vector width the machine has (sums run in index order or in sixteen fixed lanes; products are
 //!   fused multiply-adds; `exp`, `sin` and `cos` are our own or libm's). So a sequence's logits are the same bits alone
 //!   and in company, sampled, scored and trained on.
+//! - Sums over the vocabulary go block by block ([`math`]), so that no row of logits need exist.
 //! - Nothing here starts a thread: callers give each thread its own [`Work`].
 //!
 //! burn's CPU backend computes the same network (`net`, and the tests hold the two together); this path exists because
@@ -14,6 +15,7 @@ mod attention;
 mod cache;
 mod gemm;
 mod grad;
+mod log_prob;
 mod math;
 mod model;
 mod readout;

@@ -3,6 +3,7 @@
 use super::attention::{self, Queries, attend};
 use super::cache::{Cache, Segment};
 use super::gemm::{Left, Out, Panels, multiply};
+use super::log_prob::Passing;
 use super::math;
 use crate::config::Config;
 use crate::weights::{BlockAt, Weights};
@@ -145,6 +146,7 @@ pub(crate) struct Work {
     pub(super) pack: Vec<f32>,
     acts: Activations,
     picked: Picked,
+    pub(super) passing: Passing,
     heads: HeadWork,
 }
 
@@ -353,18 +355,24 @@ impl Model {
         out: &mut Vec<f32>,
         pack: &mut Vec<f32>,
     ) {
-        let Shape { hidden, vocab, eps, .. } = self.shape;
+        let Shape { hidden, vocab, .. } = self.shape;
         picked.x.clear();
         for token in tokens {
             picked.x.extend_from_slice(&x[token * hidden..][..hidden]);
         }
-        picked.scales.resize(tokens.len(), 0.0);
-        picked.normed.resize(tokens.len() * hidden, 0.0);
-        let norm = self.slice(&self.weights.layout.norm);
-        math::rms_norm(&picked.x, norm, eps, &mut picked.normed, &mut picked.scales);
+        self.norm_picked(picked);
         out.resize(tokens.len() * vocab, 0.0);
         let to = Out { data: out, stride: vocab, add: false };
         multiply(tokens.len(), Left::Rows(&picked.normed, hidden), self.head.right(), to, pack);
+    }
+
+    /// The final norm of the picked rows of the residual stream.
+    pub(super) fn norm_picked(&self, picked: &mut Picked) {
+        let n = picked.x.len() / self.shape.hidden;
+        picked.scales.resize(n, 0.0);
+        picked.normed.resize(picked.x.len(), 0.0);
+        let norm = self.slice(&self.weights.layout.norm);
+        math::rms_norm(&picked.x, norm, self.shape.eps, &mut picked.normed, &mut picked.scales);
     }
 
     /// Packs the weights anew after they were changed in place.

@@ -97,14 +97,10 @@ impl Readout {
 
     /// Outputs after rows of the residual stream: `[rows, outputs]`, row-major.
     pub(crate) fn outputs<'r>(&self, model: &Model, rows: Vec<f32>, reading: &'r mut Reading) -> &'r [f32] {
-        let Shape { hidden, eps, .. } = model.shape;
         let Reading { picked, acts, pack, .. } = reading;
         picked.x = rows;
-        let n = picked.x.len() / hidden;
-        picked.scales.resize(n, 0.0);
-        picked.normed.resize(n * hidden, 0.0);
-        let norm = model.slice(&model.weights.layout.norm);
-        math::rms_norm(&picked.x, norm, eps, &mut picked.normed, &mut picked.scales);
+        model.norm_picked(picked);
+        let n = picked.scales.len();
         acts.resize_with(self.layers.len(), Vec::new);
         for (idx, layer) in self.layers.iter().enumerate() {
             let (before, from) = acts.split_at_mut(idx);

@@ -114,16 +114,15 @@ impl NetLearner {
         });
         let rows: Vec<&Row> = units.iter().flat_map(|unit| &unit.rows).collect();
         let Picked { before, labels, reads } = net.picked(&rows);
-        let log_probs = before.map(|before| net.label_log_probs(before, &labels));
+        let labelled = before.as_ref().map(|before| self.net.label_log_probs(&before.clone().inner(), &labels));
         let outputs = readout.as_ref().zip(reads).map(|(readout, reads)| {
             let outputs = readout.outputs(&net, reads);
             let [n, k] = outputs.dims();
             outputs.reshape([n * k])
         });
-        let values = |tracked: &Option<Tensor<1>>| {
-            tracked.as_ref().map_or(Ok(Vec::new()), |tracked| net.read(tracked.clone().inner()))
-        };
-        let (seen_log_probs, seen_outputs) = (values(&log_probs)?, values(&outputs)?);
+        let read = |tensor: Option<Tensor<1>>| tensor.map_or(Ok(Vec::new()), |tensor| net.read(tensor));
+        let seen_log_probs = read(labelled.as_ref().map(|labelled| labelled.log_probs.clone()))?;
+        let seen_outputs = read(outputs.as_ref().map(|outputs| outputs.clone().inner()))?;
         let k = readout.as_ref().map_or(0, |readout| readout.head.n_outputs());
         let mut part = Gradient::default();
         let mut slopes = Vec::with_capacity(seen_log_probs.len());
@@ -139,12 +138,19 @@ impl NetLearner {
             slopes.extend(signal.slopes);
             output_slopes.extend(signal.output_slopes);
         }
-        let along = |(tracked, slopes): (Tensor<1>, Vec<f32>)| {
-            let n = slopes.len();
-            (tracked * Tensor::<1>::from_data(TensorData::new(slopes, [n]), &net.device)).sum()
-        };
-        let both = [log_probs.zip(Some(slopes)), outputs.zip(Some(output_slopes))];
-        let Some(total) = both.into_iter().flatten().map(along).reduce(|a, b| a + b) else {
+        // The language head's part is known in closed form; the rest follows from what it and the reward head are to
+        // their inputs.
+        let mut of_head = None;
+        let of_log_probs = before.zip(labelled).map(|(before, labelled)| {
+            let (of_before, head) = self.net.label_gradients(&before.clone().inner(), &labels, &labelled, &slopes);
+            of_head = Some(head);
+            (before * of_before).sum()
+        });
+        let of_outputs = outputs.map(|outputs| {
+            let n = output_slopes.len();
+            (outputs * Tensor::<1>::from_data(TensorData::new(output_slopes, [n]), &net.device)).sum()
+        });
+        let Some(total) = [of_log_probs, of_outputs].into_iter().flatten().reduce(|a, b| a + b) else {
             return Ok(part);
         };
         let grads = total.backward();
@@ -153,7 +159,12 @@ impl NetLearner {
             params.iter().map(|param| param.grad(&grads).unwrap_or_else(|| zeros(param))).collect::<Vec<_>>()
         };
         if !self.is_frozen() {
-            add(&mut self.grad, of(&net.params));
+            let mut grads = of(&net.params);
+            if let Some(of_head) = of_head {
+                let head = &mut grads[net.at.head];
+                *head = head.clone() + of_head;
+            }
+            add(&mut self.grad, grads);
         }
         if let (Some(reading), Some(readout)) = (&mut self.reading, readout) {
             add(&mut reading.grad, of(&readout.params));

@@ -6,6 +6,7 @@
 
 mod decode;
 mod learn;
+mod log_prob;
 mod lora;
 mod readout;
 #[cfg(test)]
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use burn::prelude::{Bool, Device, Int, Tensor, TensorData};
 use burn::tensor::DeviceKind;
-use burn::tensor::activation::{log_softmax, silu, softmax};
+use burn::tensor::activation::{silu, softmax};
 use tracker_gpu::Kind;
 
 pub(crate) use decode::sample;
@@ -292,13 +293,6 @@ impl Net {
         Picked { before: pick(before), labels, reads: pick(reads) }
     }
 
-    /// Log-probabilities of `labels`, given the final norm before them, `[n]`.
-    fn label_log_probs(&self, before: Tensor<2>, labels: &[i32]) -> Tensor<1> {
-        let n = labels.len();
-        let logits = before.matmul(self.params[self.at.head].clone().transpose());
-        log_softmax(logits, 1).gather(1, self.ints(labels.to_vec()).reshape([n, 1])).reshape([n])
-    }
-
     /// Logits after each token.
     pub(crate) fn all_logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
         guard(&self.name, || self.read(self.logits(self.stream(&[ids]))))
@@ -313,7 +307,7 @@ impl Net {
         let rows: Vec<Row> = continuations.iter().map(row).collect();
         let scored = self.batched(&rows, |rows| {
             let Picked { before, labels, .. } = self.picked(rows);
-            before.map_or(Ok(Vec::new()), |before| self.read(self.label_log_probs(before, &labels)))
+            before.map_or(Ok(Vec::new()), |before| self.read(self.label_log_probs(&before, &labels).log_probs))
         })?;
         let scored = split(scored, &rows, |row| row.predicted.len());
         for (idx, (scored, row)) in scored.iter().zip(&rows).enumerate() {

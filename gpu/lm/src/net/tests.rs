@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use burn::prelude::Device;
+use burn::prelude::{Device, Tensor, TensorData};
+use burn::tensor::activation::log_softmax;
 
 use super::{Net, NetLearner, guard, sample};
 use crate::Example;
@@ -186,6 +187,50 @@ fn two_steps(training: &Training) {
             let frozen = (0..start.len()).filter(|at| !adapted.iter().any(|matrix| matrix.at.contains(at)));
             assert!(frozen.into_iter().all(|at| now[at].to_bits() == start[at].to_bits()), "{name}");
             assert!(adapted.iter().all(|matrix| now[matrix.at.clone()] != start[matrix.at.clone()]), "{name}");
+        }
+    });
+}
+
+#[test]
+fn blocks_of_the_vocabulary_give_what_the_whole_of_it_gives() {
+    on_each(|name, lm, net| {
+        // More ids than a block has at least.
+        let config = Config { vocab_size: 700, ..lm.config().clone() };
+        let lm = Lm::init(config, Tokenizer::words(&["a"]).expect("builds"), 3, &tracker_gpu::Device::cpu());
+        let lm = lm.expect("fits");
+        let net = Net::new(net.device.clone(), name.into(), &Arc::new(lm.config().clone()), lm.weights());
+        let n = 11;
+        let labels: Vec<i32> = (0..n as i32).map(|at| (at * 69) % 700).collect();
+        assert!(labels.contains(&0) && labels.iter().any(|label| *label >= 512));
+        let hidden = lm.config().hidden_size;
+        let values: Vec<f32> = (0..n * hidden).map(|at| (at as f32 * 0.7).sin()).collect();
+        let before = Tensor::<2>::from_data(TensorData::new(values, [n, hidden]), &net.device);
+        let slopes: Vec<f32> = (0..n).map(|at| (at as f32 * 1.3).cos()).collect();
+        let run = |cells| {
+            let labelled = net.label_log_probs_by(&before, &labels, cells);
+            let (of_before, of_head) = net.label_gradients_by(&before, &labels, &labelled, &slopes, cells);
+            [net.read(labelled.log_probs), net.read(of_before), net.read(of_head)].map(|read| read.expect("reads"))
+        };
+        let (blocks, whole) = (run(1), run(n * 700));
+        assert_eq!(whole[2].len(), 700 * hidden);
+        for (got, want) in blocks.iter().zip(&whole) {
+            close(name, got, want);
+        }
+        // By differentiation of the whole.
+        let (tracked, head) = (before.clone().autodiff().require_grad(), net.params[net.at.head].clone());
+        let head = head.autodiff().require_grad();
+        let all = log_softmax(tracked.clone().matmul(head.clone().transpose()), 1);
+        let log_probs = all.gather(1, net.ints(labels.clone()).reshape([n, 1])).reshape([n]);
+        let grads = (log_probs.clone() * Tensor::<1>::from_data(TensorData::new(slopes.clone(), [n]), &net.device))
+            .sum()
+            .backward();
+        let want = [
+            net.read(log_probs.inner()),
+            net.read(tracked.grad(&grads).expect("has one")),
+            net.read(head.grad(&grads).expect("has one")),
+        ];
+        for (got, want) in blocks.iter().zip(want) {
+            close(name, got, &want.expect("reads"));
         }
     });
 }

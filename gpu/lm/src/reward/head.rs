@@ -122,7 +122,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// A head with random weights: matrices N(0, 1 / (inputs + 1)) (Stiennon et al. 2020, appendix B.1), biases zero.
+    /// A head with random weights: matrices N(0, 1 / (inputs + 1)) (Stiennon et al. 2020), biases zero.
     pub(crate) fn init(kind: HeadKind, config: &Config, seed: u64) -> Result<Self> {
         kind.check(config)?;
         let slots = slots(&kind, config.hidden_size);

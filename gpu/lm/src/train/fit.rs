@@ -69,7 +69,7 @@ pub enum Regulariser {
 /// L = −(1 − s) ln σ(Δ − m) − s ln σ(m − Δ) − p ln σ(r(chosen)), Δ = r(chosen) − r(rejected), and R the regulariser.
 ///
 /// The default is Bradley and Terry's model. Sources: Ouyang et al. 2022, eq. 1 (s = p = m = α = 0); Touvron et al. 2023,
-/// eq. 2 (margins); Yang et al. 2024 (arXiv 2406.10216), eq. 3 to 7 and its released code (regularisers, p = 0.1).
+/// eq. 2 (margins); Yang et al. 2024 (arXiv 2406.10216) (regularisers; its released code has p = 0.1).
 #[derive(Debug, Clone)]
 pub struct PairLoss {
     /// s: share of pairs taken to be the wrong way round, in [0, 0.5).
@@ -99,7 +99,7 @@ pub enum FitObjective<'a> {
     Pairs(&'a [RatedPair], &'a PairLoss),
     /// Σ (output − label)² over the labels that are there, mean over the texts of a step.
     ///
-    /// Source: Wang et al. 2024 (arXiv 2402.18571), §3.1.
+    /// Source: Wang et al. 2024 (arXiv 2402.18571), with a bias.
     Ratings(&'a [RatedText]),
 }
 

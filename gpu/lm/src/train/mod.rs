@@ -127,7 +127,7 @@ pub struct Step {
     /// 2-norm of the gradient, over all that is trained, before clipping.
     pub grad_norm: f64,
     /// Other figures of the objective, means over the step: for pairs `accuracy` and `margin`, for rollouts `ratio`,
-    /// `clipped` and `kl`; for reward models and values what [`fit`] and [`ppo`] say.
+    /// `clipped` and `kl`; for reward models and values what [`fit()`] and [`ppo()`] say.
     pub figures: Vec<(&'static str, f64)>,
 }
 

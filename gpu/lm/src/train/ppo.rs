@@ -101,7 +101,7 @@ pub fn whiten(values: &mut [f64]) -> Result<()> {
 /// Source: Schulman et al. 2017, eq. 7 and 9, as TRL 0.8.5 computes them. Without a reference `kl` must be 0.
 ///
 /// # Errors
-/// As [`super::fit`]; `Range` also if `kl` is not 0 and there is no reference.
+/// As [`super::fit()`]; `Range` also if `kl` is not 0 and there is no reference.
 pub fn ppo(
     policy: &RewardModel,
     reference: Option<&Lm>,

@@ -1,8 +1,8 @@
 //! Sampling and scoring: what a completion depends on, and what it does not.
 
-use tracker_lm::{Completion, Continuation, Error, Finish, Lm, Prompt, Sampling, log_probs, sample};
+use tracker_lm::{Completion, Config, Continuation, Error, Finish, Lm, Prompt, Sampling, log_probs, logits, sample};
 
-use crate::{ids, init, llama, qwen, sharp};
+use crate::{VOCAB, ids, init, llama, qwen, sharp};
 
 fn settings() -> Sampling {
     Sampling { temperature: 1.0, top_p: 0.95, max_tokens: 20, stop_ids: vec![2, 9] }
@@ -44,13 +44,30 @@ fn a_completion_is_the_same_alone_in_company_and_on_any_number_of_threads() {
 
 #[test]
 fn scoring_gives_the_bits_that_sampling_reported() {
-    for config in [llama(), qwen()] {
+    // The last has a vocabulary of more than two blocks.
+    for config in [llama(), qwen(), Config { vocab_size: 9000, ..qwen() }] {
         let lm = sharp(config, 6);
         let prompts = prompts();
         let done = sample(&lm, &prompts, &settings(), 2).unwrap();
         for n_threads in [1, 2] {
             let scored = scored(&lm, &prompts, &done, n_threads);
             assert!(scored.iter().zip(&done).all(|(scored, done)| *scored == done.log_probs));
+        }
+    }
+}
+
+#[test]
+fn long_texts_are_scored_as_their_logits_say() {
+    let lm = sharp(Config { max_positions: 700, ..llama() }, 6);
+    for n in [256, 257, 258, 601] {
+        let text = ids(n, 3);
+        let (prompt, completion) = text.split_at(1);
+        let scored = log_probs(&lm, &[Continuation { prompt, completion }], 1).unwrap().remove(0);
+        assert_eq!(scored.len(), n - 1);
+        let all = logits(&lm, &text).unwrap();
+        for ((logits, id), got) in all.chunks_exact(VOCAB).zip(completion).zip(scored) {
+            let total: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
+            assert!((f64::from(logits[*id as usize]) - total.ln() - f64::from(got)).abs() < 1e-5, "{n}");
         }
     }
 }
