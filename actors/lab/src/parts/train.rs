@@ -200,6 +200,7 @@ impl Worker for Trainer {
 }
 
 /// A training step of a study: who trains whom, for what, and what is recorded of it.
+#[derive(Clone)]
 pub struct Step<'a> {
     /// Name of the checkpoint, unique in the run.
     pub label: &'a str,

@@ -3,8 +3,8 @@
 //! Paper: Zhang et al. 2024, "Entropy-Regularized Process Reward Model" (arXiv 2412.11006).
 //!
 //! Scaled down: chains of modular arithmetic, whose every step can be checked, in place of GSM8K and MATH; a model of some
-//! hundred thousand parameters, taught by somebody who errs, in place of Mistral-7B; reward models that start from it in
-//! place of Llama-3.1-8B. Kept: K completions of every prefix at temperature 1; ORM, hard, soft and entropic labels; a head
+//! hundred thousand parameters, tuned on solutions of somebody who errs, in place of Mistral-7B; reward models that start where it
+//! did in place of Llama-3.1-8B. Kept: K completions of every prefix at temperature 1; ORM, hard, soft and entropic labels; a head
 //! that reads two tokens' logits at the end of each step; best of n under every aggregator; rejection sampling (RAFT) on
 //! the worst step's score. Besides: a policy that can be enumerated as the oracle, and where the first error is.
 //!
@@ -20,6 +20,7 @@ mod search;
 mod settings;
 mod world;
 
+use tracker_actors::Pool;
 use tracker_lm::Anchor;
 use tracker_store::{Claim, Finish};
 
@@ -35,7 +36,8 @@ use crate::study::Study;
 use claims::Evidence;
 use search::Scored;
 pub use settings::{
-    ErPrm, LabelSettings, PrmSettings, ProblemSettings, RaftSettings, RolloutSettings, SearchSettings, TuneSettings,
+    ErPrm, LabelSettings, PolicySettings, PrmSettings, ProblemSettings, RaftSettings, RolloutSettings, SearchSettings,
+    TuneSettings,
 };
 use world::{Asking, World};
 
@@ -50,15 +52,15 @@ impl Study for ErPrm {
         let scorer = Scorer::start(lab.actors(), lab.workers())?;
         let shown = oracle::oracle(lab, self).await?;
         let world = World::open(lab, self).await?;
-        let base = self.pretrained(&world, &trainer).await?;
-        let policy = world.policy(base.node, &base.model);
+        let [base, pupil] = self.pretrained(&world, &trainer).await?;
+        let policy = world.policy(pupil.node, &pupil.model);
 
         // Labels.
         let RolloutSettings { n_trajectories, temperature, .. } = self.rollouts;
         let asking = Asking { stage: "trajectories", n: n_trajectories, temperature };
         let solutions = world.solve(&policy, asking, &world.train).await?;
         let counted = world.count(&policy, &world.train, &solutions).await?;
-        let sets = prm::label(&world, &base, &solutions, &counted).await?;
+        let sets = prm::label(&world, &pupil, &solutions, &counted).await?;
         let shares = sets.iter().find(|set| set.estimator == Estimator::Soft);
         let mut n_other = 0;
         for set in sets.iter().filter(|set| set.estimator.eta().is_some()) {
@@ -71,7 +73,7 @@ impl Study for ErPrm {
         // Reward models and what they choose.
         let asking = Asking { stage: "candidates", n: self.search.n_candidates, temperature };
         let candidates = world.solve(&policy, asking, &world.test).await?;
-        search::without_scores(&world, &candidates, &[world.benchmark, base.node]).await?;
+        search::without_scores(&world, &candidates, &[world.benchmark, pupil.node]).await?;
         let (mut judges, mut scored, mut found) = (Vec::new(), Vec::new(), Vec::new());
         for set in &sets {
             let of_set = prm::train(lab, self, &fitter, &base, set).await?;
@@ -88,11 +90,11 @@ impl Study for ErPrm {
         }
 
         // Rejection sampling.
-        let before = raft::measure(&world, "base", &base).await?;
+        let before = raft::measure(&world, "policy", &pupil).await?;
         let mut after = Vec::new();
         for at in self.choosers()? {
             let Some((estimator, judge)) = raft::first(&judges, &scored, at) else { continue };
-            if let Some(measured) = raft::raft(&world, &trainer, &scorer, &base, estimator, judge).await? {
+            if let Some(measured) = raft::raft(&world, &trainer, &scorer, &pupil, estimator, judge).await? {
                 after.push((estimator, measured));
             }
         }
@@ -104,28 +106,46 @@ impl Study for ErPrm {
 }
 
 impl ErPrm {
-    /// A small model that was taught by somebody who errs.
-    async fn pretrained(&self, world: &World<'_>, trainer: &tracker_actors::Pool<Trainer>) -> Result<Trained> {
+    /// A small model that can do sums, and one that was then taught by somebody who errs.
+    async fn pretrained(&self, world: &World<'_>, trainer: &Pool<Trainer>) -> Result<[Trained; 2]> {
         let lab = world.lab;
-        let tasks = world.fresh("sft", self.sft.n_problems).await?;
-        let mut stream = lab.seeds().stream("sft/errors", 0, 0);
-        let row = |task: &world::Task| TrainRow {
-            prompt: task.prompt.clone(),
-            completion: task.chain.erring(self.sft.error_rate, &mut stream),
-            finish: Finish::Stop,
-            source: Some(task.node),
-        };
-        let set = TrainSet { name: "solutions".into(), rows: tasks.iter().map(row).collect(), drawn_from: vec![] };
-        let model = self.policy.init(lab, tokenizer(&prm::VERDICTS)?)?;
-        let step = Step {
-            label: "policy",
+        let mut stream = lab.seeds().stream("policy/errors", 0, 0);
+        let right = world.fresh("base", self.base.n_problems).await?;
+        let right = lessons("right solutions", &right, world::Task::solution);
+        let erring = world.fresh("policy", self.policy.n_problems).await?;
+        let erring =
+            lessons("erring solutions", &erring, |task| task.chain.erring(self.policy.error_rate, &mut stream));
+        let model = self.model.init(lab, tokenizer(&prm::VERDICTS)?)?;
+        let start = Step {
+            label: "base",
             from: None,
             model: &model,
-            set: &set,
-            settings: &self.sft.sft,
+            set: &right,
+            settings: &self.base.sft,
             anchor: Anchor::None,
             adapter: None,
         };
-        sft(lab, trainer, step).await
+        let base = sft(lab, trainer, start.clone()).await?;
+        let step = Step {
+            label: "policy",
+            from: Some(&base),
+            model: &base.model,
+            set: &erring,
+            settings: &self.policy.sft,
+            ..start
+        };
+        let policy = sft(lab, trainer, step).await?;
+        Ok([base, policy])
     }
+}
+
+/// Problems to learn, each with a solution somebody wrote.
+fn lessons(name: &str, tasks: &[world::Task], mut solution: impl FnMut(&world::Task) -> String) -> TrainSet {
+    let row = |task: &world::Task| TrainRow {
+        prompt: task.prompt.clone(),
+        completion: solution(task),
+        finish: Finish::Stop,
+        source: Some(task.node),
+    };
+    TrainSet { name: name.to_owned(), rows: tasks.iter().map(row).collect(), drawn_from: vec![] }
 }

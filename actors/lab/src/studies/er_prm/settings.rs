@@ -16,10 +16,12 @@ use crate::plan::{Settings, require};
 pub struct ErPrm {
     /// The problems: chains of modular arithmetic.
     pub problems: ProblemSettings,
-    /// The model that writes solutions, and that reward models start from.
-    pub policy: Shape,
-    /// Its training on solutions that go wrong now and then, so that it errs as often.
-    pub sft: TuneSettings,
+    /// The shape of all models.
+    pub model: Shape,
+    /// Training of the model that the policy and the reward models start from, on right solutions.
+    pub base: TuneSettings,
+    /// Training of the policy from there, on solutions that go wrong now and then.
+    pub policy: PolicySettings,
     /// Solutions, and what is drawn from each of their prefixes.
     pub rollouts: RolloutSettings,
     /// How counts become labels.
@@ -46,10 +48,20 @@ pub struct ProblemSettings {
     pub n_test: u32,
 }
 
-/// Training on solutions that go wrong now and then.
+/// Training on right solutions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TuneSettings {
+    /// Problems with their solutions.
+    pub n_problems: u32,
+    /// Training.
+    pub sft: SftSettings,
+}
+
+/// Training on solutions of somebody who errs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicySettings {
     /// Problems with their solutions.
     pub n_problems: u32,
     /// Share of steps whose result is wrong in what it is taught, in [0, 1); what follows goes on from there.
@@ -126,8 +138,9 @@ impl Default for ErPrm {
     fn default() -> Self {
         Self {
             problems: ProblemSettings::default(),
-            policy: Shape { hidden: 64, layers: 4, heads: 4, ffn: 172, context: 80 },
-            sft: TuneSettings::default(),
+            model: Shape { hidden: 64, layers: 4, heads: 4, ffn: 172, context: 64 },
+            base: TuneSettings::default(),
+            policy: PolicySettings::default(),
             rollouts: RolloutSettings::default(),
             labels: LabelSettings::default(),
             prm: PrmSettings::default(),
@@ -139,25 +152,32 @@ impl Default for ErPrm {
 
 impl Default for ProblemSettings {
     fn default() -> Self {
-        Self { min_steps: 3, max_steps: 8, n_train: 300, n_test: 150 }
+        Self { min_steps: 3, max_steps: 6, n_train: 400, n_test: 150 }
     }
 }
 
 impl Default for TuneSettings {
     fn default() -> Self {
-        Self { n_problems: 8000, error_rate: 0.15, sft: SftSettings { epochs: 3.0, ..SftSettings::default() } }
+        Self { n_problems: 8000, sft: SftSettings { epochs: 3.0, ..SftSettings::default() } }
+    }
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        let sft = SftSettings { epochs: 2.0, lr: 1e-3, ..SftSettings::default() };
+        Self { n_problems: 1500, error_rate: 0.18, sft }
     }
 }
 
 impl Default for RolloutSettings {
     fn default() -> Self {
-        Self { n_trajectories: 4, n_completions: 16, temperature: 1.0, max_tokens: 56 }
+        Self { n_trajectories: 4, n_completions: 16, temperature: 1.0, max_tokens: 42 }
     }
 }
 
 impl Default for LabelSettings {
     fn default() -> Self {
-        let all = ["orm", "hard", "soft", "er:-2", "er:0.5", "er:1", "er:2", "er:5", "er:10"];
+        let all = ["orm", "hard", "soft", "er:-2", "er:1", "er:2", "er:5"];
         Self { estimators: all.map(str::to_owned).to_vec(), entropic: "er:2".into() }
     }
 }
@@ -226,8 +246,9 @@ impl Settings for ErPrm {
         let short = SftSettings { epochs: 1.0, ..SftSettings::default() };
         Self {
             problems: ProblemSettings { min_steps: 2, max_steps: 3, n_train: 12, n_test: 8 },
-            policy: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 40 },
-            sft: TuneSettings { n_problems: 64, error_rate: 0.15, sft: short.clone() },
+            model: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 40 },
+            base: TuneSettings { n_problems: 64, sft: short.clone() },
+            policy: PolicySettings { n_problems: 32, error_rate: 0.15, sft: short.clone() },
             rollouts: RolloutSettings { n_trajectories: 2, n_completions: 4, temperature: 1.0, max_tokens: 22 },
             labels: LabelSettings {
                 estimators: ["orm", "hard", "soft", "er:2"].map(str::to_owned).to_vec(),
@@ -255,19 +276,21 @@ impl Settings for ErPrm {
         require((1..=max_steps).contains(&min_steps), "problems.min_steps", "1 to `problems.max_steps`", min_steps)?;
         require(n_train > 0, "problems.n_train", "at least 1", n_train)?;
         require(n_test > 1, "problems.n_test", "at least 2", n_test)?;
-        self.policy.check("policy")?;
-        self.sft.sft.check("sft.sft")?;
-        require(self.sft.n_problems > 0, "sft.n_problems", "at least 1", self.sft.n_problems)?;
-        let is_rate = (0.0..1.0).contains(&self.sft.error_rate);
-        require(is_rate, "sft.error_rate", "a share in [0, 1)", self.sft.error_rate)?;
+        self.model.check("model")?;
+        self.base.sft.check("base.sft")?;
+        require(self.base.n_problems > 0, "base.n_problems", "at least 1", self.base.n_problems)?;
+        self.policy.sft.check("policy.sft")?;
+        require(self.policy.n_problems > 0, "policy.n_problems", "at least 1", self.policy.n_problems)?;
+        let is_rate = (0.0..1.0).contains(&self.policy.error_rate);
+        require(is_rate, "policy.error_rate", "a share in [0, 1)", self.policy.error_rate)?;
         let RolloutSettings { n_trajectories, n_completions, temperature, max_tokens } = self.rollouts;
         require(n_trajectories > 0, "rollouts.n_trajectories", "at least 1", n_trajectories)?;
         require(n_completions > 0, "rollouts.n_completions", "at least 1", n_completions)?;
         require(temperature > 0.0 && temperature.is_finite(), "rollouts.temperature", "a number above 0", temperature)?;
         // A prompt has two tokens a step and two more, a solution six a step and one more.
         let longest = 2 * max_steps + 2 + max_tokens as usize;
-        let expected = format!("at most {} (`policy.context`, less the longest prompt)", self.policy.context);
-        require(longest <= self.policy.context, "rollouts.max_tokens", &expected, max_tokens)?;
+        let expected = format!("at most {} (`model.context`, less the longest prompt)", self.model.context);
+        require(longest <= self.model.context, "rollouts.max_tokens", &expected, max_tokens)?;
         let estimators = self.estimators()?;
         for needed in [Estimator::Outcome, Estimator::Hard, Estimator::Soft] {
             let has = estimators.contains(&needed);

@@ -23,6 +23,13 @@ pub(super) struct Task {
     pub(super) chain: Chain,
 }
 
+impl Task {
+    /// The right solution.
+    pub(super) fn solution(&self) -> String {
+        self.chain.solution()
+    }
+}
+
 /// A solution somebody wrote.
 #[derive(Clone)]
 pub(super) struct Solution {
