@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::chat::with_template;
 use crate::error::{Error, Result};
 use crate::plan::Merge;
+use crate::run::Merged;
 
 /// The largest file of weights.
 const MAX_SHARD: u64 = 5_000_000_000;
@@ -126,7 +127,8 @@ impl Output {
                 .open(&path)
                 .map_err(Error::io("open", &path))?;
             let blank = Hash::from_bytes([0; 32]);
-            let start = header(merge, &jobs, |_| blank, &metadata(merge, &blank.to_hex(), &[]))?.len() as u64;
+            let start =
+                header(merge, &jobs, |_| blank, &metadata(merge, &blank.to_hex(), &BTreeMap::new()))?.len() as u64;
             file.set_len(start + n_bytes).map_err(Error::io("write", &path))?;
             self.shards.push(Shard { name, file, start, jobs });
         }
@@ -170,21 +172,13 @@ impl Output {
         journal.write_all(line.as_bytes()).map_err(Error::io("write", &self.part.join(JOURNAL)))
     }
 
-    /// Writes headers, configuration and tokenizer, and gives the folder its name. Returns the digest of the weights.
-    pub(crate) fn publish(self, merge: &Merge, digests: &[Digests], parents: &[(String, Hash)]) -> Result<Hash> {
-        let mut hasher = Hasher::new();
-        let mut named: Vec<(&str, Hash)> =
-            merge.jobs.iter().zip(digests).map(|(job, digests)| (job.name.as_str(), digests[0])).collect();
-        named.sort_unstable_by_key(|(name, _)| *name);
-        for (name, digest) in named {
-            hasher.update(name.as_bytes()).update(&[0]).update(digest.as_bytes());
-        }
-        let whole = hasher.finalize();
-        if let Some(expected) = merge.recipe.output.as_ref().filter(|expected| **expected != whole.to_hex().as_str()) {
+    /// Writes headers, configuration and tokenizer, and gives the folder its name.
+    pub(crate) fn publish(self, merge: &Merge, digests: &[Digests], merged: &Merged) -> Result<()> {
+        if let Err(differs) = merge.check_output(merged) {
             drop(fs::remove_dir_all(&self.part));
-            return Err(Error::Differs { expected: expected.clone(), got: whole.to_hex().to_string() });
+            return Err(differs);
         }
-        let metadata = metadata(merge, &whole.to_hex(), parents);
+        let metadata = metadata(merge, &merged.output, &merged.parents);
         for shard in &self.shards {
             let path = self.part.join(&shard.name);
             let mut header = header(merge, &shard.jobs, |job| digests[job][0], &metadata)?;
@@ -205,7 +199,7 @@ impl Output {
         if let Some(parent) = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_dir(parent)?;
         }
-        Ok(whole)
+        Ok(())
     }
 
     fn write_index(&self, merge: &Merge) -> Result<()> {
@@ -236,10 +230,10 @@ fn identity(merge: &Merge) -> String {
     hasher.update(merge.text.as_bytes());
     for parent in &merge.parents {
         hasher.update(parent.name.as_bytes());
-        for (name, entry) in &parent.checkpoint.tensors {
+        for (name, entry) in &parent.folder.tensors {
             hasher.update(name.as_bytes()).update(format!("{entry:?}").as_bytes());
         }
-        for (path, file) in &parent.checkpoint.files {
+        for (path, file) in &parent.folder.files {
             let changed = file.metadata().and_then(|metadata| metadata.modified()).ok();
             hasher.update(format!("{}{changed:?}", path.display()).as_bytes());
         }
@@ -272,16 +266,11 @@ fn resume(part: &Path, identity: &str) -> Result<Option<BTreeMap<String, Digests
 }
 
 /// What the file says about itself.
-fn metadata(merge: &Merge, output: &str, parents: &[(String, Hash)]) -> BTreeMap<&'static str, String> {
-    let digest_of = |name: &str| parents.iter().find(|(parent, _)| parent == name).map(|(_, digest)| *digest);
-    let parents: BTreeMap<&str, String> = merge
-        .parents
-        .iter()
-        .map(|parent| {
-            let digest = digest_of(&parent.name).unwrap_or_else(|| Hash::from_bytes([0; 32]));
-            (parent.name.as_str(), digest.to_hex().to_string())
-        })
-        .collect();
+fn metadata(merge: &Merge, output: &str, parents: &BTreeMap<String, String>) -> BTreeMap<&'static str, String> {
+    let blank = Hash::from_bytes([0; 32]).to_hex().to_string();
+    let digest_of = |name: &str| parents.get(name).unwrap_or(&blank).as_str();
+    let parents: BTreeMap<&str, &str> =
+        merge.parents.iter().map(|parent| (parent.name.as_str(), digest_of(&parent.name))).collect();
     BTreeMap::from([
         ("format", "pt".to_owned()),
         ("tracker.method", merge.method.name.to_owned()),
@@ -322,35 +311,42 @@ fn header(
     Ok(bytes)
 }
 
+impl Merge {
+    /// The output's `config.json`, if the model that lends it has one.
+    pub(crate) fn configuration(&self) -> Result<Option<String>> {
+        let folder = &self.parents[self.model].folder;
+        let Some(text) = folder.config_text()? else { return Ok(None) };
+        let path = folder.dir.join("config.json");
+        let mut json: Value = serde_json::from_slice(&text).map_err(|e| Error::damaged(&path, e.to_string()))?;
+        let mut set = |at: &str, value: Value| {
+            if let Some(place) = json.pointer_mut(at) {
+                *place = value;
+            }
+        };
+        for part in ["", "/text_config"] {
+            set(&format!("{part}/num_hidden_layers"), json!(self.n_layers));
+            if let Some(vocabulary) = &self.vocabulary {
+                set(&format!("{part}/vocab_size"), json!(vocabulary.n_rows));
+            }
+            if self.is_untied {
+                set(&format!("{part}/tie_word_embeddings"), json!(false));
+            }
+        }
+        if let Some(stated) = self.recipe.out_dtype.as_ref().or(self.recipe.dtype.as_ref()) {
+            set("/torch_dtype", json!(stated));
+            set("/dtype", json!(stated));
+        }
+        Ok(Some(format!("{json:#}\n")))
+    }
+}
+
 /// Configuration from one parent, tokenizer from another.
 fn copy_configuration(merge: &Merge, part: &Path) -> Result<()> {
-    let model = &merge.parents[merge.model].checkpoint.dir;
-    let config = model.join("config.json");
-    if config.is_file() {
-        let text = fs::read(&config).map_err(Error::io("read", &config))?;
-        let mut json: Value = serde_json::from_slice(&text).map_err(|e| Error::damaged(&config, e.to_string()))?;
-        if json.get("num_hidden_layers").is_some() {
-            json["num_hidden_layers"] = json!(merge.n_layers);
-        }
-        if json.pointer("/text_config/num_hidden_layers").is_some() {
-            json["text_config"]["num_hidden_layers"] = json!(merge.n_layers);
-        }
-        if let Some(vocabulary) = &merge.vocabulary {
-            for at in ["/vocab_size", "/text_config/vocab_size"] {
-                if let Some(size) = json.pointer_mut(at) {
-                    *size = json!(vocabulary.n_rows);
-                }
-            }
-        }
-        let stated = merge.recipe.out_dtype.as_ref().or(merge.recipe.dtype.as_ref());
-        for key in ["torch_dtype", "dtype"] {
-            if let (Some(dtype), Some(_)) = (stated, json.get(key)) {
-                json[key] = json!(dtype);
-            }
-        }
-        write_file(&part.join("config.json"), format!("{json:#}\n").as_bytes())?;
+    let model = &merge.parents[merge.model].folder.dir;
+    if let Some(text) = merge.configuration()? {
+        write_file(&part.join("config.json"), text.as_bytes())?;
     }
-    let tokenizer = &merge.parents[merge.tokenizer].checkpoint.dir;
+    let tokenizer = &merge.parents[merge.tokenizer].folder.dir;
     let grown = merge.vocabulary.as_ref().and_then(|vocabulary| vocabulary.json.as_ref());
     // The older files of a tokenizer do not know the tokens that were added.
     let is_kept = |name: &&str| grown.is_none() || !STALE.contains(name);
