@@ -77,7 +77,11 @@ impl Merge {
         Ok(merged)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Refuses a plan in whose way something stands, as running it would.
+    ///
+    /// # Errors
+    /// `Unfit` with all of it.
+    pub fn check(&self) -> Result<()> {
         if self.problems.is_empty() { Ok(()) } else { Err(Error::Unfit(self.problems.clone())) }
     }
 
