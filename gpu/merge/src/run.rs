@@ -12,7 +12,7 @@ use crate::folder::{Entry, digest_of};
 use crate::gather::Gather;
 use crate::lanes::{Float, all_below};
 use crate::method::{Args, MethodInfo};
-use crate::output::{Digests, Output};
+use crate::output::{Digests, Output, SECTOR};
 use crate::plan::{Job, Merge};
 use crate::threads::{on_threads, with_threads};
 
@@ -23,8 +23,10 @@ pub(crate) const CHUNK: usize = 1 << 16;
 /// Elements that are computed at once, few enough that all of a method's numbers stay in the nearest caches; a multiple of
 /// 4096, as masks need.
 const TILE: usize = 1 << 12;
-/// Bytes that are written at once.
-const OUT: usize = 4 * CHUNK;
+/// Bytes that are written at once; a multiple of [`SECTOR`].
+const OUT: usize = 1 << 20;
+/// Bytes of the output that are hashed at once, while they are in the caches.
+const HASHED: usize = 1 << 16;
 
 /// Told of each finished tensor: how many of how many.
 pub type OnTensor<'a> = &'a (dyn Fn(usize, usize) + Sync);
@@ -176,11 +178,11 @@ impl Merge {
             seed: self.recipe.seed,
             job,
             merge: self,
-            buffers,
             sources: job.sources.iter().map(hasher).collect(),
             is_seen: false,
             tile: TILE,
-            out: Sink::new(output, idx, job),
+            out: Sink::new(output, idx, job, std::mem::take(&mut buffers.out)),
+            buffers,
         };
         if job.is_copy {
             work.copy()?;
@@ -190,6 +192,7 @@ impl Merge {
         }
         work.out.flush()?;
         let own = work.out.hasher.finalize();
+        work.buffers.out = work.out.pending;
         let of = |hasher: &Option<Hasher>| hasher.as_ref().map_or(UNKNOWN, Hasher::finalize);
         let digests: Digests = std::iter::once(own).chain(work.sources.iter().map(of)).collect();
         if let Some(output) = output {
@@ -204,6 +207,7 @@ impl Merge {
 struct Buffers {
     raw: Vec<Vec<u8>>,
     values: Vec<Vec<f32>>,
+    out: Vec<u8>,
 }
 
 /// One tensor's merge, as methods see it.
@@ -368,15 +372,38 @@ pub(crate) struct Sink<'a> {
     /// Bytes written.
     at: u64,
     hasher: Hasher,
-    /// What is not written yet: the first `n_pending` bytes.
+    /// What is not written yet: the bytes from `start` to `end`. They lie as their places in the file do, so that whole sectors can
+    /// go to the disk from where they are.
     pending: Vec<u8>,
-    n_pending: usize,
+    start: usize,
+    end: usize,
+    /// What of it is hashed ends here.
+    hashed: usize,
+    /// Where the buffer has the first byte of a sector.
+    base: usize,
 }
 
 impl<'a> Sink<'a> {
-    fn new(output: Option<&'a Output>, idx: usize, job: &'a Job) -> Self {
-        let pending = vec![0; OUT.min(job.n_bytes() as usize)];
-        Self { output, idx, job, n_elements: 0, at: 0, hasher: Hasher::new(), pending, n_pending: 0 }
+    fn new(output: Option<&'a Output>, idx: usize, job: &'a Job, mut pending: Vec<u8>) -> Self {
+        let n_bytes = OUT.min(job.n_bytes() as usize).next_multiple_of(SECTOR) + 2 * SECTOR;
+        if pending.len() < n_bytes {
+            pending.resize(n_bytes, 0);
+        }
+        let base = pending.as_ptr().addr().next_multiple_of(SECTOR) - pending.as_ptr().addr();
+        let start = base + output.map_or(0, |output| (output.place(idx) % SECTOR as u64) as usize);
+        Self {
+            output,
+            idx,
+            job,
+            n_elements: 0,
+            at: 0,
+            hasher: Hasher::new(),
+            pending,
+            start,
+            end: start,
+            hashed: start,
+            base,
+        }
     }
 
     /// Rounds and writes the next numbers.
@@ -390,31 +417,63 @@ impl<'a> Sink<'a> {
         };
         finite(&self.job.name, float, self.n_elements, values)?;
         for values in values.chunks(TILE) {
-            let n_bytes = values.len() * float.n_bytes();
-            if self.n_pending + n_bytes > self.pending.len() {
-                self.flush()?;
+            let mut left = values;
+            while !left.is_empty() {
+                let n = left.len().min(self.room() / float.n_bytes());
+                if n == 0 {
+                    self.flush()?;
+                    continue;
+                }
+                let (now, later) = left.split_at(n);
+                float.narrow(now, &mut self.pending[self.end..self.end + n * float.n_bytes()]);
+                self.grow(n * float.n_bytes());
+                left = later;
             }
-            float.narrow(values, &mut self.pending[self.n_pending..self.n_pending + n_bytes]);
-            self.n_pending += n_bytes;
         }
         self.n_elements += values.len();
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<()> {
-        let pending = std::mem::take(&mut self.pending);
-        let put = self.put_bytes(&pending[..self.n_pending]);
-        self.pending = pending;
-        self.n_pending = 0;
-        put
+    /// Writes the next bytes as they are.
+    fn put_bytes(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let n = bytes.len().min(self.room());
+            if n == 0 {
+                self.flush()?;
+                continue;
+            }
+            let (now, later) = bytes.split_at(n);
+            self.pending[self.end..self.end + n].copy_from_slice(now);
+            self.grow(n);
+            bytes = later;
+        }
+        Ok(())
     }
 
-    fn put_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hasher.update(bytes);
+    /// Bytes that fit behind those that are pending: up to a sector's end, where the next begins.
+    fn room(&self) -> usize {
+        let whole = (self.pending.len() - self.base) / SECTOR * SECTOR;
+        self.base + whole.min(OUT) - self.end
+    }
+
+    fn grow(&mut self, n_bytes: usize) {
+        self.end += n_bytes;
+        if self.end - self.hashed >= HASHED {
+            self.hasher.update(&self.pending[self.hashed..self.end]);
+            self.hashed = self.end;
+        }
+    }
+
+    /// Writes what is pending. What comes next lies behind it in the file, and in the buffer where its place in a sector says.
+    fn flush(&mut self) -> Result<()> {
+        self.hasher.update(&self.pending[self.hashed..self.end]);
+        let bytes = &self.pending[self.start..self.end];
         if let Some(output) = self.output {
             output.write(self.idx, self.at, bytes)?;
         }
         self.at += bytes.len() as u64;
+        self.start = self.base + (self.end - self.base) % SECTOR;
+        (self.end, self.hashed) = (self.start, self.start);
         Ok(())
     }
 }
