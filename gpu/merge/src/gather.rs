@@ -5,7 +5,7 @@ use blake3::Hasher;
 use crate::error::Result;
 use crate::lanes::Float;
 use crate::plan::{Job, Merge};
-use crate::run::{CHUNK, finite, read};
+use crate::run::{CHUNK, read, unfit};
 use crate::vocabulary::{Row, Rows};
 
 /// Gathers the rows of one tensor. Holds a row for each source besides what it is asked for.
@@ -41,8 +41,9 @@ impl<'a> Gather<'a> {
                 if let Some(hasher) = hasher {
                     hasher.update(&self.raw);
                 }
-                float.widen(&self.raw, &mut self.part);
-                finite(&self.job.name, Float::F32, at, &self.part)?;
+                if !float.widen(&self.raw, &mut self.part) {
+                    return Err(unfit(&self.job.name, Float::F32, at, &self.part));
+                }
             }
         }
         Ok(())

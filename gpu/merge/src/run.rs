@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::folder::{Entry, digest_of};
 use crate::gather::Gather;
-use crate::lanes::{Float, all_below};
+use crate::lanes::Float;
 use crate::method::{Args, MethodInfo};
 use crate::output::{Digests, Output, SECTOR};
 use crate::plan::{Job, Merge};
@@ -309,9 +309,8 @@ impl Work<'_> {
             for from in (0..len).step_by(self.tile) {
                 let to = (from + self.tile).min(len);
                 for ((float, raw), values) in floats.iter().zip(&self.buffers.raw).zip(&mut self.buffers.values) {
-                    float.widen(&raw[from * float.n_bytes()..to * float.n_bytes()], values);
-                    if !self.is_seen {
-                        finite(&job.name, Float::F32, at + from, values)?;
+                    if !float.widen(&raw[from * float.n_bytes()..to * float.n_bytes()], values) {
+                        return Err(unfit(&job.name, Float::F32, at + from, values));
                     }
                 }
                 each(at + from, &self.buffers.values, &mut self.out)?;
@@ -340,14 +339,11 @@ impl Work<'_> {
     }
 }
 
-/// Refuses a number that `float` cannot hold, by its place; `at` is that of the first of `values`.
-pub(crate) fn finite(tensor: &str, float: Float, at: usize, values: &[f32]) -> Result<()> {
-    if all_below(values, float.limit()) {
-        return Ok(());
-    }
+/// The error for a number that `float` cannot hold, by its place; `at` is that of the first of `values`.
+pub(crate) fn unfit(tensor: &str, float: Float, at: usize, values: &[f32]) -> Error {
     let is_bad = |value: &f32| value.to_bits() & 0x7fff_ffff >= float.limit();
     let i = values.iter().position(is_bad).unwrap_or(0);
-    Err(Error::NotFinite { tensor: tensor.to_owned(), got: values[i], element: (at + i) as u64 })
+    Error::NotFinite { tensor: tensor.to_owned(), got: values[i], element: (at + i) as u64 }
 }
 
 pub(crate) fn read(
@@ -415,22 +411,21 @@ impl<'a> Sink<'a> {
             let what = format!("expected numbers, got {}", self.job.dtype);
             return Err(Error::Undefined { tensor: self.job.name.clone(), what });
         };
-        finite(&self.job.name, float, self.n_elements, values)?;
-        for values in values.chunks(TILE) {
-            let mut left = values;
-            while !left.is_empty() {
-                let n = left.len().min(self.room() / float.n_bytes());
-                if n == 0 {
-                    self.flush()?;
-                    continue;
-                }
-                let (now, later) = left.split_at(n);
-                float.narrow(now, &mut self.pending[self.end..self.end + n * float.n_bytes()]);
-                self.grow(n * float.n_bytes());
-                left = later;
+        let mut left = values;
+        while !left.is_empty() {
+            let n = left.len().min(self.room() / float.n_bytes());
+            if n == 0 {
+                self.flush()?;
+                continue;
             }
+            let (now, later) = left.split_at(n);
+            if !float.narrow(now, &mut self.pending[self.end..self.end + n * float.n_bytes()]) {
+                return Err(unfit(&self.job.name, float, self.n_elements, now));
+            }
+            self.grow(n * float.n_bytes());
+            self.n_elements += n;
+            left = later;
         }
-        self.n_elements += values.len();
         Ok(())
     }
 
