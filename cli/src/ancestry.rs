@@ -69,7 +69,9 @@ impl Done<'_> {
         notes.push(Known { holder: Holder::Content(manifest), weights: output });
         if let Some(checkpoint) = made_by(store, manifest)? {
             let mut recording = Recording::new();
-            notes.into_iter().for_each(|known| recording.put_known(known));
+            for known in notes {
+                recording.put_known(known);
+            }
             store.commit(&recording, Durability::Os)?;
             return Ok(Recorded { checkpoint, recipe: recipe.node()?, run: None });
         }
@@ -95,7 +97,9 @@ impl Done<'_> {
             for edge in edges(node, &parents, &shares) {
                 recording.put_edge(run, &edge)?;
             }
-            notes.into_iter().for_each(|known| recording.put_known(known));
+            for known in notes {
+                recording.put_known(known);
+            }
             Ok(recording)
         };
         let run = store.record_run(&self.new_run(&recipe), record)?;

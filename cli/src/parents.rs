@@ -1,5 +1,6 @@
 //! The models a recipe names: folders, or what the store has, written to a folder while it is needed.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -112,14 +113,13 @@ impl<'a> Parents<'a> {
     /// Parents for what will be at `out`: they lie beside it, under a name that is nobody's.
     pub fn beside(store: &'a Store, out: &Path, n_threads: usize) -> Self {
         let name = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let place = out.with_file_name(format!(".{name}.{}.parents", std::process::id()));
-        Self { store, scratch: Scratch(place), n_threads }
+        let dir = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        Self { store, scratch: Scratch::new(dir, &name), n_threads }
     }
 
     /// Parents of what is written nowhere: they lie in the store's folder `dir`, where there is room for their like.
     pub fn within(store: &'a Store, dir: &Path, n_threads: usize) -> Self {
-        let place = dir.join(format!(".{}.parents", std::process::id()));
-        Self { store, scratch: Scratch(place), n_threads }
+        Self { store, scratch: Scratch::new(dir, "merge"), n_threads }
     }
 
     /// The folder with the weights of a source, which are written now unless it is a folder or was asked for before.
@@ -127,9 +127,8 @@ impl<'a> Parents<'a> {
         match source {
             Source::Folder(path) => Ok(path.clone()),
             Source::Files(manifest, _) => {
-                let place = self.scratch.0.join(format!("artifact:{manifest}"));
+                let place = self.scratch.dir()?.join(format!("artifact:{manifest}"));
                 if !place.exists() {
-                    std::fs::create_dir_all(&self.scratch.0)?;
                     self.store.export_artifact(*manifest, &place)?;
                 }
                 Ok(place)
@@ -154,7 +153,7 @@ impl<'a> Parents<'a> {
                 }
             },
         };
-        let place = self.scratch.0.join(format!("artifact:{manifest}"));
+        let place = self.scratch.dir()?.join(format!("artifact:{manifest}"));
         if place.exists() {
             return Ok(place);
         }
@@ -193,16 +192,15 @@ impl<'a> Parents<'a> {
             self.parent(*parent, depth)?;
         }
         let parsed = tracker_merge::Recipe::parse(&name, &recipe.text)?;
-        Ok(Merge::plan(parsed, &recipe.text, &self.scratch.0)?.run(out, self.n_threads, &|_, _| ())?)
+        Ok(Merge::plan(parsed, &recipe.text, self.scratch.dir()?)?.run(out, self.n_threads, &|_, _| ())?)
     }
 
     fn parent(&self, node: NodeId, depth: usize) -> anyhow::Result<PathBuf> {
         // A recipe calls a parent by its node, and so is its folder called.
-        let place = self.scratch.0.join(node.to_string());
+        let place = self.scratch.dir()?.join(node.to_string());
         if place.exists() {
             return Ok(place);
         }
-        std::fs::create_dir_all(&self.scratch.0)?;
         let files = match self.store.weights(node).map_err(|_| gone(node))? {
             Weights::Virtual { recipe, .. } => {
                 self.make_at(&recipe, &place, depth - 1)?;
@@ -264,11 +262,44 @@ pub fn spelled(nodes: &BTreeMap<String, NodeId>) -> BTreeMap<String, String> {
     nodes.iter().map(spell).collect()
 }
 
-/// A folder that goes with its guard.
-struct Scratch(PathBuf);
+/// A folder that goes with its guard, or with the next one of its kind if its process was killed. Made when it is needed.
+struct Scratch {
+    place: PathBuf,
+    /// Locked as long as the folder is in use.
+    lock: OnceCell<File>,
+}
+
+const SCRATCH: &str = ".parents";
+const LOCK: &str = "lock";
+
+impl Scratch {
+    /// One in `dir` for what is called `name`.
+    fn new(dir: &Path, name: &str) -> Self {
+        let begin = format!(".{name}.");
+        for entry in dir.read_dir().into_iter().flatten().flatten() {
+            let is_one = entry.file_name().to_str().is_some_and(|n| n.starts_with(&begin) && n.ends_with(SCRATCH));
+            let is_left = || File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
+            if is_one && is_left() {
+                // What cannot be removed now is tried again by the next.
+                drop(std::fs::remove_dir_all(entry.path()));
+            }
+        }
+        Self { place: dir.join(format!("{begin}{}{SCRATCH}", std::process::id())), lock: OnceCell::new() }
+    }
+
+    fn dir(&self) -> std::io::Result<&Path> {
+        if self.lock.get().is_none() {
+            std::fs::create_dir_all(&self.place)?;
+            let lock = File::create(self.place.join(LOCK))?;
+            lock.lock()?;
+            drop(self.lock.set(lock));
+        }
+        Ok(&self.place)
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
+        drop(std::fs::remove_dir_all(&self.place));
     }
 }

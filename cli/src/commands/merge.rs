@@ -1,7 +1,7 @@
 //! `tracker merge`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
@@ -44,16 +44,7 @@ pub fn merge(dir: &Path, args: &MergeArgs, printer: &Printer) -> anyhow::Result<
         Some(out) if !args.dry_run => Parents::beside(store, out, n_threads),
         _ => Parents::within(store, dir, n_threads),
     });
-    let mut places = BTreeMap::new();
-    for (model, source) in &sources {
-        let place = match (source, &parents) {
-            (Source::Folder(path), _) => path.clone(),
-            (_, Some(parents)) if args.dry_run => parents.sketch(model, source)?,
-            (_, Some(parents)) => parents.folder(source)?,
-            (_, None) => folder.join(model),
-        };
-        places.insert(model.clone(), place);
-    }
+    let places = places(&sources, parents.as_ref(), args.dry_run)?;
     let opened = Timestamp::now();
     let mut merge = Merge::plan_at(recipe.clone(), &text, |model| places[model].clone())?;
     if let Some(out) = args.out.as_ref().filter(|_| args.dry_run) {
@@ -101,6 +92,24 @@ pub fn merge(dir: &Path, args: &MergeArgs, printer: &Printer) -> anyhow::Result<
     Ok(Answer::Yes)
 }
 
+/// The folder of each model; for a dry run, with the headers alone of what the store has.
+fn places(
+    sources: &BTreeMap<String, Source>,
+    parents: Option<&Parents<'_>>,
+    is_dry: bool,
+) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let place = |(model, source): (&String, &Source)| {
+        let folder = match (source, parents) {
+            (Source::Folder(path), _) => path.clone(),
+            (_, Some(parents)) if is_dry => parents.sketch(model, source)?,
+            (_, Some(parents)) => parents.folder(source)?,
+            (_, None) => PathBuf::from(model),
+        };
+        Ok((model.clone(), folder))
+    };
+    sources.iter().map(place).collect()
+}
+
 /// The store, if there is one and it is needed.
 fn there(dir: &Path, args: &MergeArgs, recipe: &Recipe, folder: &Path) -> anyhow::Result<Option<Store>> {
     let is_named = recipe.models().iter().any(|model| !folder.join(model).exists());
@@ -122,7 +131,9 @@ fn know(store: &Store, sources: &BTreeMap<String, Source>, merge: &mut Merge) ->
             known.push((model.to_owned(), Hash::from_bytes(*weights.as_bytes())));
         }
     }
-    known.into_iter().for_each(|(model, weights)| merge.know(&model, weights));
+    for (model, weights) in known {
+        merge.know(&model, weights);
+    }
     Ok(())
 }
 
@@ -150,7 +161,9 @@ fn require_stored(
         }
         found.push((model.to_owned(), Hash::from_bytes(*weights.as_bytes())));
     }
-    found.into_iter().for_each(|(model, weights)| merge.know(&model, weights));
+    for (model, weights) in found {
+        merge.know(&model, weights);
+    }
     Ok(())
 }
 

@@ -21,7 +21,7 @@ const MAX_SHARD: u64 = 5_000_000_000;
 /// file as in memory.
 pub(crate) const SECTOR: usize = 4096;
 /// Smaller files go through the page cache; of those in unit tests none.
-const MIN_DIRECT: u64 = if cfg!(test) { 0 } else { 64 << 20 };
+const MIN_DIRECT: u64 = if cfg!(test) { 1 } else { 64 << 20 };
 /// The list of finished tensors.
 const JOURNAL: &str = "merge.journal";
 

@@ -117,7 +117,7 @@ impl Merge {
         )?;
         let parents = self.parent_digests(&digests, n_threads)?;
         for parent in &self.parents {
-            parent.folder.check_unchanged()?;
+            parent.folder.check_unchanged(parent.known.is_some())?;
         }
         let mut named: Vec<(&str, Hash)> =
             self.jobs.iter().zip(&digests).map(|(job, digests)| (job.name.as_str(), digests[0])).collect();
@@ -148,15 +148,14 @@ impl Merge {
         }
         let mut all = BTreeMap::new();
         for (parent, mut read) in self.parents.iter().zip(read) {
-            let digest = match parent.known {
-                Some(known) => known,
-                None => {
-                    let tensors = &parent.folder.tensors;
-                    let left: Vec<&Entry> = tensors.values().filter(|e| !read.contains_key(&place(e))).collect();
-                    let hashed = on_threads(n_threads, left.len(), |idx| parent.folder.hash(left[idx]))?;
-                    read.extend(left.iter().map(|entry| place(entry)).zip(hashed));
-                    digest_of(tensors.iter().map(|(name, entry)| (name.as_str(), read[&place(entry)])))
-                }
+            let digest = if let Some(known) = parent.known {
+                known
+            } else {
+                let tensors = &parent.folder.tensors;
+                let left: Vec<&Entry> = tensors.values().filter(|e| !read.contains_key(&place(e))).collect();
+                let hashed = on_threads(n_threads, left.len(), |idx| parent.folder.hash(left[idx]))?;
+                read.extend(left.iter().map(|entry| place(entry)).zip(hashed));
+                digest_of(tensors.iter().map(|(name, entry)| (name.as_str(), read[&place(entry)])))
             };
             all.insert(parent.name.clone(), digest.to_hex().to_string());
         }

@@ -172,6 +172,18 @@ fn a_parent_that_is_written_to_while_it_is_merged_is_refused() {
     let error = models.plan(LINEAR).run(&models.at("out"), 1, &write).unwrap_err();
     assert!(matches!(&error, Error::Damaged { file, .. } if file.ends_with("b/model.safetensors")), "{error}");
     assert!(!models.at("out").exists());
+    // Under its old time too, if its digest was taken on trust.
+    let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
+    let write = |done: usize, _: usize| {
+        if done == 2 {
+            let file = File::options().write(true).open(&file).unwrap();
+            file.write_all_at(&[9], 700).unwrap();
+            file.set_modified(modified).unwrap();
+        }
+    };
+    let mut plan = models.plan(LINEAR);
+    plan.know("b", blake3::hash(b"told"));
+    assert!(matches!(plan.digest(1, &write), Err(Error::Damaged { .. })));
 }
 
 #[test]
