@@ -66,19 +66,9 @@ pub enum Command {
     /// Store, fetch and list artifacts.
     #[command(subcommand)]
     Artifact(Artifact),
-    /// Merge checkpoints by a recipe (mergekit's YAML, or `blocks:`) into a Hugging Face folder.
-    Merge {
-        /// The recipe; it names its models relative to its own folder.
-        recipe: PathBuf,
-        /// The folder to write; must not exist. It appears whole, and a killed merge goes on where it stopped.
-        out: PathBuf,
-        /// Read headers alone, and say everything that stands in the way; exits 1 if something does.
-        #[arg(long)]
-        dry_run: bool,
-        /// Threads to use; default: all cores. Never changes the bytes.
-        #[arg(long)]
-        workers: Option<usize>,
-    },
+    /// Merge checkpoints by a recipe (mergekit's YAML, or `blocks:`) into a Hugging Face folder, and record what was made of
+    /// what.
+    Merge(MergeArgs),
     /// Remove what no artifact names any more, and give its bytes back to the disk.
     Gc {
         /// Say what would be freed, and change nothing.
@@ -121,6 +111,51 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// What to merge, and where to.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// The recipe. A model in it is a folder, relative to the recipe's own, or else something in the store: a checkpoint
+    /// (`checkpoint:LABEL` or a digest prefix) or an artifact (`NAME`, `artifact:NAME`).
+    pub recipe: PathBuf,
+    /// The folder to write; must not exist. It appears whole, and a killed merge goes on where it stopped. Recipe, parents and
+    /// output are then recorded in the store, which is made if there is none, as `tracker run` does: the weights stay in the
+    /// folder, and parents in theirs.
+    #[arg(required_unless_present_any = ["is_virtual", "dry_run"])]
+    pub out: Option<PathBuf>,
+    /// Write no weights: compute their digest and record a virtual checkpoint, which `tracker materialize` makes. Its models must
+    /// be in the store.
+    #[arg(long = "virtual", conflicts_with_all = ["out", "no_record"])]
+    pub is_virtual: bool,
+    /// Read headers alone, and say everything that stands in the way; exits 1 if something does. Records nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write the folder and record nothing.
+    #[arg(long)]
+    pub no_record: bool,
+    /// What the checkpoint is called in the store; default: the name of the folder, or of the recipe.
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<String>,
+    /// Threads to use; default: all cores. Never changes the bytes.
+    #[arg(long)]
+    pub workers: Option<usize>,
+}
+
+impl MergeArgs {
+    /// Whether the store is told.
+    pub fn records(&self) -> bool {
+        !self.dry_run && !self.no_record
+    }
+
+    /// What the checkpoint is called.
+    pub fn label(&self) -> String {
+        let name = match &self.out {
+            Some(out) => out.file_name(),
+            None => self.recipe.file_stem(),
+        };
+        self.label.clone().unwrap_or_else(|| name.map_or_else(|| "merged".into(), |n| n.to_string_lossy().into_owned()))
+    }
 }
 
 /// What to compare, and how.

@@ -1,9 +1,11 @@
 //! `tracker`: runs studies, records what they did, and answers where a number came from.
 #![allow(unreachable_pub, reason = "a binary has no outside; `pub` marks what its other modules use")]
 
+mod ancestry;
 mod args;
 mod commands;
 mod failure;
+mod parents;
 mod printer;
 mod progress;
 
@@ -33,9 +35,7 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         Command::Diff { left, right } => commands::runs::diff(store, left, right, printer),
         Command::Query(query) => commands::query::query(store, query, printer),
         Command::Artifact(artifact) => commands::artifact::artifact(store, artifact, printer),
-        Command::Merge { recipe, out, dry_run, workers } => {
-            commands::merge::merge(recipe, out, *dry_run, *workers, printer)
-        }
+        Command::Merge(args) => commands::merge::merge(store, args, printer),
         Command::Gc { dry_run, grace, rewrite_below } => {
             commands::room::gc(store, *dry_run, *grace, *rewrite_below, printer)
         }

@@ -11,7 +11,7 @@ use tracker_engine::{Batch, Direction, Durability, KeyRange};
 use crate::error::{Error, Result, hex};
 use crate::id::{Kind, NodeId, RunId};
 use crate::keys;
-use crate::model::{Claim, Figure, Reward, Sample, Selection, Stage, Verdict};
+use crate::model::{Claim, Figure, NewRun, Reward, Run, Sample, Selection, Stage, Status, Verdict};
 use crate::reader::Entries;
 use crate::recording::{Recording, StagedRow, stage_conflict};
 use crate::records::{EdgeRecord, Stored};
@@ -28,21 +28,50 @@ impl Store {
     /// param or a stage; `Contended`; the engine's errors.
     pub fn commit(&self, recording: &Recording, durability: Durability) -> Result<()> {
         self.check_runs(recording)?;
-        self.write("recording", &"of a run", durability, |batch| {
-            self.plan_stages(recording, batch)?;
-            self.plan_params(recording, batch)?;
-            for ((run, key), value) in &recording.tags {
-                batch.put(&keys::run_tag(*run, key), value.as_bytes());
-            }
-            plan_contents(recording, batch);
-            plan_edges(recording, batch)?;
-            for ((run, key), points) in &recording.points {
-                self.plan_points(*run, key, points, batch)?;
-            }
-            self.plan_rows(recording, batch)
-        })?;
+        self.write("recording", &"of a run", durability, |batch| self.plan(recording, batch))?;
         self.known().stages.extend(recording.stages.keys().copied());
         Ok(())
+    }
+
+    /// Records a run that did all it does at once and is finished: the run and what `record` stages of it are written together,
+    /// or nothing is. `record` is told the run's id.
+    ///
+    /// # Errors
+    /// As [`Store::create_run`] and [`Store::commit`]; those of `record`.
+    pub fn record_run(&self, new: &NewRun, record: impl FnOnce(RunId) -> Result<Recording>) -> Result<Run> {
+        new.check()?;
+        let id = RunId::fresh();
+        let recording = record(id)?;
+        // Other runs in it must be there; its own is on its way.
+        self.known().runs.insert(id);
+        let planned = self.check_runs(&recording).and_then(|()| {
+            self.write("run", &id, Durability::Sync, |batch| {
+                let run = self.plan_run(new, id, batch, Status::Finished)?;
+                self.plan(&recording, batch)?;
+                Ok(run)
+            })
+        });
+        if planned.is_err() {
+            self.known().runs.remove(&id);
+        }
+        planned
+    }
+
+    fn plan(&self, recording: &Recording, batch: &mut Batch) -> Result<()> {
+        self.plan_stages(recording, batch)?;
+        self.plan_params(recording, batch)?;
+        for ((run, key), value) in &recording.tags {
+            batch.put(&keys::run_tag(*run, key), value.as_bytes());
+        }
+        plan_contents(recording, batch);
+        plan_edges(recording, batch)?;
+        for ((run, key), points) in &recording.points {
+            self.plan_points(*run, key, points, batch)?;
+        }
+        for known in &recording.known {
+            crate::artifact::plan_known(*known, batch);
+        }
+        self.plan_rows(recording, batch)
     }
 
     fn check_runs(&self, recording: &Recording) -> Result<()> {

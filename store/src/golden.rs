@@ -298,6 +298,7 @@ fn pieces_of_format_1(lines: &mut Lines) {
     lines.key("saved", &keys::meta("saved"));
     lines.key("collected", &keys::meta("collected"));
     lines.key("next_version", &keys::next_version("policy"));
+    lines.key("weights", &keys::weights(&digest(0x88)));
 }
 
 #[test]

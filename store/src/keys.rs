@@ -56,6 +56,8 @@ pub(crate) mod tag {
     pub(crate) const PIECE: u8 = 0x44;
     /// `name` → the lowest number of a new version.
     pub(crate) const NEXT_VERSION: u8 = 0x45;
+    /// `holder 32` → what the weights in it are known to be.
+    pub(crate) const WEIGHTS: u8 = 0x46;
 }
 
 /// The longest text in a key, in bytes.
@@ -426,6 +428,11 @@ pub(crate) fn version_of(name: &str, digest: &Digest) -> Vec<u8> {
 /// The lowest number a new version of `name` may have, since a later one was removed.
 pub(crate) fn next_version(name: &str) -> Vec<u8> {
     Key::new(tag::NEXT_VERSION).bytes(name.as_bytes()).end()
+}
+
+/// What the weights of a holder are known to be.
+pub(crate) fn weights(holder: &Digest) -> Vec<u8> {
+    Key::new(tag::WEIGHTS).bytes(holder.as_bytes()).end()
 }
 
 pub(crate) fn files() -> Vec<u8> {

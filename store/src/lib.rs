@@ -35,7 +35,9 @@ mod runs;
 mod series;
 mod store;
 
-pub use artifact::{Collect, Collected, Draft, FileEntry, FileReader, Group, Manifest, Share, Usage, Version, Weights};
+pub use artifact::{
+    Collect, Collected, Draft, FileEntry, FileReader, Group, Holder, Known, Manifest, Share, Usage, Version, Weights,
+};
 pub use clock::Timestamp;
 pub use error::{Error, Result};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::artifact::Known;
 use crate::error::{Error, Result};
 use crate::id::{Kind, NodeId, RowKey, RunId, StageId};
 use crate::keys;
@@ -44,6 +45,7 @@ pub struct Recording {
     pub(crate) params: BTreeMap<(RunId, String), String>,
     pub(crate) tags: BTreeMap<(RunId, String), String>,
     pub(crate) points: BTreeMap<(RunId, String), Vec<Point>>,
+    pub(crate) known: Vec<Known>,
     n_bytes: usize,
 }
 
@@ -248,6 +250,12 @@ impl Recording {
         Ok(())
     }
 
+    /// Notes what weights a holder has, whatever was noted of it before.
+    pub fn put_known(&mut self, known: Known) {
+        self.known.push(known);
+        self.n_bytes += 97;
+    }
+
     /// Adds everything staged in `other`.
     ///
     /// # Errors
@@ -265,6 +273,7 @@ impl Recording {
         }
         self.rows.extend(other.rows);
         self.edges.extend(other.edges);
+        self.known.extend(other.known);
         for (node, content) in other.contents {
             match self.contents.entry(node) {
                 std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(content)),

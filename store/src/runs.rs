@@ -61,25 +61,27 @@ impl Store {
     /// # Errors
     /// `Invalid` if the run's, the experiment's or the study's name cannot be one.
     pub fn create_run(&self, new: &NewRun) -> Result<Run> {
-        keys::check_text("experiment name", &new.experiment)?;
-        for (what, text) in [("study name", &new.study), ("run name", &new.name)] {
-            if !text.is_empty() {
-                keys::check_text(what, text)?;
-            }
-        }
+        new.check()?;
         let id = RunId::fresh();
-        let run = self.write("run", &id, Durability::Sync, |batch| {
-            let experiment = self.plan_experiment(&new.experiment, batch)?;
-            let run = new.begin(id, experiment.id);
-            let key = keys::node(&NodeId::run(id));
-            batch.require_absent(&key);
-            batch.put(&key, &run.encode()?);
-            for index in indexes(&run) {
-                batch.put(&keys::run_index_entry(index, id), &[]);
-            }
-            Ok(run)
-        })?;
+        let run = self.write("run", &id, Durability::Sync, |batch| self.plan_run(new, id, batch, Status::Running))?;
         self.known().runs.insert(id);
+        Ok(run)
+    }
+
+    /// Adds a run to a batch, running or ended.
+    pub(crate) fn plan_run(&self, new: &NewRun, id: RunId, batch: &mut Batch, status: Status) -> Result<Run> {
+        let experiment = self.plan_experiment(&new.experiment, batch)?;
+        let mut run = new.begin(id, experiment.id);
+        if status != Status::Running {
+            run.status = status;
+            run.ended = Some(run.started);
+        }
+        let key = keys::node(&NodeId::run(id));
+        batch.require_absent(&key);
+        batch.put(&key, &run.encode()?);
+        for index in indexes(&run) {
+            batch.put(&keys::run_index_entry(index, id), &[]);
+        }
         Ok(run)
     }
 
@@ -213,6 +215,17 @@ impl Store {
 }
 
 impl NewRun {
+    /// Refuses names that cannot be ones.
+    pub(crate) fn check(&self) -> Result<()> {
+        keys::check_text("experiment name", &self.experiment)?;
+        for (what, text) in [("study name", &self.study), ("run name", &self.name)] {
+            if !text.is_empty() {
+                keys::check_text(what, text)?;
+            }
+        }
+        Ok(())
+    }
+
     fn begin(&self, id: RunId, experiment: ExperimentId) -> Run {
         Run {
             id,

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use tracker_store::{Checkpoint, Digest, Recipe, Store, Version};
+use tracker_merge::Folder;
+use tracker_store::{Digest, Durability, Holder, Kind, Known, Recipe, Recording, Store, Timestamp, Version, Weights};
 
 use crate::args::Artifact;
 use crate::failure::{Answer, InputError};
+use crate::parents;
 use crate::printer::Printer;
 
 /// Runs one of them.
@@ -43,7 +45,28 @@ fn put(
     draft.add_from(if path.is_dir() { "" } else { &file_name }, path)?;
     let aliases: Vec<&str> = aliases.iter().map(String::as_str).collect();
     let version = draft.save(name, &aliases, None)?;
+    note_weights(&store, path, &version)?;
     line(&store, &version, printer)
+}
+
+/// Notes which weights a version has, if its files are those of a model: merges of the folder find the version by them.
+fn note_weights(store: &Store, path: &Path, version: &Version) -> anyhow::Result<()> {
+    let opened = Timestamp::now();
+    // What is no folder of weights is an artifact all the same.
+    let Ok(folder) = Folder::open(path) else { return Ok(()) };
+    let (here, there) = (Holder::Content(version.manifest), parents::holder(&folder)?);
+    let (known, is_settled) = (store.known_weights(there)?, parents::is_settled(&folder, opened));
+    if known.is_some() && store.known_weights(here)? == known {
+        return Ok(());
+    }
+    let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let weights = folder.weights(n_threads)?.into();
+    let mut recording = Recording::new();
+    recording.put_known(Known { holder: here, weights });
+    if is_settled {
+        recording.put_known(Known { holder: there, weights });
+    }
+    Ok(store.commit(&recording, Durability::Os)?)
 }
 
 /// Writes an artifact, or the files of a checkpoint, to a folder that is not there yet.
@@ -68,7 +91,7 @@ pub fn fresh(out: &Path) -> anyhow::Result<PathBuf> {
     Ok(out)
 }
 
-/// The manifest of an artifact, by its name or that of a checkpoint.
+/// The manifest of an artifact, by its name or that of a checkpoint; of a virtual checkpoint, the digest of its recipe.
 pub fn manifest_of(store: &Store, name: &str) -> anyhow::Result<Digest> {
     match store.artifact(name) {
         Ok(version) => Ok(version.manifest),
@@ -82,7 +105,14 @@ pub fn manifest_of(store: &Store, name: &str) -> anyhow::Result<Digest> {
                 what: format!("{} `{node}` has no files", node.kind().name()),
                 hint: None,
             })?;
-            Ok(store.content::<Checkpoint>(digest).map_or(digest, |checkpoint| checkpoint.manifest))
+            if node.kind() != Kind::Checkpoint {
+                return Ok(digest);
+            }
+            match store.weights(node)? {
+                Weights::Files(manifest) => Ok(manifest),
+                Weights::Elsewhere(weights) => parents::elsewhere(store, node, weights),
+                Weights::Virtual { .. } => Ok(parents::checkpoint(store, node)?.manifest),
+            }
         }
     }
 }

@@ -169,7 +169,8 @@ fn describe(store: &Store, node: NodeId) -> anyhow::Result<(String, String, BTre
     if let Weights::Virtual { recipe, .. } = store.weights(node)? {
         for weight in recipe.weights {
             let parent = weight.parent.to_string();
-            params.insert(format!("{} of {}", weight.block, &parent[..SHORT]), weight.weight.to_string());
+            let block = if weight.block.is_empty() { "all" } else { &weight.block };
+            params.insert(format!("{block} of {}", &parent[..SHORT]), weight.weight.to_string());
         }
     }
     Ok((checkpoint.label, checkpoint.manifest.to_string(), params))

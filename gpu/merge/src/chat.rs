@@ -33,7 +33,7 @@ impl Merge {
         if stated == AUTO {
             let mut counts: Vec<(String, usize)> = Vec::new();
             for parent in &self.parents {
-                let Some(template) = template_of(&parent.checkpoint.dir)? else { continue };
+                let Some(template) = template_of(&parent.folder.dir)? else { continue };
                 match counts.iter_mut().find(|(known, _)| *known == template) {
                     Some((_, count)) => *count += 1,
                     None => counts.push((template, 1)),

@@ -5,7 +5,7 @@ use blake3::Hasher;
 use crate::error::Result;
 use crate::lanes::Float;
 use crate::plan::{Job, Merge};
-use crate::run::{CHUNK, finite, read};
+use crate::run::{CHUNK, read, unfit};
 use crate::vocabulary::{Row, Rows};
 
 /// Gathers the rows of one tensor. Holds a row for each source besides what it is asked for.
@@ -31,16 +31,19 @@ impl<'a> Gather<'a> {
         Ok(gather)
     }
 
-    /// Reads every source whole, for its digest and for numbers that are none.
-    pub(crate) fn hash(&mut self, hashers: &mut [Hasher]) -> Result<()> {
+    /// Reads every source whole, for its digest where it is asked for and for numbers that are none.
+    pub(crate) fn hash(&mut self, hashers: &mut [Option<Hasher>]) -> Result<()> {
         for ((source, (parent, entry)), hasher) in self.job.sources.iter().enumerate().zip(hashers) {
             let (float, n) = (self.floats[source], entry.shape.iter().product::<usize>());
             for at in (0..n).step_by(CHUNK) {
                 let len = CHUNK.min(n - at);
                 read(self.merge, *parent, entry, at * float.n_bytes(), len * float.n_bytes(), &mut self.raw)?;
-                hasher.update(&self.raw);
-                float.widen(&self.raw, &mut self.part);
-                finite(&self.job.name, Float::F32, at, &self.part)?;
+                if let Some(hasher) = hasher {
+                    hasher.update(&self.raw);
+                }
+                if !float.widen(&self.raw, &mut self.part) {
+                    return Err(unfit(&self.job.name, Float::F32, at, &self.part));
+                }
             }
         }
         Ok(())

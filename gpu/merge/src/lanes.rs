@@ -38,14 +38,14 @@ impl Float {
         }
     }
 
-    /// Numbers of little-endian bytes.
-    pub(crate) fn widen(self, bytes: &[u8], out: &mut Vec<f32>) {
+    /// Numbers of little-endian bytes. Tells whether all are finite.
+    pub(crate) fn widen(self, bytes: &[u8], out: &mut Vec<f32>) -> bool {
         out.resize(bytes.len() / self.n_bytes(), 0.0);
-        self.widen_to(bytes, out);
+        self.widen_to(bytes, out)
     }
 
     /// As [`Float::widen`], to as many numbers as there are.
-    pub(crate) fn widen_to(self, bytes: &[u8], out: &mut [f32]) {
+    pub(crate) fn widen_to(self, bytes: &[u8], out: &mut [f32]) -> bool {
         match self {
             Self::F32 => widen_f32(bytes, out),
             Self::F16 => widen_f16(bytes, out),
@@ -53,56 +53,87 @@ impl Float {
         }
     }
 
-    /// Little-endian bytes of numbers, rounded to nearest even.
-    pub(crate) fn narrow(self, values: &[f32], out: &mut [u8]) {
-        match self {
+    /// Little-endian bytes of numbers, rounded to nearest even. Tells whether the type can hold all of them; what is written for
+    /// others means nothing.
+    pub(crate) fn narrow(self, values: &[f32], out: &mut [u8]) -> bool {
+        let worst = match self {
             Self::F32 => narrow_f32(values, out),
             Self::F16 => narrow_f16(values, out),
             Self::Bf16 => narrow_bf16(values, out),
-        }
+        };
+        worst < self.limit()
     }
 }
 
 #[with_simd]
-fn widen_f32<S: Simd>(bytes: &[u8], out: &mut [f32]) {
+fn widen_f32<S: Simd>(bytes: &[u8], out: &mut [f32]) -> bool {
+    let mut worst = 0;
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        *out = f32::from_le_bytes(*bytes);
+        let bits = u32::from_le_bytes(*bytes);
+        worst = worst.max(bits & 0x7fff_ffff);
+        *out = f32::from_bits(bits);
     }
+    worst < 0x7f80_0000
 }
 
-fn widen_f16(bytes: &[u8], out: &mut [f32]) {
+fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
+    let mut worst = 0;
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-        *out = f16::from_le_bytes(*bytes).to_f32();
+        let half = f16::from_le_bytes(*bytes);
+        worst = worst.max(half.to_bits() & 0x7fff);
+        *out = half.to_f32();
     }
+    worst < 0x7c00
 }
 
 #[with_simd]
-fn widen_bf16<S: Simd>(bytes: &[u8], out: &mut [f32]) {
+fn widen_bf16<S: Simd>(bytes: &[u8], out: &mut [f32]) -> bool {
+    let mut worst = 0;
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-        *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+        let bits = u32::from(u16::from_le_bytes(*bytes)) << 16;
+        worst = worst.max(bits & 0x7fff_ffff);
+        *out = f32::from_bits(bits);
     }
+    worst < 0x7f80_0000
 }
 
+/// The bits of the largest magnitude, as for the types below.
 #[with_simd]
-fn narrow_f32<S: Simd>(values: &[f32], out: &mut [u8]) {
+fn narrow_f32<S: Simd>(values: &[f32], out: &mut [u8]) -> u32 {
+    let mut worst = 0;
     for (out, value) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+        worst = worst.max(value.to_bits() & 0x7fff_ffff);
         *out = value.to_le_bytes();
     }
+    worst
 }
 
-fn narrow_f16(values: &[f32], out: &mut [u8]) {
+fn narrow_f16(values: &[f32], out: &mut [u8]) -> u32 {
+    let mut worst = 0;
     for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+        worst = worst.max(value.to_bits() & 0x7fff_ffff);
         *out = f16::from_f32(*value).to_le_bytes();
     }
+    worst
 }
 
-/// NaN does not come here: sums are checked first.
 #[with_simd]
-fn narrow_bf16<S: Simd>(values: &[f32], out: &mut [u8]) {
+fn narrow_bf16<S: Simd>(values: &[f32], out: &mut [u8]) -> u32 {
+    let mut worst = 0;
     for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
         let bits = value.to_bits();
+        worst = worst.max(bits & 0x7fff_ffff);
         let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
         *out = (rounded as u16).to_le_bytes();
+    }
+    worst
+}
+
+/// `out = x · weight + 0`, fused, as the first of a sum from +0: a product of −0 becomes +0.
+#[with_simd]
+pub(crate) fn scale<S: Simd>(out: &mut [f32], x: &[f32], weight: f32) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = x.mul_add(weight, 0.0);
     }
 }
 
@@ -136,17 +167,6 @@ pub(crate) fn difference<S: Simd>(out: &mut [f32], x: &[f32], y: &[f32]) {
     for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
         *out = x - y;
     }
-}
-
-/// Whether the bits of every magnitude are below `limit`.
-#[with_simd]
-pub(crate) fn all_below<S: Simd>(x: &[f32], limit: u32) -> bool {
-    let mut worst = 0;
-    for x in x {
-        let magnitude = x.to_bits() & 0x7fff_ffff;
-        worst = if magnitude > worst { magnitude } else { worst };
-    }
-    worst < limit
 }
 
 /// Lanes that sums run in; they are added at the end, so the bits do not depend on the machine's vectors.
@@ -310,21 +330,31 @@ mod tests {
 
     #[test]
     fn what_a_type_cannot_hold_is_seen_anywhere() {
-        let (mut x, mut bytes) = (vec![1.0_f32; 1000], [0; 4]);
+        let mut x = vec![1.0_f32; 1000];
+        let (mut bytes, mut back) = (vec![0; 4000], Vec::new());
         for float in [Float::F32, Float::F16, Float::Bf16] {
-            assert!(all_below(&x, float.limit()));
+            let n_bytes = 1000 * float.n_bytes();
+            assert!(float.narrow(&x, &mut bytes[..n_bytes]));
+            assert!(float.widen(&bytes[..n_bytes], &mut back));
             let least = f32::from_bits(float.limit());
             for (at, bad) in [(0, f32::NAN), (500, f32::INFINITY), (999, -least)] {
                 x[at] = bad;
-                assert!(!all_below(&x, float.limit()), "{at}");
+                assert!(!float.narrow(&x, &mut bytes[..n_bytes]), "{float:?} {at}");
+                x[at] = 1.0;
+            }
+            for (at, bad) in [(0, f32::NAN), (500, f32::INFINITY), (999, f32::NEG_INFINITY)] {
+                x[at] = bad;
+                float.narrow(&x, &mut bytes[..n_bytes]);
+                if bad.is_nan() && float == Float::Bf16 {
+                    bytes[..2].copy_from_slice(&0x7fc0_u16.to_le_bytes());
+                }
+                assert!(!float.widen(&bytes[..n_bytes], &mut back), "{float:?} {at}");
                 x[at] = 1.0;
             }
             if float != Float::F32 {
-                let mut back = Vec::new();
                 for (value, holds) in [(least, false), (f32::from_bits(float.limit() - 1), true)] {
-                    float.narrow(&[value], &mut bytes[..2]);
-                    float.widen(&bytes[..2], &mut back);
-                    assert_eq!(back[0].is_finite(), holds, "{float:?} {value}");
+                    assert_eq!(float.narrow(&[value], &mut bytes[..2]), holds);
+                    assert_eq!(float.widen(&bytes[..2], &mut back), holds, "{float:?} {value}");
                 }
             }
         }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::checkpoint::{Entry, layer_of, split_layer};
+use crate::folder::{Entry, layer_of, split_layer};
 use crate::lanes::Float;
 use crate::method::{self, Arg, Args, Base};
-use crate::plan::{Job, Merge, float_named};
+use crate::plan::{Job, Merge, Parent, float_named};
 use crate::recipe::{Part, Settings, SliceSource, WHOLE};
 
 /// One model of a layer or of the rest: which tensor it gives, and the parameters that are its own.
@@ -65,12 +65,8 @@ impl Merge {
                 self.lay_out_slices(part, &named);
             }
         }
-        let strays: BTreeSet<String> = self.parents[self.model]
-            .checkpoint
-            .tensors
-            .keys()
-            .filter_map(|tensor| owner(tensor, &named).err())
-            .collect();
+        let strays: BTreeSet<String> =
+            self.parents[self.model].folder.tensors.keys().filter_map(|tensor| owner(tensor, &named).err()).collect();
         for module in strays {
             self.problem(format!("`modules` lack `{module}`, whose tensors would be lost; add it"));
         }
@@ -94,7 +90,9 @@ impl Merge {
             members.push(base);
         }
         let model = self.base().or(members.first().copied()).unwrap_or(0);
-        let names = self.names_of(model, |name| owner(name, named) == Ok(part.name));
+        let is_part = |name: &str| owner(name, named) == Ok(part.name);
+        let mut names = self.names_of(model, is_part);
+        names.extend(self.untie(model, &members, is_part));
         let n_layers = names.iter().filter_map(|name| layer_of(name)).map(|layer| layer + 1).max().unwrap_or(0);
         for name in &names {
             let layer = layer_of(name);
@@ -102,7 +100,7 @@ impl Merge {
             self.add(name, &Place { t, part, slice: None, layer }, &sources, &none);
         }
         self.set_layers(part.name, n_layers);
-        self.check_same_names(model, &members, |name| owner(name, named) == Ok(part.name));
+        self.check_same_names(model, &members, is_part);
     }
 
     fn lay_out_slices(&mut self, part: &Part<'_>, named: &[&str]) {
@@ -116,7 +114,11 @@ impl Merge {
         }
         let model = self.base().unwrap_or_else(|| self.parent(&first.sources[0].model));
         // What is in no layer goes with the first slice or, behind the layers, with the last.
-        for name in self.names_of(model, |name| owner(name, named) == Ok(part.name) && layer_of(name).is_none()) {
+        let is_part = |name: &str| owner(name, named) == Ok(part.name) && layer_of(name).is_none();
+        let mut names = self.names_of(model, is_part);
+        let ends: Vec<usize> = last.sources.iter().map(|source| self.parent(&source.model)).collect();
+        names.extend(self.untie(model, &ends, is_part));
+        for name in names {
             let slice = if is_before_layers(&name) { first } else { last };
             let sources: Vec<Source<'_>> = slice.sources.iter().map(|source| self.source(source, None)).collect();
             self.add(&name, &Place { t: 0.0, part, slice: Some(&slice.parameters), layer: None }, &sources, &none);
@@ -166,7 +168,7 @@ impl Merge {
             return;
         }
         let named = [part];
-        let names = self.parents[self.model].checkpoint.tensors.keys();
+        let names = self.parents[self.model].folder.tensors.keys();
         let had = names.filter(|name| owner(name, &named) == Ok(part)).filter_map(|name| layer_of(name)).max();
         if had.map_or(0, |last| last + 1) != n_layers {
             self.warn(format!("module `{part}` has {n_layers} layers now; set its number in `config.json` by hand"));
@@ -175,7 +177,7 @@ impl Merge {
 
     /// Names of a parent's tensors, in the order of its files.
     fn names_of(&self, parent: usize, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
-        let tensors = &self.parents[parent].checkpoint.tensors;
+        let tensors = &self.parents[parent].folder.tensors;
         let mut names: Vec<(&String, &Entry)> = tensors.iter().filter(|(name, _)| is_wanted(name)).collect();
         names.sort_by_key(|(_, entry)| (entry.file, entry.at));
         names.into_iter().map(|(name, _)| name.clone()).collect()
@@ -195,10 +197,9 @@ impl Merge {
         let mut found = Vec::new();
         for source in inputs.iter().copied().chain(&of_base) {
             let theirs = source.layer.map_or_else(|| name.to_owned(), |layer| with_layer(name, layer));
-            let parent = &self.parents[source.parent];
-            match parent.checkpoint.tensors.get(&theirs) {
-                Some(entry) => found.push((source.parent, entry.clone())),
-                None => return self.problem(format!("`{}` has no tensor `{theirs}`", parent.name.clone())),
+            match self.parents[source.parent].tensor(&theirs) {
+                Ok(entry) => found.push((source.parent, entry.clone())),
+                Err(what) => return self.problem(what),
             }
         }
         let Some((first, entry)) = found.first().cloned() else { return };
@@ -284,18 +285,75 @@ impl Merge {
         Some(weights.get(&self.parents[parent].name).copied().unwrap_or(0.0))
     }
 
+    /// Heads of `members` that the model which lends the configuration lacks because it is tied. The output has a head of its own
+    /// then, and so it does if that model has one on disk that its configuration hides.
+    fn untie(&mut self, model: usize, members: &[usize], is_part: impl Fn(&str) -> bool) -> Vec<String> {
+        let ours = &self.parents[model];
+        if !ours.is_tied {
+            return Vec::new();
+        }
+        let others = members.iter().map(|member| &self.parents[*member]).filter(|parent| !parent.is_tied);
+        let names = others.flat_map(|parent| parent.folder.tensors.keys());
+        let heads: BTreeSet<&String> = names.filter(|name| is_head(name) && is_part(name)).collect();
+        let lacking = heads.iter().filter(|head| !ours.folder.tensors.contains_key(**head));
+        let lacking = lacking.map(|head| (*head).clone()).collect();
+        if !heads.is_empty() {
+            self.is_untied = true;
+            let name = self.parents[model].name.clone();
+            self.warn(format!(
+                "`{name}` ties its head to its embeddings and others do not; the output has a head of its own"
+            ));
+        }
+        lacking
+    }
+
     /// A tensor that only some models have is not left out in silence.
     fn check_same_names(&mut self, model: usize, members: &[usize], is_part: impl Fn(&str) -> bool) {
         let ours = &self.parents[model];
         let mut extra = Vec::new();
         for parent in members.iter().map(|member| &self.parents[*member]) {
-            let names = parent.checkpoint.tensors.keys().filter(|name| is_part(name));
-            let names = names.filter(|name| !ours.checkpoint.tensors.contains_key(*name));
+            let names = parent.folder.tensors.keys().filter(|name| is_part(name));
+            // Heads of tied models are copies of what is merged already.
+            let is_spare = |name: &str| is_head(name) && ours.is_tied;
+            let names = names.filter(|name| !ours.folder.tensors.contains_key(*name) && !is_spare(name));
             extra.extend(names.map(|name| format!("`{}` has tensor `{name}`, `{}` does not", parent.name, ours.name)));
         }
         for what in extra {
             self.problem(what);
         }
+    }
+}
+
+const HEAD: &str = "lm_head.weight";
+
+fn is_head(name: &str) -> bool {
+    name.strip_suffix(HEAD).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+impl Parent {
+    /// Its tensor `name`; of a tied model, the table of embeddings in place of a head it lacks.
+    fn tensor(&self, name: &str) -> Result<&Entry, String> {
+        let tensors = &self.folder.tensors;
+        if let Some(entry) = tensors.get(name) {
+            return Ok(entry);
+        }
+        let lacks = format!("`{}` has no tensor `{name}`", self.name);
+        let Some(before) = name.strip_suffix(HEAD).filter(|_| is_head(name)) else {
+            return Err(format!(
+                "{lacks}, which others have; add it (a bias of zeros changes nothing) or take it out of them"
+            ));
+        };
+        if !self.is_tied {
+            return Err(format!("{lacks}, and its `config.json` does not say `tie_word_embeddings: true`"));
+        }
+        let tables = [
+            format!("{before}model.embed_tokens.weight"),
+            format!("{before}embed_tokens.weight"),
+            format!("model.{before}embed_tokens.weight"),
+            format!("{before}transformer.wte.weight"),
+        ];
+        let table = tables.iter().find_map(|table| tensors.get(table));
+        table.ok_or_else(|| format!("{lacks}, is tied, and has no table of embeddings such as `{}`", tables[0]))
     }
 }
 

@@ -19,8 +19,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
 mod chat;
-mod checkpoint;
 mod error;
+mod folder;
 mod gather;
 mod lanes;
 mod layout;
@@ -31,11 +31,16 @@ mod plan;
 mod recipe;
 mod run;
 mod setting;
+mod share;
 mod space;
+mod threads;
 mod vocabulary;
 
+pub use blake3::Hash;
 pub use error::{Error, Result};
+pub use folder::{Folder, Stamp};
 pub use method::{Arg, Base, MethodInfo, methods};
 pub use plan::{Merge, Summary};
 pub use recipe::Recipe;
 pub use run::{Merged, OnTensor};
+pub use share::Share;

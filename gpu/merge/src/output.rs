@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,9 +13,15 @@ use serde_json::{Value, json};
 use crate::chat::with_template;
 use crate::error::{Error, Result};
 use crate::plan::Merge;
+use crate::run::Merged;
 
 /// The largest file of weights.
 const MAX_SHARD: u64 = 5_000_000_000;
+/// What a disk writes at once, or a multiple of it: what goes to it past the page cache must begin and end at such places, in the
+/// file as in memory.
+pub(crate) const SECTOR: usize = 4096;
+/// Smaller files go through the page cache; of those in unit tests none.
+const MIN_DIRECT: u64 = if cfg!(test) { 1 } else { 64 << 20 };
 /// The list of finished tensors.
 const JOURNAL: &str = "merge.journal";
 
@@ -52,6 +58,9 @@ pub(crate) struct Output {
 struct Shard {
     name: String,
     file: File,
+    /// The same file past the page cache, where the file system has such a thing: weights are written once and are too large to
+    /// stay there, and half the cost of a merge would be to copy them into fresh pages.
+    direct: Option<File>,
     /// Length of its header, the eight bytes before it included.
     start: u64,
     jobs: Vec<usize>,
@@ -126,21 +135,49 @@ impl Output {
                 .open(&path)
                 .map_err(Error::io("open", &path))?;
             let blank = Hash::from_bytes([0; 32]);
-            let start = header(merge, &jobs, |_| blank, &metadata(merge, &blank.to_hex(), &[]))?.len() as u64;
+            let start =
+                header(merge, &jobs, |_| blank, &metadata(merge, &blank.to_hex(), &BTreeMap::new()))?.len() as u64;
             file.set_len(start + n_bytes).map_err(Error::io("write", &path))?;
-            self.shards.push(Shard { name, file, start, jobs });
+            let direct =
+                (n_bytes >= MIN_DIRECT).then(|| open_direct(&path, &file, start + n_bytes)).transpose()?.flatten();
+            self.shards.push(Shard { name, file, direct, start, jobs });
         }
         Ok(())
     }
 
-    /// Writes bytes of a job's tensor, from its byte `at`.
-    pub(crate) fn write(&self, job: usize, at: u64, bytes: &[u8]) -> Result<()> {
+    /// Where in its file a job's tensor begins.
+    pub(crate) fn place(&self, job: usize) -> u64 {
         let (shard, offset) = self.places[job];
-        let shard = &self.shards[shard];
-        shard
-            .file
-            .write_all_at(bytes, shard.start + offset + at)
-            .map_err(Error::io("write", &self.part.join(&shard.name)))
+        self.shards[shard].start + offset
+    }
+
+    /// Writes bytes of a job's tensor, from its byte `at`: whole sectors past the page cache if they lie in memory as they will
+    /// in the file.
+    pub(crate) fn write(&self, job: usize, at: u64, bytes: &[u8]) -> Result<()> {
+        let shard = &self.shards[self.places[job].0];
+        let at = self.place(job) + at;
+        let head = bytes.len().min((at.next_multiple_of(SECTOR as u64) - at) as usize);
+        let (head, rest) = bytes.split_at(head);
+        let n_whole = rest.len() / SECTOR * SECTOR;
+        let path = || self.part.join(&shard.name);
+        if let Some(direct) = &shard.direct
+            && n_whole > 0
+            && rest.as_ptr().addr().is_multiple_of(SECTOR)
+        {
+            let (whole, tail) = rest.split_at(n_whole);
+            let begin = at + head.len() as u64;
+            match direct.write_all_at(whole, begin) {
+                Ok(()) => {
+                    shard.file.write_all_at(head, at).map_err(Error::io("write", &path()))?;
+                    let end = begin + n_whole as u64;
+                    return shard.file.write_all_at(tail, end).map_err(Error::io("write", &path()));
+                }
+                // The file system has other ideas of a sector.
+                Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => {}
+                Err(e) => return Err(Error::io("write", &path())(e)),
+            }
+        }
+        shard.file.write_all_at(bytes, at).map_err(Error::io("write", &path()))
     }
 
     /// Whether a job that the journal calls finished has the bytes it says.
@@ -170,21 +207,13 @@ impl Output {
         journal.write_all(line.as_bytes()).map_err(Error::io("write", &self.part.join(JOURNAL)))
     }
 
-    /// Writes headers, configuration and tokenizer, and gives the folder its name. Returns the digest of the weights.
-    pub(crate) fn publish(self, merge: &Merge, digests: &[Digests], parents: &[(String, Hash)]) -> Result<Hash> {
-        let mut hasher = Hasher::new();
-        let mut named: Vec<(&str, Hash)> =
-            merge.jobs.iter().zip(digests).map(|(job, digests)| (job.name.as_str(), digests[0])).collect();
-        named.sort_unstable_by_key(|(name, _)| *name);
-        for (name, digest) in named {
-            hasher.update(name.as_bytes()).update(&[0]).update(digest.as_bytes());
-        }
-        let whole = hasher.finalize();
-        if let Some(expected) = merge.recipe.output.as_ref().filter(|expected| **expected != whole.to_hex().as_str()) {
+    /// Writes headers, configuration and tokenizer, and gives the folder its name.
+    pub(crate) fn publish(self, merge: &Merge, digests: &[Digests], merged: &Merged) -> Result<()> {
+        if let Err(differs) = merge.check_output(merged) {
             drop(fs::remove_dir_all(&self.part));
-            return Err(Error::Differs { expected: expected.clone(), got: whole.to_hex().to_string() });
+            return Err(differs);
         }
-        let metadata = metadata(merge, &whole.to_hex(), parents);
+        let metadata = metadata(merge, &merged.output, &merged.parents);
         for shard in &self.shards {
             let path = self.part.join(&shard.name);
             let mut header = header(merge, &shard.jobs, |job| digests[job][0], &metadata)?;
@@ -205,7 +234,7 @@ impl Output {
         if let Some(parent) = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_dir(parent)?;
         }
-        Ok(whole)
+        Ok(())
     }
 
     fn write_index(&self, merge: &Merge) -> Result<()> {
@@ -223,6 +252,20 @@ impl Output {
     }
 }
 
+/// The file past the page cache, with its blocks set aside; none where the file system does not have such a thing.
+fn open_direct(path: &Path, file: &File, n_bytes: u64) -> Result<Option<File>> {
+    use rustix::fs::{FallocateFlags, OFlags, fallocate};
+    use rustix::io::Errno;
+
+    let Ok(direct) = OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path) else {
+        return Ok(None);
+    };
+    match fallocate(file, FallocateFlags::empty(), 0, n_bytes) {
+        Err(Errno::NOSPC | Errno::DQUOT) => Err(Error::Full(path.to_path_buf())),
+        _ => Ok(Some(direct)),
+    }
+}
+
 /// The folder an output is in until it is whole.
 pub(crate) fn part_of(dir: &Path) -> PathBuf {
     let mut part = dir.as_os_str().to_owned();
@@ -236,10 +279,10 @@ fn identity(merge: &Merge) -> String {
     hasher.update(merge.text.as_bytes());
     for parent in &merge.parents {
         hasher.update(parent.name.as_bytes());
-        for (name, entry) in &parent.checkpoint.tensors {
+        for (name, entry) in &parent.folder.tensors {
             hasher.update(name.as_bytes()).update(format!("{entry:?}").as_bytes());
         }
-        for (path, file) in &parent.checkpoint.files {
+        for (path, file) in &parent.folder.files {
             let changed = file.metadata().and_then(|metadata| metadata.modified()).ok();
             hasher.update(format!("{}{changed:?}", path.display()).as_bytes());
         }
@@ -272,16 +315,11 @@ fn resume(part: &Path, identity: &str) -> Result<Option<BTreeMap<String, Digests
 }
 
 /// What the file says about itself.
-fn metadata(merge: &Merge, output: &str, parents: &[(String, Hash)]) -> BTreeMap<&'static str, String> {
-    let digest_of = |name: &str| parents.iter().find(|(parent, _)| parent == name).map(|(_, digest)| *digest);
-    let parents: BTreeMap<&str, String> = merge
-        .parents
-        .iter()
-        .map(|parent| {
-            let digest = digest_of(&parent.name).unwrap_or_else(|| Hash::from_bytes([0; 32]));
-            (parent.name.as_str(), digest.to_hex().to_string())
-        })
-        .collect();
+fn metadata(merge: &Merge, output: &str, parents: &BTreeMap<String, String>) -> BTreeMap<&'static str, String> {
+    let blank = Hash::from_bytes([0; 32]).to_hex().to_string();
+    let digest_of = |name: &str| parents.get(name).unwrap_or(&blank).as_str();
+    let parents: BTreeMap<&str, &str> =
+        merge.parents.iter().map(|parent| (parent.name.as_str(), digest_of(&parent.name))).collect();
     BTreeMap::from([
         ("format", "pt".to_owned()),
         ("tracker.method", merge.method.name.to_owned()),
@@ -322,35 +360,42 @@ fn header(
     Ok(bytes)
 }
 
+impl Merge {
+    /// The output's `config.json`, if the model that lends it has one.
+    pub(crate) fn configuration(&self) -> Result<Option<String>> {
+        let folder = &self.parents[self.model].folder;
+        let Some(text) = folder.config_text()? else { return Ok(None) };
+        let path = folder.dir.join("config.json");
+        let mut json: Value = serde_json::from_slice(&text).map_err(|e| Error::damaged(&path, e.to_string()))?;
+        let mut set = |at: &str, value: Value| {
+            if let Some(place) = json.pointer_mut(at) {
+                *place = value;
+            }
+        };
+        for part in ["", "/text_config"] {
+            set(&format!("{part}/num_hidden_layers"), json!(self.n_layers));
+            if let Some(vocabulary) = &self.vocabulary {
+                set(&format!("{part}/vocab_size"), json!(vocabulary.n_rows));
+            }
+            if self.is_untied {
+                set(&format!("{part}/tie_word_embeddings"), json!(false));
+            }
+        }
+        if let Some(stated) = self.recipe.out_dtype.as_ref().or(self.recipe.dtype.as_ref()) {
+            set("/torch_dtype", json!(stated));
+            set("/dtype", json!(stated));
+        }
+        Ok(Some(format!("{json:#}\n")))
+    }
+}
+
 /// Configuration from one parent, tokenizer from another.
 fn copy_configuration(merge: &Merge, part: &Path) -> Result<()> {
-    let model = &merge.parents[merge.model].checkpoint.dir;
-    let config = model.join("config.json");
-    if config.is_file() {
-        let text = fs::read(&config).map_err(Error::io("read", &config))?;
-        let mut json: Value = serde_json::from_slice(&text).map_err(|e| Error::damaged(&config, e.to_string()))?;
-        if json.get("num_hidden_layers").is_some() {
-            json["num_hidden_layers"] = json!(merge.n_layers);
-        }
-        if json.pointer("/text_config/num_hidden_layers").is_some() {
-            json["text_config"]["num_hidden_layers"] = json!(merge.n_layers);
-        }
-        if let Some(vocabulary) = &merge.vocabulary {
-            for at in ["/vocab_size", "/text_config/vocab_size"] {
-                if let Some(size) = json.pointer_mut(at) {
-                    *size = json!(vocabulary.n_rows);
-                }
-            }
-        }
-        let stated = merge.recipe.out_dtype.as_ref().or(merge.recipe.dtype.as_ref());
-        for key in ["torch_dtype", "dtype"] {
-            if let (Some(dtype), Some(_)) = (stated, json.get(key)) {
-                json[key] = json!(dtype);
-            }
-        }
-        write_file(&part.join("config.json"), format!("{json:#}\n").as_bytes())?;
+    let model = &merge.parents[merge.model].folder.dir;
+    if let Some(text) = merge.configuration()? {
+        write_file(&part.join("config.json"), text.as_bytes())?;
     }
-    let tokenizer = &merge.parents[merge.tokenizer].checkpoint.dir;
+    let tokenizer = &merge.parents[merge.tokenizer].folder.dir;
     let grown = merge.vocabulary.as_ref().and_then(|vocabulary| vocabulary.json.as_ref());
     // The older files of a tokenizer do not know the tokens that were added.
     let is_kept = |name: &&str| grown.is_none() || !STALE.contains(name);
@@ -382,4 +427,69 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folder::Folder;
+    use crate::recipe::Recipe;
+
+    /// A bf16 model whose tensors have these numbers of elements.
+    fn model(dir: &Path, sizes: &[usize]) {
+        fs::create_dir(dir).unwrap();
+        let (mut tensors, mut data) = (serde_json::Map::new(), Vec::new());
+        for (nth, size) in sizes.iter().enumerate() {
+            let begin = data.len();
+            data.extend((0..*size).flat_map(|i| (0x3c00 + ((i * 31 + nth * 7) % 900) as u16).to_le_bytes()));
+            let entry = json!({"dtype": "BF16", "shape": [size], "data_offsets": [begin, data.len()]});
+            tensors.insert(format!("t{nth:02}"), entry);
+        }
+        let header = serde_json::to_vec(&tensors).unwrap();
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+        fs::write(dir.join("model.safetensors"), bytes).unwrap();
+    }
+
+    #[test]
+    fn what_goes_past_the_page_cache_is_what_goes_through_it() {
+        let sizes = [1, 2047, 2048, 2049, 0, 3, 524_287, 524_288, 524_289, 1_700_001, 5, 600_000];
+        for dtype in ["bfloat16", "float32"] {
+            let dir = tempfile::tempdir().unwrap();
+            model(&dir.path().join("a"), &sizes);
+            let text = format!(
+                "merge_method: passthrough\nmodels: [{{model: a}}]\nparameters: {{scale: 0.5}}\ndtype: {dtype}\n"
+            );
+            let plan = || Merge::plan(Recipe::parse("r", &text).unwrap(), &text, dir.path()).unwrap();
+            let want = plan().digest(1, &|_, _| ()).unwrap().output;
+            let merged = plan().run(&dir.path().join("out"), 3, &|_, _| ()).unwrap();
+            assert_eq!(merged.output, want);
+            let folder = Folder::open(&dir.path().join("out")).unwrap();
+            assert_eq!(folder.weights(2).unwrap().to_hex().as_str(), want, "{dtype}");
+        }
+    }
+
+    #[test]
+    fn bytes_land_where_they_belong_however_they_lie_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        model(&dir.path().join("a"), &[1_000, 20_000]);
+        let text = "merge_method: passthrough\nmodels: [{model: a}]\n";
+        let merge = Merge::plan(Recipe::parse("r", text).unwrap(), text, dir.path()).unwrap();
+        let output = Output::begin(&merge, &dir.path().join("out")).unwrap();
+        let mut buffer = vec![0_u8; 5 * SECTOR];
+        let base = buffer.as_ptr().addr().next_multiple_of(SECTOR) - buffer.as_ptr().addr();
+        let mut want = vec![0; 40_000];
+        let skew = (output.place(1) % SECTOR as u64) as usize;
+        for (nth, (at, len, shift)) in
+            [(0, 9_000, skew), (9_000, 8_192, 0), (17_192, 7, 3), (17_199, 12_000, (skew + 17_199) % SECTOR)]
+                .into_iter()
+                .enumerate()
+        {
+            let from = base + shift;
+            buffer[from..from + len].iter_mut().enumerate().for_each(|(i, byte)| *byte = (i * 7 + nth) as u8 | 1);
+            output.write(1, at as u64, &buffer[from..from + len]).unwrap();
+            want[at..at + len].copy_from_slice(&buffer[from..from + len]);
+        }
+        assert!(output.has(1, 40_000, blake3::hash(&want)).unwrap());
+        assert!(output.has(0, 2_000, blake3::hash(&[0; 2_000])).unwrap(), "the neighbour is untouched");
+    }
 }

@@ -1,14 +1,14 @@
 //! From a recipe and headers to one job a tensor, with every problem found before a byte of weight is read.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use blake3::Hash;
 use safetensors::Dtype;
 use serde::Serialize;
 
-use crate::checkpoint::{Checkpoint, Entry};
 use crate::error::{Error, Result};
+use crate::folder::{Entry, Folder};
 use crate::lanes::Float;
 use crate::method::{Args, Base, MethodInfo, methods};
 use crate::near::instead;
@@ -32,6 +32,8 @@ pub struct Merge {
     pub(crate) vocabulary: Option<Vocabulary>,
     /// The chat template the output gets in place of its tokenizer's.
     pub(crate) chat_template: Option<String>,
+    /// Whether it has a head of its own although the model that lends its configuration has none.
+    pub(crate) is_untied: bool,
     pub(crate) problems: Vec<String>,
     warnings: Vec<String>,
 }
@@ -41,7 +43,11 @@ pub struct Merge {
 pub(crate) struct Parent {
     /// As the recipe spells it.
     pub(crate) name: String,
-    pub(crate) checkpoint: Checkpoint,
+    pub(crate) folder: Folder,
+    /// Whether its head is its table of embeddings.
+    pub(crate) is_tied: bool,
+    /// The digest of its weights, if the caller knows it.
+    pub(crate) known: Option<Hash>,
 }
 
 /// One tensor of the output.
@@ -96,6 +102,14 @@ impl Merge {
     /// `Unfit` for an unknown method; `Damaged` and `Io` for models that cannot be read. What stands in the way of a
     /// readable recipe is listed in [`Merge::summary`].
     pub fn plan(recipe: Recipe, text: &str, folder: &Path) -> Result<Self> {
+        Self::plan_at(recipe, text, |name| folder.join(name))
+    }
+
+    /// As [`Merge::plan`], with the folder of each model as `place` says.
+    ///
+    /// # Errors
+    /// As [`Merge::plan`].
+    pub fn plan_at(recipe: Recipe, text: &str, place: impl Fn(&str) -> PathBuf) -> Result<Self> {
         let method = methods().iter().find(|method| method.name == recipe.merge_method).ok_or_else(|| {
             let known = methods().iter().map(|method| method.name);
             Error::Unfit(vec![format!(
@@ -105,9 +119,10 @@ impl Merge {
             )])
         })?;
         let mut parents = Vec::new();
-        for name in model_names(&recipe) {
-            let dir = if Path::new(name).is_absolute() { PathBuf::from(name) } else { folder.join(name) };
-            parents.push(Parent { name: name.to_owned(), checkpoint: Checkpoint::open(&dir)? });
+        for name in recipe.models() {
+            let folder = Folder::open(&place(name))?;
+            let is_tied = folder.is_tied()?;
+            parents.push(Parent { name: name.to_owned(), folder, is_tied, known: None });
         }
         let mut merge = Self {
             recipe: Arc::new(recipe),
@@ -120,6 +135,7 @@ impl Merge {
             n_layers: 0,
             vocabulary: None,
             chat_template: None,
+            is_untied: false,
             problems: Vec::new(),
             warnings: Vec::new(),
         };
@@ -133,6 +149,19 @@ impl Merge {
             merge.settle_chat_template()?;
         }
         Ok(merge)
+    }
+
+    /// The models that take part, as the recipe spells them, and their folders.
+    pub fn models(&self) -> impl Iterator<Item = (&str, &Folder)> {
+        self.parents.iter().map(|parent| (parent.name.as_str(), &parent.folder))
+    }
+
+    /// Says what the digest of a model's weights is, so that it is not computed: what [`Folder::weights`] answered of the very
+    /// bytes that lie there. A name that is none of the models' is passed over.
+    pub fn know(&mut self, name: &str, weights: Hash) {
+        for parent in self.parents.iter_mut().filter(|parent| parent.name == name) {
+            parent.known = Some(weights);
+        }
     }
 
     /// What it would do.
@@ -230,7 +259,7 @@ impl Merge {
             }
             next = to;
         }
-        let n_layers = self.parents.iter().map(|parent| parent.checkpoint.n_layers).max().unwrap_or(0);
+        let n_layers = self.parents.iter().map(|parent| parent.folder.n_layers).max().unwrap_or(0);
         if next != n_layers {
             self.problem(format!("expected blocks of all {n_layers} layers, got the first {next}"));
         }
@@ -241,7 +270,7 @@ impl Merge {
             return;
         }
         self.tokenizer = self.model;
-        let text = |parent: &Parent| std::fs::read(parent.checkpoint.dir.join("tokenizer.json")).ok();
+        let text = |parent: &Parent| std::fs::read(parent.folder.dir.join("tokenizer.json")).ok();
         let ours = &self.parents[self.tokenizer];
         let others = self.parents.iter().filter(|parent| text(parent) != text(ours));
         let warnings: Vec<String> = others
@@ -251,18 +280,6 @@ impl Merge {
             .collect();
         self.warnings.extend(warnings);
     }
-}
-
-/// The names of all models, each once, in the order they appear.
-fn model_names(recipe: &Recipe) -> Vec<&str> {
-    let parts = recipe.parts();
-    let inputs = parts.iter().flat_map(Part::all_models).map(ModelRef::path);
-    let base = recipe.base_model.as_ref().map(ModelRef::path);
-    let tokenizer = recipe.tokenizer.as_ref().map(|tokenizer| &tokenizer.source).or(recipe.tokenizer_source.as_ref());
-    let tokenizer = tokenizer.map(ModelRef::path);
-    let tokenizer = tokenizer.filter(|path| !["base", "union"].contains(path));
-    let mut seen = BTreeSet::new();
-    inputs.chain(base).chain(tokenizer).filter(|name| seen.insert(*name)).collect()
 }
 
 /// The names of the models that are merged.

@@ -2,9 +2,9 @@
 //!
 //! What is read and what is not is decided here, so that nothing of a recipe is passed over in silence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::setting::Setting;
@@ -13,57 +13,57 @@ use crate::setting::Setting;
 pub(crate) type Settings = BTreeMap<String, Setting>;
 
 /// What is to be merged, and how.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// The method's name in the registry.
     pub merge_method: String,
     /// The model that differences are taken from.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_model: Option<ModelRef>,
     /// Whole models to merge.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<Input>>,
     /// Ranges of layers to put one after the other.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slices: Option<Vec<Slice>>,
     /// Parameters for everything.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: Settings,
     /// The type of the output where `out_dtype` is silent: `bfloat16`, `float16` or `float32`. Sums are f32 in any case.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
     /// The type of the output.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out_dtype: Option<String>,
     /// `base`, `union`, or a model whose tokenizer is taken.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer_source: Option<ModelRef>,
     /// Weights for ranges of layers, each by parent: model averaging and its heterogeneous form (Lin et al. 2024).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<Vec<Block>>,
     /// Weights by parent of what is in no layer (embeddings, final norm, head), where there are blocks.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rest: Option<BTreeMap<String, f64>>,
     /// Seed of random masks.
     #[serde(default)]
     pub seed: u64,
     /// The digest the weights must have, as [`Merged::output`](crate::Merged::output) says it; other weights are not published.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
     /// Models or slices for each part of an architecture; `default` is the whole of one that has no parts.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modules: Option<BTreeMap<String, Module>>,
     /// Which tokenizer the output has, and where embeddings of its tokens come from.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerRecipe>,
     /// The chat template of the output: `auto`, or Jinja.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<String>,
 }
 
 /// A model: a folder.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum ModelRef {
     /// Its path.
@@ -76,7 +76,7 @@ pub enum ModelRef {
 }
 
 /// A path, the long way.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPath {
     /// The folder.
@@ -94,29 +94,29 @@ impl ModelRef {
 }
 
 /// A model to merge, with parameters of its own.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// The model.
     pub model: ModelRef,
     /// Its parameters.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: Settings,
 }
 
 /// Layers of the output, from layers of models.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Slice {
     /// Where they come from.
     pub sources: Vec<SliceSource>,
     /// Parameters of this slice.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: Settings,
 }
 
 /// Layers of one model.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SliceSource {
     /// The model.
@@ -124,22 +124,22 @@ pub struct SliceSource {
     /// First layer, and the first that is no longer part of it.
     pub layer_range: [usize; 2],
     /// Parameters of this source.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: Settings,
 }
 
 /// Which tokenizer the output has.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenizerRecipe {
     /// `union`, `base`, or a model whose tokenizer is taken.
     #[serde(default = "union")]
     pub source: ModelRef,
     /// Where embeddings of tokens come from; tokens that are not there yet are added.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tokens: BTreeMap<String, TokenRecipe>,
     /// The number of rows of embeddings is raised to a multiple of this; new rows are the mean of the others.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_to_multiple_of: Option<usize>,
 }
 
@@ -148,11 +148,11 @@ fn union() -> ModelRef {
 }
 
 /// Where the embedding of a token comes from.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRecipe {
     /// What models get that lack the token.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<TokenSource>,
     /// Whether models that have it get this too.
     #[serde(default)]
@@ -160,7 +160,7 @@ pub struct TokenRecipe {
 }
 
 /// An embedding.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum TokenSource {
     /// Zero, or that of some token of a model.
@@ -170,37 +170,39 @@ pub enum TokenSource {
 }
 
 /// Zero, or the embedding of some token of a model.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpecialSource {
     /// `zero` or `model_token`.
     pub kind: String,
     /// The model.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
     /// The token by its number.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_id: Option<usize>,
     /// The token by its text.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
 
 /// What a part of an architecture is merged from.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
     /// Whole models to merge.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<Input>>,
     /// Ranges of layers to put one after the other.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slices: Option<Vec<Slice>>,
     /// Parameters of this module.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: Settings,
 }
 
+/// What stands for no model of its own where a tokenizer is named.
+const WORDS: [&str; 2] = ["base", "union"];
 /// The module that is a whole model.
 pub(crate) const WHOLE: &str = "default";
 
@@ -234,7 +236,7 @@ impl<'a> Part<'a> {
 }
 
 /// Weights by parent for a range of layers.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
     /// First layer, and the first that is no longer part of it.
@@ -280,6 +282,69 @@ impl Recipe {
             return Err(wrong("expected `blocks` with `merge_method: linear` and `models`".to_owned()));
         }
         Ok(recipe)
+    }
+
+    /// The names of all models, each once, in the order they appear.
+    #[must_use]
+    pub fn models(&self) -> Vec<&str> {
+        let parts = self.parts();
+        let inputs = parts.iter().flat_map(Part::all_models).map(ModelRef::path);
+        let base = self.base_model.as_ref().map(ModelRef::path);
+        let tokenizer = self.tokenizer.as_ref().map(|tokenizer| &tokenizer.source).or(self.tokenizer_source.as_ref());
+        let tokenizer = tokenizer.map(ModelRef::path).filter(|path| !WORDS.contains(path));
+        let mut seen = BTreeSet::new();
+        inputs.chain(base).chain(tokenizer).filter(|name| seen.insert(*name)).collect()
+    }
+
+    /// The same merge in canonical form: each model called what `name` calls it, and `output` the digest of the weights that
+    /// must come out. Its [text](Recipe::text) is the same for recipes that differ in spelling alone.
+    #[must_use]
+    pub fn renamed(&self, name: impl Fn(&str) -> String, output: Option<&str>) -> Self {
+        let mut recipe = self.clone();
+        let rename = |model: &mut ModelRef| {
+            if !WORDS.contains(&model.path()) {
+                *model = ModelRef::Path(name(model.path()));
+            }
+        };
+        let by_name = |weights: &BTreeMap<String, f64>| weights.iter().map(|(model, w)| (name(model), *w)).collect();
+        let modules = recipe.modules.iter_mut().flatten();
+        let (mut inputs, mut slices) = (vec![&mut recipe.models], vec![&mut recipe.slices]);
+        for (_, module) in modules {
+            inputs.push(&mut module.models);
+            slices.push(&mut module.slices);
+        }
+        for input in inputs.into_iter().flatten().flatten() {
+            rename(&mut input.model);
+        }
+        for source in slices.into_iter().flatten().flatten().flat_map(|slice| &mut slice.sources) {
+            rename(&mut source.model);
+        }
+        recipe.base_model.as_mut().map(rename);
+        recipe.tokenizer_source.as_mut().map(rename);
+        if let Some(tokenizer) = &mut recipe.tokenizer {
+            rename(&mut tokenizer.source);
+            for token in tokenizer.tokens.values_mut() {
+                if let Some(
+                    TokenSource::Model(model) | TokenSource::Special(SpecialSource { model: Some(model), .. }),
+                ) = &mut token.source
+                {
+                    rename(model);
+                }
+            }
+        }
+        for block in recipe.blocks.iter_mut().flatten() {
+            block.weights = by_name(&block.weights);
+        }
+        recipe.rest = recipe.rest.as_ref().map(by_name);
+        recipe.output = output.map(str::to_owned);
+        recipe
+    }
+
+    /// The text of the recipe, as [`Recipe::parse`] reads it: JSON, which is YAML too.
+    #[must_use]
+    pub fn text(&self) -> String {
+        // Maps of texts and finite numbers cannot fail.
+        format!("{:#}\n", serde_json::json!(self))
     }
 
     /// Its modules, or the whole as one.

@@ -1,21 +1,20 @@
 //! Running a plan: tensors on threads, each streamed in chunks through its method.
 
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use blake3::{Hash, Hasher};
 use serde::Serialize;
 
-use crate::checkpoint::Entry;
 use crate::error::{Error, Result};
+use crate::folder::{Entry, digest_of};
 use crate::gather::Gather;
-use crate::lanes::{Float, all_below};
+use crate::lanes::Float;
 use crate::method::{Args, MethodInfo};
-use crate::output::{Digests, Output};
+use crate::output::{Digests, Output, SECTOR};
 use crate::plan::{Job, Merge};
+use crate::threads::{on_threads, with_threads};
 
 use crate::method::Philox;
 
@@ -24,24 +23,33 @@ pub(crate) const CHUNK: usize = 1 << 16;
 /// Elements that are computed at once, few enough that all of a method's numbers stay in the nearest caches; a multiple of
 /// 4096, as masks need.
 const TILE: usize = 1 << 12;
-/// Bytes that are written at once.
-const OUT: usize = 4 * CHUNK;
+/// Bytes that are written at once; a multiple of [`SECTOR`].
+const OUT: usize = 1 << 20;
+/// Bytes of the output that are hashed at once, while they are in the caches.
+const HASHED: usize = 1 << 16;
 
 /// Told of each finished tensor: how many of how many.
 pub type OnTensor<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
-/// What a merge wrote.
+/// In place of the digest of what was not hashed: it belongs to a model whose digest is known.
+const UNKNOWN: Hash = Hash::from_bytes([0; 32]);
+
+/// What a merge made.
 #[derive(Clone, Debug, Serialize)]
 pub struct Merged {
-    /// Tensors written.
+    /// Tensors made.
     pub n_tensors: usize,
     /// Of them, found whole from an earlier try.
     pub n_kept: usize,
     /// Bytes of weights.
     pub n_bytes: u64,
+    /// Weights.
+    pub n_params: u64,
     /// BLAKE3 over the output's tensors by name.
     pub output: String,
-    /// BLAKE3 over each parent's tensors that were read, by name.
+    /// BLAKE3 of the output's `config.json`; of nothing without one.
+    pub config: String,
+    /// The digest of each parent's weights, as [`Folder::weights`](crate::Folder::weights) says it.
     pub parents: BTreeMap<String, String>,
 }
 
@@ -53,116 +61,143 @@ impl Merge {
     /// `Unfit` with everything that stands in the way; `Exists`; `NotFinite` naming tensor and element; `Full`, `Io`,
     /// `Damaged`. Nothing is under the name `dir` then.
     pub fn run(&self, dir: &Path, n_threads: usize, on_tensor: OnTensor<'_>) -> Result<Merged> {
-        if !self.problems.is_empty() {
-            return Err(Error::Unfit(self.problems.clone()));
-        }
+        self.check()?;
         let output = Output::begin(self, dir)?;
-        let work = Pool {
-            merge: self,
-            output: &output,
-            next: AtomicUsize::new(0),
-            n_kept: AtomicUsize::new(0),
-            n_done: AtomicUsize::new(0),
-            is_over: AtomicBool::new(false),
-            digests: Mutex::new(vec![Vec::new(); self.jobs.len()]),
-            on_tensor,
-        };
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..n_threads.max(1)).map(|_| scope.spawn(|| work.work())).collect();
-            let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            // Every thread is waited for before the first failure is told.
-            ended.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
-        })?;
-        let n_kept = work.n_kept.load(Ordering::Relaxed);
-        let digests = work.digests.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let parents = self.parent_digests(&digests);
-        let whole = output.publish(self, &digests, &parents)?;
-        Ok(Merged {
-            n_tensors: self.jobs.len(),
-            n_kept,
-            n_bytes: self.jobs.iter().map(Job::n_bytes).sum(),
-            output: whole.to_hex().to_string(),
-            parents: parents.into_iter().map(|(name, digest)| (name, digest.to_hex().to_string())).collect(),
-        })
+        let (merged, digests) = self.make(Some(&output), n_threads, on_tensor)?;
+        output.publish(self, &digests, &merged)?;
+        Ok(merged)
     }
 
-    /// Digests of the parents' tensors that were read.
-    fn parent_digests(&self, digests: &[Digests]) -> Vec<(String, Hash)> {
-        let mut read: Vec<BTreeMap<(usize, u64), Hash>> = vec![BTreeMap::new(); self.parents.len()];
+    /// What [`Merge::run`] would answer: computes all weights and writes none.
+    ///
+    /// # Errors
+    /// `Unfit`, `NotFinite`, `Io`, `Damaged`; `Differs` if the recipe says that other weights come out.
+    pub fn digest(&self, n_threads: usize, on_tensor: OnTensor<'_>) -> Result<Merged> {
+        self.check()?;
+        let (merged, _) = self.make(None, n_threads, on_tensor)?;
+        self.check_output(&merged)?;
+        Ok(merged)
+    }
+
+    /// Refuses a plan in whose way something stands, as running it would.
+    ///
+    /// # Errors
+    /// `Unfit` with all of it.
+    pub fn check(&self) -> Result<()> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Error::Unfit(self.problems.clone())) }
+    }
+
+    /// Refuses weights that are not those the recipe expects.
+    pub(crate) fn check_output(&self, merged: &Merged) -> Result<()> {
+        match &self.recipe.output {
+            Some(expected) if *expected != merged.output => {
+                Err(Error::Differs { expected: expected.clone(), got: merged.output.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn make(
+        &self,
+        output: Option<&Output>,
+        n_threads: usize,
+        on_tensor: OnTensor<'_>,
+    ) -> Result<(Merged, Vec<Digests>)> {
+        let (n_kept, n_done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let digests = with_threads(
+            n_threads,
+            self.jobs.len(),
+            |_| Ok(Buffers::default()),
+            |buffers, idx| {
+                let (digests, is_kept) = self.tensor(output, idx, buffers)?;
+                n_kept.fetch_add(usize::from(is_kept), Ordering::Relaxed);
+                on_tensor(n_done.fetch_add(1, Ordering::Relaxed) + 1, self.jobs.len());
+                Ok(digests)
+            },
+        )?;
+        let parents = self.parent_digests(&digests, n_threads)?;
+        for parent in &self.parents {
+            parent.folder.check_unchanged(parent.known.is_some())?;
+        }
+        let mut named: Vec<(&str, Hash)> =
+            self.jobs.iter().zip(&digests).map(|(job, digests)| (job.name.as_str(), digests[0])).collect();
+        named.sort_unstable_by_key(|(name, _)| *name);
+        let config = self.configuration()?.unwrap_or_default();
+        let merged = Merged {
+            n_tensors: self.jobs.len(),
+            n_kept: n_kept.into_inner(),
+            n_bytes: self.jobs.iter().map(Job::n_bytes).sum(),
+            n_params: self.jobs.iter().map(|job| job.n_elements() as u64).sum(),
+            output: digest_of(named.into_iter()).to_hex().to_string(),
+            config: blake3::hash(config.as_bytes()).to_hex().to_string(),
+            parents,
+        };
+        Ok((merged, digests))
+    }
+
+    /// Digests of the parents' weights: known ones, or from what was read and what is left.
+    fn parent_digests(&self, digests: &[Digests], n_threads: usize) -> Result<BTreeMap<String, String>> {
+        let place = |entry: &Entry| (entry.file, entry.at, entry.n_bytes);
+        let mut read: Vec<BTreeMap<_, Hash>> = vec![BTreeMap::new(); self.parents.len()];
         for (job, digests) in self.jobs.iter().zip(digests) {
             for ((parent, entry), digest) in job.sources.iter().zip(&digests[1..]) {
-                read[*parent].insert((entry.file, entry.at), *digest);
-            }
-        }
-        let digest_of = |(parent, read): (&crate::plan::Parent, BTreeMap<(usize, u64), Hash>)| {
-            let mut hasher = Hasher::new();
-            for (name, entry) in &parent.checkpoint.tensors {
-                if let Some(digest) = read.get(&(entry.file, entry.at)) {
-                    hasher.update(name.as_bytes()).update(&[0]).update(digest.as_bytes());
+                if *digest != UNKNOWN {
+                    read[*parent].insert(place(entry), *digest);
                 }
             }
-            (parent.name.clone(), hasher.finalize())
-        };
-        self.parents.iter().zip(read).map(digest_of).collect()
-    }
-}
-
-/// Threads and what they share.
-struct Pool<'a> {
-    merge: &'a Merge,
-    output: &'a Output,
-    next: AtomicUsize,
-    n_kept: AtomicUsize,
-    n_done: AtomicUsize,
-    is_over: AtomicBool,
-    digests: Mutex<Vec<Digests>>,
-    on_tensor: OnTensor<'a>,
-}
-
-impl Pool<'_> {
-    /// One thread's share.
-    fn work(&self) -> Result<()> {
-        let mut buffers = Buffers::default();
-        while !self.is_over.load(Ordering::Relaxed) {
-            let idx = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(job) = self.merge.jobs.get(idx) else { break };
-            let digests =
-                self.job(idx, job, &mut buffers).inspect_err(|_| self.is_over.store(true, Ordering::Relaxed))?;
-            self.digests.lock().unwrap_or_else(PoisonError::into_inner)[idx] = digests;
-            (self.on_tensor)(self.n_done.fetch_add(1, Ordering::Relaxed) + 1, self.merge.jobs.len());
         }
-        Ok(())
+        let mut all = BTreeMap::new();
+        for (parent, mut read) in self.parents.iter().zip(read) {
+            let digest = if let Some(known) = parent.known {
+                known
+            } else {
+                let tensors = &parent.folder.tensors;
+                let left: Vec<&Entry> = tensors.values().filter(|e| !read.contains_key(&place(e))).collect();
+                let hashed = on_threads(n_threads, left.len(), |idx| parent.folder.hash(left[idx]))?;
+                read.extend(left.iter().map(|entry| place(entry)).zip(hashed));
+                digest_of(tensors.iter().map(|(name, entry)| (name.as_str(), read[&place(entry)])))
+            };
+            all.insert(parent.name.clone(), digest.to_hex().to_string());
+        }
+        Ok(all)
     }
 
-    fn job(&self, idx: usize, job: &Job, buffers: &mut Buffers) -> Result<Digests> {
-        if let Some(digests) = self.output.finished.get(&job.name).filter(|d| d.len() == job.sources.len() + 1)
-            && self.output.has(idx, job.n_bytes(), digests[0])?
+    /// Makes one tensor, or finds it whole. Tells its digests, and whether it was there.
+    fn tensor(&self, output: Option<&Output>, idx: usize, buffers: &mut Buffers) -> Result<(Digests, bool)> {
+        let job = &self.jobs[idx];
+        if let Some(output) = output
+            && let Some(digests) = output.finished.get(&job.name).filter(|d| d.len() == job.sources.len() + 1)
+            && output.has(idx, job.n_bytes(), digests[0])?
         {
-            self.n_kept.fetch_add(1, Ordering::Relaxed);
-            return Ok(digests.clone());
+            return Ok((digests.clone(), true));
         }
+        let hasher = |(parent, _): &(usize, Entry)| self.parents[*parent].known.is_none().then(Hasher::new);
         let mut work = Work {
             args: &job.args,
-            seed: self.merge.recipe.seed,
+            seed: self.recipe.seed,
             job,
-            merge: self.merge,
-            buffers,
-            sources: vec![Hasher::new(); job.sources.len()],
-            is_hashed: false,
+            merge: self,
+            sources: job.sources.iter().map(hasher).collect(),
+            is_seen: false,
             tile: TILE,
-            out: Sink::new(self.output, idx, job),
+            out: Sink::new(output, idx, job, std::mem::take(&mut buffers.out)),
+            buffers,
         };
         if job.is_copy {
             work.copy()?;
         } else {
-            let MethodInfo { run, .. } = self.merge.method;
+            let MethodInfo { run, .. } = self.method;
             run(&mut work)?;
         }
         work.out.flush()?;
         let own = work.out.hasher.finalize();
-        let digests: Digests = std::iter::once(own).chain(work.sources.iter().map(Hasher::finalize)).collect();
-        self.output.note(&job.name, &digests)?;
-        Ok(digests)
+        work.buffers.out = work.out.pending;
+        let of = |hasher: &Option<Hasher>| hasher.as_ref().map_or(UNKNOWN, Hasher::finalize);
+        let digests: Digests = std::iter::once(own).chain(work.sources.iter().map(of)).collect();
+        if let Some(output) = output {
+            output.note(&job.name, &digests)?;
+        }
+        Ok((digests, false))
     }
 }
 
@@ -171,6 +206,7 @@ impl Pool<'_> {
 struct Buffers {
     raw: Vec<Vec<u8>>,
     values: Vec<Vec<f32>>,
+    out: Vec<u8>,
 }
 
 /// One tensor's merge, as methods see it.
@@ -181,9 +217,10 @@ pub(crate) struct Work<'a> {
     job: &'a Job,
     merge: &'a Merge,
     buffers: &'a mut Buffers,
-    sources: Vec<Hasher>,
-    /// Whether the sources were read once, and their digests are whole.
-    is_hashed: bool,
+    /// What hashes each source; none where its model's digest is known.
+    sources: Vec<Option<Hasher>>,
+    /// Whether the sources were read once: their digests are whole, and their numbers were looked at.
+    is_seen: bool,
     /// Elements that are shown together.
     tile: usize,
     out: Sink<'a>,
@@ -240,7 +277,7 @@ impl Work<'_> {
         let (job, n) = (self.job, self.n_elements());
         if let Some(rows) = &job.rows {
             let mut gather = Gather::new(self.merge, job, rows)?;
-            if !self.is_hashed {
+            if !self.is_seen {
                 gather.hash(&mut self.sources)?;
             }
             self.buffers.values.resize(job.sources.len(), Vec::new());
@@ -251,7 +288,7 @@ impl Work<'_> {
                 }
                 each(at, &self.buffers.values, &mut self.out)?;
             }
-            self.is_hashed = true;
+            self.is_seen = true;
             return Ok(());
         }
         let floats: Vec<Float> =
@@ -264,22 +301,21 @@ impl Work<'_> {
             for (i, (parent, entry)) in job.sources.iter().enumerate() {
                 let (raw, n_bytes) = (&mut self.buffers.raw[i], floats[i].n_bytes());
                 read(self.merge, *parent, entry, at * n_bytes, len * n_bytes, raw)?;
-                if !self.is_hashed {
-                    self.sources[i].update(raw);
+                if let Some(hasher) = self.sources[i].as_mut().filter(|_| !self.is_seen) {
+                    hasher.update(raw);
                 }
             }
             for from in (0..len).step_by(self.tile) {
                 let to = (from + self.tile).min(len);
                 for ((float, raw), values) in floats.iter().zip(&self.buffers.raw).zip(&mut self.buffers.values) {
-                    float.widen(&raw[from * float.n_bytes()..to * float.n_bytes()], values);
-                    if !self.is_hashed {
-                        finite(&job.name, Float::F32, at + from, values)?;
+                    if !float.widen(&raw[from * float.n_bytes()..to * float.n_bytes()], values) {
+                        return Err(unfit(&job.name, Float::F32, at + from, values));
                     }
                 }
                 each(at + from, &self.buffers.values, &mut self.out)?;
             }
         }
-        self.is_hashed = true;
+        self.is_seen = true;
         Ok(())
     }
 
@@ -290,7 +326,9 @@ impl Work<'_> {
         for (i, (parent, entry)) in self.job.sources.iter().enumerate() {
             for at in (0..n_bytes).step_by(OUT) {
                 read(self.merge, *parent, entry, at, OUT.min(n_bytes - at), &mut raw)?;
-                self.sources[i].update(&raw);
+                if let Some(hasher) = &mut self.sources[i] {
+                    hasher.update(&raw);
+                }
                 if i == 0 {
                     self.out.put_bytes(&raw)?;
                 }
@@ -300,14 +338,11 @@ impl Work<'_> {
     }
 }
 
-/// Refuses a number that `float` cannot hold, by its place; `at` is that of the first of `values`.
-pub(crate) fn finite(tensor: &str, float: Float, at: usize, values: &[f32]) -> Result<()> {
-    if all_below(values, float.limit()) {
-        return Ok(());
-    }
+/// The error for a number that `float` cannot hold, by its place; `at` is that of the first of `values`.
+pub(crate) fn unfit(tensor: &str, float: Float, at: usize, values: &[f32]) -> Error {
     let is_bad = |value: &f32| value.to_bits() & 0x7fff_ffff >= float.limit();
     let i = values.iter().position(is_bad).unwrap_or(0);
-    Err(Error::NotFinite { tensor: tensor.to_owned(), got: values[i], element: (at + i) as u64 })
+    Error::NotFinite { tensor: tensor.to_owned(), got: values[i], element: (at + i) as u64 }
 }
 
 pub(crate) fn read(
@@ -319,27 +354,51 @@ pub(crate) fn read(
     raw: &mut Vec<u8>,
 ) -> Result<()> {
     raw.resize(n_bytes, 0);
-    merge.parents[parent].checkpoint.read(entry, at as u64, raw)
+    merge.parents[parent].folder.read(entry, at as u64, raw)
 }
 
 /// Where a tensor's numbers go.
 pub(crate) struct Sink<'a> {
-    output: &'a Output,
+    /// None if nothing is to be written.
+    output: Option<&'a Output>,
     idx: usize,
     job: &'a Job,
     n_elements: usize,
     /// Bytes written.
     at: u64,
     hasher: Hasher,
-    /// What is not written yet: the first `n_pending` bytes.
+    /// What is not written yet: the bytes from `start` to `end`. They lie as their places in the file do, so that whole sectors can
+    /// go to the disk from where they are.
     pending: Vec<u8>,
-    n_pending: usize,
+    start: usize,
+    end: usize,
+    /// What of it is hashed ends here.
+    hashed: usize,
+    /// Where the buffer has the first byte of a sector.
+    base: usize,
 }
 
 impl<'a> Sink<'a> {
-    fn new(output: &'a Output, idx: usize, job: &'a Job) -> Self {
-        let pending = vec![0; OUT.min(job.n_bytes() as usize)];
-        Self { output, idx, job, n_elements: 0, at: 0, hasher: Hasher::new(), pending, n_pending: 0 }
+    fn new(output: Option<&'a Output>, idx: usize, job: &'a Job, mut pending: Vec<u8>) -> Self {
+        let n_bytes = OUT.min(job.n_bytes() as usize).next_multiple_of(SECTOR) + 2 * SECTOR;
+        if pending.len() < n_bytes {
+            pending.resize(n_bytes, 0);
+        }
+        let base = pending.as_ptr().addr().next_multiple_of(SECTOR) - pending.as_ptr().addr();
+        let start = base + output.map_or(0, |output| (output.place(idx) % SECTOR as u64) as usize);
+        Self {
+            output,
+            idx,
+            job,
+            n_elements: 0,
+            at: 0,
+            hasher: Hasher::new(),
+            pending,
+            start,
+            end: start,
+            hashed: start,
+            base,
+        }
     }
 
     /// Rounds and writes the next numbers.
@@ -348,33 +407,67 @@ impl<'a> Sink<'a> {
     /// `NotFinite` if the output's type cannot hold one; `Full`, `Io`.
     pub(crate) fn put(&mut self, values: &[f32]) -> Result<()> {
         let Some(float) = Float::of(self.job.dtype) else {
-            return Err(Error::damaged(&self.output.dir, format!("`{}` has no numbers", self.job.name)));
+            let what = format!("expected numbers, got {}", self.job.dtype);
+            return Err(Error::Undefined { tensor: self.job.name.clone(), what });
         };
-        finite(&self.job.name, float, self.n_elements, values)?;
-        for values in values.chunks(TILE) {
-            let n_bytes = values.len() * float.n_bytes();
-            if self.n_pending + n_bytes > self.pending.len() {
+        let mut left = values;
+        while !left.is_empty() {
+            let n = left.len().min(self.room() / float.n_bytes());
+            if n == 0 {
                 self.flush()?;
+                continue;
             }
-            float.narrow(values, &mut self.pending[self.n_pending..self.n_pending + n_bytes]);
-            self.n_pending += n_bytes;
+            let (now, later) = left.split_at(n);
+            if !float.narrow(now, &mut self.pending[self.end..self.end + n * float.n_bytes()]) {
+                return Err(unfit(&self.job.name, float, self.n_elements, now));
+            }
+            self.grow(n * float.n_bytes());
+            self.n_elements += n;
+            left = later;
         }
-        self.n_elements += values.len();
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<()> {
-        let pending = std::mem::take(&mut self.pending);
-        let put = self.put_bytes(&pending[..self.n_pending]);
-        self.pending = pending;
-        self.n_pending = 0;
-        put
+    /// Writes the next bytes as they are.
+    fn put_bytes(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let n = bytes.len().min(self.room());
+            if n == 0 {
+                self.flush()?;
+                continue;
+            }
+            let (now, later) = bytes.split_at(n);
+            self.pending[self.end..self.end + n].copy_from_slice(now);
+            self.grow(n);
+            bytes = later;
+        }
+        Ok(())
     }
 
-    fn put_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hasher.update(bytes);
-        self.output.write(self.idx, self.at, bytes)?;
+    /// Bytes that fit behind those that are pending: up to a sector's end, where the next begins.
+    fn room(&self) -> usize {
+        let whole = (self.pending.len() - self.base) / SECTOR * SECTOR;
+        self.base + whole.min(OUT) - self.end
+    }
+
+    fn grow(&mut self, n_bytes: usize) {
+        self.end += n_bytes;
+        if self.end - self.hashed >= HASHED {
+            self.hasher.update(&self.pending[self.hashed..self.end]);
+            self.hashed = self.end;
+        }
+    }
+
+    /// Writes what is pending. What comes next lies behind it in the file, and in the buffer where its place in a sector says.
+    fn flush(&mut self) -> Result<()> {
+        self.hasher.update(&self.pending[self.hashed..self.end]);
+        let bytes = &self.pending[self.start..self.end];
+        if let Some(output) = self.output {
+            output.write(self.idx, self.at, bytes)?;
+        }
         self.at += bytes.len() as u64;
+        self.start = self.base + (self.end - self.base) % SECTOR;
+        (self.end, self.hashed) = (self.start, self.start);
         Ok(())
     }
 }

@@ -1,9 +1,9 @@
 //! Values of parameters as recipes state them: a number, a gradient over layers, or a list of filters.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A parameter's value in a recipe.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Setting {
     /// Yes or no.
@@ -17,11 +17,11 @@ pub enum Setting {
 }
 
 /// One entry of a list of filters.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     /// Part of a tensor's name.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
     /// What holds for it.
     pub value: Box<Setting>,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Checkpoint, Entry};
 use crate::error::{Error, Result};
+use crate::folder::{Entry, Folder};
 use crate::plan::Merge;
 use crate::recipe::{ModelRef, SpecialSource, TokenSource, TokenizerRecipe};
 
@@ -82,7 +82,7 @@ impl Merge {
         };
         let mut tokenizers = Vec::new();
         for parent in &self.parents {
-            tokenizers.push(Tokenizer::read(&parent.checkpoint.dir)?);
+            tokenizers.push(Tokenizer::read(&parent.folder.dir)?);
         }
         self.tokenizer = giver;
         let (Some(base_ids), Some(given)) = (&tokenizers[base], &tokenizers[giver]) else {
@@ -145,7 +145,7 @@ impl Merge {
         for is_added in [false, true] {
             for (parent, tokenizer) in self.parents.iter().zip(tokenizers) {
                 let Some(tokenizer) = tokenizer else { continue };
-                let n_rows = n_rows(&parent.checkpoint).unwrap_or(usize::MAX);
+                let n_rows = n_rows(&parent.folder).unwrap_or(usize::MAX);
                 let added: BTreeMap<&str, &Value> = tokenizer.added().collect();
                 let mut tokens: Vec<(usize, &String)> = tokenizer.ids.iter().map(|(token, id)| (*id, token)).collect();
                 tokens.sort_unstable();
@@ -352,7 +352,7 @@ fn is_by_token(name: &str) -> bool {
 }
 
 /// Rows of a model's embeddings.
-fn n_rows(checkpoint: &Checkpoint) -> Option<usize> {
+fn n_rows(checkpoint: &Folder) -> Option<usize> {
     let tables = checkpoint.tensors.iter().filter(|(name, _)| is_by_token(name));
     tables.filter_map(|(_, entry)| entry.shape.first().copied()).max()
 }

@@ -31,8 +31,9 @@ const N_ATTEMPTS: usize = 16;
 /// How to collect.
 #[derive(Clone, Debug)]
 pub struct Collect {
-    /// How old what no record names must be before it goes: packs of artifacts that are being put just now look like that.
-    /// A writer that is slower is safe all the same: it is told that its pieces are gone, and puts them again.
+    /// How old what no record names must be before it goes: packs that were written and are about to be named look like that.
+    /// A writer that is slower is safe all the same: a pack it is writing stays, whatever its age, and if one it wrote is gone it is
+    /// told, and puts it again.
     pub grace: Duration,
     /// Whether to count only, and change nothing.
     pub dry_run: bool,
@@ -60,7 +61,7 @@ pub struct Collected {
     pub n_pieces: u64,
     /// Packs removed, rewritten and unfinished ones too.
     pub n_packs: u64,
-    /// Packs no record names that are too young to remove.
+    /// Packs no record names that are too young to remove, or being written.
     pub n_young: u64,
     /// Bytes of packs that are kept, dead parts too.
     pub kept_bytes: u64,
@@ -115,7 +116,7 @@ impl Store {
                 self.packs().restore(pack.id)?;
             }
             if pack.state == PackState::Unfinished {
-                if pack.age < how.grace {
+                if pack.age < how.grace || self.packs().is_written(pack.id)? {
                     done.n_young += 1;
                 } else {
                     done.freed_bytes += pack.n_bytes;

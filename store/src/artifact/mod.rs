@@ -16,6 +16,7 @@ mod collect;
 mod collect_test;
 mod draft;
 mod gate;
+mod known;
 mod packs;
 mod pieces;
 mod read;
@@ -37,6 +38,8 @@ pub(crate) use words::Words;
 
 pub use collect::{Collect, Collected};
 pub use draft::Draft;
+pub(crate) use known::plan as plan_known;
+pub use known::{Holder, Known};
 pub(crate) use packs::{PackId, Packs};
 pub use read::FileReader;
 pub use usage::{Group, Share, Usage};

@@ -1,14 +1,15 @@
 //! Packs: files of pieces, one after the other, beside the engine.
 //!
 //! A pack is written under a temporary name, synced, renamed and its folder synced; only then does a record name it.
-//! What a kill leaves is a temporary file, or a pack no record names: garbage, never damage.
+//! What a kill leaves is a temporary file, or a pack no record names: garbage, never damage. A temporary file is locked by
+//! its writer, so that a collection can tell one that is being written from one that was left.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind::NotFound;
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
@@ -110,17 +111,39 @@ impl Packs {
 
     /// Starts a pack.
     pub(super) fn write(&self) -> Result<PackWriter<'_>> {
-        let id = PackId(crate::clock::new_uuid().into_bytes());
-        let sink = match self {
-            Self::Memory(packs) => Sink::Memory(&packs.whole, Vec::new()),
-            Self::Dir(dir) => {
-                fs::create_dir_all(dir).map_err(|error| Error::io("make the folder", dir, error))?;
-                let temporary = dir.join(id.unfinished_name());
-                let file = File::create_new(&temporary).map_err(|error| Error::io("create", &temporary, error))?;
-                Sink::File { dir, temporary, file: Some(file) }
+        let dir = match self {
+            Self::Memory(packs) => {
+                let id = PackId(crate::clock::new_uuid().into_bytes());
+                return Ok(PackWriter { id, sink: Sink::Memory(&packs.whole, Vec::new()), n_bytes: 0 });
             }
+            Self::Dir(dir) => dir,
         };
-        Ok(PackWriter { id, sink, n_bytes: 0 })
+        fs::create_dir_all(dir).map_err(|error| Error::io("make the folder", dir, error))?;
+        loop {
+            let id = PackId(crate::clock::new_uuid().into_bytes());
+            let temporary = dir.join(id.unfinished_name());
+            let file = File::create_new(&temporary).map_err(|error| Error::io("create", &temporary, error))?;
+            // Held until the pack is whole or its writer is gone, however it went: collections look at it.
+            file.lock().map_err(|error| Error::io("lock", &temporary, error))?;
+            let n_names = file.metadata().map_err(|error| Error::io("read", &temporary, error))?.nlink();
+            if n_names > 0 {
+                return Ok(PackWriter { id, sink: Sink::File { dir, temporary, file: Some(file) }, n_bytes: 0 });
+            }
+            // A collection took it between the two.
+        }
+    }
+
+    /// Whether somebody, in whichever process, is writing an unfinished pack.
+    pub(super) fn is_written(&self, id: PackId) -> Result<bool> {
+        let Self::Dir(dir) = self else { return Ok(false) };
+        let path = dir.join(id.unfinished_name());
+        match File::open(&path).map(|file| file.try_lock()) {
+            Ok(Ok(())) => Ok(false),
+            Ok(Err(fs::TryLockError::WouldBlock)) => Ok(true),
+            Ok(Err(fs::TryLockError::Error(error))) => Err(Error::io("lock", &path, error)),
+            Err(error) if error.kind() == NotFound => Ok(false),
+            Err(error) => Err(Error::io("open", &path, error)),
+        }
     }
 
     /// Opens a pack for reading, if it is there; a condemned one too, which may yet be restored.

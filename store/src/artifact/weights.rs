@@ -1,5 +1,6 @@
-//! What the weights of a checkpoint are: files, or a recipe that makes them.
+//! What the weights of a checkpoint are: files here or elsewhere, or a recipe that makes them.
 
+use super::Holder;
 use crate::error::{Error, Result};
 use crate::id::{Digest, Kind, NodeId};
 use crate::keys;
@@ -11,6 +12,9 @@ use crate::store::Store;
 pub enum Weights {
     /// Files, of the [`Manifest`](super::Manifest) with this digest.
     Files(Digest),
+    /// Weights with this digest, outside the store: a folder that a merge read. The digest is that of
+    /// [`Known`](super::Known).
+    Elsewhere(Digest),
     /// A virtual checkpoint: whatever this recipe makes.
     Virtual {
         /// The recipe.
@@ -33,7 +37,8 @@ impl Store {
         let manifest = self.content::<Checkpoint>(digest)?.manifest;
         let recipe: Option<Recipe> = self.get_value(&keys::node(&NodeId::content_of(Recipe::KIND, manifest)))?;
         let Some(recipe) = recipe else {
-            return Ok(Weights::Files(manifest));
+            let is_here = self.knows_files(manifest)?;
+            return Ok(if is_here { Weights::Files(manifest) } else { Weights::Elsewhere(manifest) });
         };
         let mut files = Vec::new();
         for entry in self.entries(&keys::edges_down(&checkpoint)) {
@@ -55,6 +60,10 @@ impl Store {
     pub fn check_files(&self, checkpoint: NodeId, manifest: Digest) -> Result<()> {
         let expected = match self.weights(checkpoint)? {
             Weights::Files(expected) => expected,
+            Weights::Elsewhere(weights) if self.known_weights(Holder::Content(manifest))? == Some(weights) => {
+                return Ok(());
+            }
+            Weights::Elsewhere(weights) => weights,
             Weights::Virtual { files, .. } if files.is_empty() || files.contains(&manifest) => return Ok(()),
             Weights::Virtual { files, .. } => files[0],
         };

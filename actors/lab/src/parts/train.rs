@@ -339,7 +339,7 @@ fn parent_files(lab: &Lab, ups: &[(Relation, NodeId)]) -> Result<Option<Digest>>
     };
     Ok(match lab.store().weights(*parent)? {
         Weights::Files(files) => Some(files),
-        Weights::Virtual { .. } => None,
+        Weights::Virtual { .. } | Weights::Elsewhere(_) => None,
     })
 }
 

@@ -12,12 +12,13 @@ pub(super) fn merge(work: &mut Work<'_>) -> Result<()> {
     let total = work.args.is_on("normalize").then(|| weights.iter().sum::<f32>());
     let mut sum = Vec::new();
     work.pass(|_, x, out| {
-        sum.clear();
         sum.resize(x[0].len(), 0.0);
-        for (x, weight) in x.iter().zip(&weights) {
+        lanes::scale(&mut sum, &x[0], weights[0]);
+        for (x, weight) in x.iter().zip(&weights).skip(1) {
             lanes::add_scaled(&mut sum, x, *weight);
         }
-        if let Some(total) = total {
+        // A division by 1 changes no bits.
+        if let Some(total) = total.filter(|total| *total != 1.0) {
             lanes::divide(&mut sum, total);
         }
         out.put(&sum)

@@ -3,27 +3,69 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use blake3::{Hash, Hasher};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::threads::on_threads;
 
+/// Bytes that are read and hashed at once.
+const HASHED: usize = 1 << 17;
 /// The longest header that is read.
 const MAX_HEADER: u64 = 100 << 20;
 
-/// A folder whose headers were read.
+/// A folder of weights whose headers were read.
 #[derive(Debug)]
-pub(crate) struct Checkpoint {
+pub struct Folder {
     pub(crate) dir: PathBuf,
     pub(crate) files: Vec<(PathBuf, File)>,
     pub(crate) tensors: BTreeMap<String, Entry>,
     /// Layers, by the tensors' names.
     pub(crate) n_layers: usize,
+    /// What the files were when they were opened, one each.
+    marks: Vec<Mark>,
+    /// The digest of the index, which says what tensors there are; of nothing without one.
+    index: Hash,
+}
+
+/// What a file system says of a file, all that changes when its bytes do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mark {
+    device: u64,
+    inode: u64,
+    n_bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Mark {
+    fn of(path: &Path, file: &File) -> Result<Self> {
+        let data = file.metadata().map_err(Error::io("read", path))?;
+        Ok(Self {
+            device: data.dev(),
+            inode: data.ino(),
+            n_bytes: data.len(),
+            modified: (data.mtime(), data.mtime_nsec()),
+            changed: (data.ctime(), data.ctime_nsec()),
+        })
+    }
+}
+
+/// What tells a folder of weights from the same folder after a change, without reading the weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// A digest over device, inode, size and times (of bytes and of attributes) of every file, as they were opened.
+    pub digest: Hash,
+    /// The last of those times, in milliseconds since 1970. A file system's clock is coarse: a change right after this
+    /// moment may leave no trace, so a stamp can be trusted only if it was old when the files were opened.
+    pub changed_millis: i64,
 }
 
 /// Where a tensor is and what it is.
@@ -36,16 +78,25 @@ pub(crate) struct Entry {
     pub(crate) shape: Vec<usize>,
 }
 
-impl Checkpoint {
+impl Folder {
     /// Reads the headers of `model.safetensors`, or of the shards its index names.
     ///
     /// # Errors
     /// `Damaged` naming the file and what is wrong with it; `Io`.
-    pub(crate) fn open(dir: &Path) -> Result<Self> {
+    pub fn open(dir: &Path) -> Result<Self> {
         let index = dir.join("model.safetensors.index.json");
-        let mut all = Self { dir: dir.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new(), n_layers: 0 };
+        let mut all = Self {
+            dir: dir.to_path_buf(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            n_layers: 0,
+            marks: Vec::new(),
+            index: blake3::hash(&[]),
+        };
         if index.is_file() {
-            let map = weight_map(&index)?;
+            let text = std::fs::read(&index).map_err(Error::io("read", &index))?;
+            all.index = blake3::hash(&text);
+            let map = weight_map(&index, &text)?;
             let shards: BTreeSet<&String> = map.values().collect();
             let mut found = BTreeMap::new();
             for shard in shards {
@@ -71,9 +122,11 @@ impl Checkpoint {
 
     fn add(&mut self, path: &Path) -> Result<()> {
         let file = File::open(path).map_err(Error::io("open", path))?;
-        let n_bytes = file.metadata().map_err(Error::io("read", path))?.len();
+        let mark = Mark::of(path, &file)?;
+        let n_bytes = mark.n_bytes;
         let (start, header) = header(path, &file, n_bytes)?;
         let file_idx = self.files.len();
+        self.marks.push(mark);
         self.files.push((path.to_path_buf(), file));
         let mut end = 0;
         let tensors: BTreeMap<_, _> = header.tensors().into_iter().collect();
@@ -95,6 +148,103 @@ impl Checkpoint {
             return Err(Error::damaged(path, format!("expected {} bytes by its header, got {n_bytes}", start + end)));
         }
         Ok(())
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The number of weights of all tensors.
+    #[must_use]
+    pub fn n_params(&self) -> u64 {
+        self.tensors.values().map(|entry| entry.shape.iter().product::<usize>() as u64).sum()
+    }
+
+    /// The BLAKE3 of `config.json`; of nothing without one.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn config(&self) -> Result<Hash> {
+        Ok(blake3::hash(&self.config_text()?.unwrap_or_default()))
+    }
+
+    pub(crate) fn config_text(&self) -> Result<Option<Vec<u8>>> {
+        let path = self.dir.join("config.json");
+        if !path.is_file() {
+            return Ok(None);
+        }
+        std::fs::read(&path).map(Some).map_err(Error::io("read", &path))
+    }
+
+    /// Whether its configuration says that the head is the table of embeddings.
+    pub(crate) fn is_tied(&self) -> Result<bool> {
+        let Some(text) = self.config_text()? else { return Ok(false) };
+        let path = self.dir.join("config.json");
+        let json: Value = serde_json::from_slice(&text).map_err(|e| Error::damaged(&path, e.to_string()))?;
+        let ties = ["/tie_word_embeddings", "/text_config/tie_word_embeddings"];
+        Ok(ties.iter().find_map(|at| json.pointer(at)?.as_bool()).unwrap_or(false))
+    }
+
+    /// The stamp of its files as they were opened.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        let mut hasher = Hasher::new();
+        hasher.update(self.index.as_bytes());
+        let mut last = (i64::MIN, 0);
+        for (mark, (path, _)) in self.marks.iter().zip(&self.files) {
+            let name = path.file_name().unwrap_or_default();
+            hasher.update(name.as_encoded_bytes()).update(format!("\0{mark:?}").as_bytes());
+            last = last.max(mark.modified).max(mark.changed);
+        }
+        // Rounded up, to be no earlier than it was.
+        let changed_millis = last.0.saturating_mul(1000).saturating_add(last.1 / 1_000_000 + 1);
+        Stamp { digest: hasher.finalize(), changed_millis }
+    }
+
+    /// Refuses a folder whose files were written to since they were opened; where something is believed of them by their
+    /// stamp, also if the stamp changed.
+    ///
+    /// # Errors
+    /// `Damaged` naming the file; `Io`.
+    pub(crate) fn check_unchanged(&self, is_believed: bool) -> Result<()> {
+        for (was, (path, file)) in self.marks.iter().zip(&self.files) {
+            let is = Mark::of(path, file)?;
+            let is_same = (is.n_bytes, is.modified) == (was.n_bytes, was.modified);
+            if !is_same || is_believed && is != *was {
+                let what = "expected it to stay as it is while it is read, and something wrote to it; try again";
+                return Err(Error::damaged(path, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all weights and computes their digest: BLAKE3 over, for each tensor by name, the name, a zero byte and the BLAKE3 of
+    /// its bytes. Of [`Merged::output`](crate::Merged::output) it is the same.
+    ///
+    /// # Errors
+    /// `Io`; `Damaged` if the files change meanwhile.
+    pub fn weights(&self, n_threads: usize) -> Result<Hash> {
+        let entries: Vec<&Entry> = self.tensors.values().collect();
+        let digests = on_threads(n_threads, entries.len(), |idx| self.hash(entries[idx]))?;
+        self.check_unchanged(false)?;
+        let by_name = self.tensors.keys().map(String::as_str).zip(digests);
+        Ok(digest_of(by_name))
+    }
+
+    /// The digest of one tensor's bytes.
+    pub(crate) fn hash(&self, entry: &Entry) -> Result<Hash> {
+        let mut hasher = Hasher::new();
+        let mut at = 0;
+        let mut bytes = vec![0; (HASHED as u64).min(entry.n_bytes) as usize];
+        while at < entry.n_bytes {
+            let n = bytes.len().min((entry.n_bytes - at) as usize);
+            self.read(entry, at, &mut bytes[..n])?;
+            hasher.update(&bytes[..n]);
+            at += n as u64;
+        }
+        Ok(hasher.finalize())
     }
 
     /// Reads `out.len()` bytes of a tensor from byte `at`.
@@ -172,14 +322,22 @@ impl<'de> Deserialize<'de> for Distinct {
     }
 }
 
-fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
+fn weight_map(index: &Path, text: &[u8]) -> Result<BTreeMap<String, String>> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = std::fs::read(index).map_err(Error::io("read", index))?;
-    let read: Index = serde_json::from_slice(&text).map_err(|e| Error::damaged(index, e.to_string()))?;
+    let read: Index = serde_json::from_slice(text).map_err(|e| Error::damaged(index, e.to_string()))?;
     Ok(read.weight_map)
+}
+
+/// The digest of weights, from the names of their tensors in order and each one's digest.
+pub(crate) fn digest_of<'a>(tensors: impl Iterator<Item = (&'a str, Hash)>) -> Hash {
+    let mut hasher = Hasher::new();
+    for (name, digest) in tensors {
+        hasher.update(name.as_bytes()).update(&[0]).update(digest.as_bytes());
+    }
+    hasher.finalize()
 }
 
 /// The layer a tensor belongs to: the number after `layers`, `h`, `blocks` or `block` in its name.
@@ -250,11 +408,11 @@ mod tests {
             (with_header("[1]", 0), "header"),
         ] {
             let (_dir, path) = file(&bytes);
-            let error = Checkpoint::open(&path).unwrap_err().to_string();
+            let error = Folder::open(&path).unwrap_err().to_string();
             assert!(error.contains("model.safetensors") && error.contains(part), "{part}: {error}");
         }
         let (_dir, path) = file(&with_header(one, 8));
-        assert_eq!(Checkpoint::open(&path).unwrap().tensors["a"].shape, [2]);
+        assert_eq!(Folder::open(&path).unwrap().tensors["a"].shape, [2]);
     }
 
     #[test]
@@ -265,26 +423,26 @@ mod tests {
             std::fs::write(dir.path().join("model.safetensors.index.json"), text).unwrap();
         };
         index(r#"{"a": "one.safetensors"}"#);
-        assert!(Checkpoint::open(dir.path()).unwrap_err().to_string().contains("one.safetensors"));
+        assert!(Folder::open(dir.path()).unwrap_err().to_string().contains("one.safetensors"));
         let one = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
         std::fs::write(dir.path().join("one.safetensors"), with_header(one, 8)).unwrap();
-        assert!(Checkpoint::open(dir.path()).is_ok());
+        assert!(Folder::open(dir.path()).is_ok());
         index(r#"{"a": "one.safetensors", "b": "one.safetensors"}"#);
-        assert!(Checkpoint::open(dir.path()).unwrap_err().to_string().contains("`b`"));
+        assert!(Folder::open(dir.path()).unwrap_err().to_string().contains("`b`"));
         index(r#"{"a": "../one.safetensors"}"#);
-        assert!(Checkpoint::open(dir.path()).unwrap_err().to_string().contains("beside"));
+        assert!(Folder::open(dir.path()).unwrap_err().to_string().contains("beside"));
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), flip in any::<(usize, u8)>()) {
             let (_dir, path) = file(&bytes);
-            drop(Checkpoint::open(&path));
+            drop(Folder::open(&path));
             let mut near = with_header(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 8);
             let at = flip.0 % near.len();
             near[at] ^= flip.1;
             let (_dir, path) = file(&near);
-            drop(Checkpoint::open(&path));
+            drop(Folder::open(&path));
         }
     }
 }
