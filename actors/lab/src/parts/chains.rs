@@ -101,6 +101,15 @@ impl Chain {
         (0..self.n_steps()).map(&mut equation).collect::<Vec<_>>().join(" ")
     }
 
+    /// A single step, and whether its result is right, as every other one's is.
+    #[must_use]
+    pub fn sum(stream: &mut ChaCha8Rng) -> (String, bool) {
+        let chain = Self::random(stream, 1..=1);
+        let is_right = stream.random();
+        let text = if is_right { chain.solution() } else { chain.erring(1.0, stream) };
+        (text, is_right)
+    }
+
     /// The answer a text gives: the result of its last step. None if it gives none.
     #[must_use]
     pub fn given(text: &str) -> Option<u32> {
@@ -181,6 +190,10 @@ mod tests {
         assert_eq!(chain.first_error(&["3 - 5 = 4 ;", "4 * 4 = 2 ;", "2 * 0 = 0 ;"]), Some(0));
     }
 
+    fn sign(sign: &str, operand: &str) -> (usize, u32) {
+        (SIGNS.iter().position(|known| *known == sign).unwrap(), digit(operand).unwrap())
+    }
+
     #[test]
     fn who_errs_at_a_rate_errs_at_that_rate_and_nowhere_else() {
         let mut stream = ChaCha8Rng::seed_from_u64(4);
@@ -193,6 +206,10 @@ mod tests {
             n_wrong += usize::from(chain.first_error(&steps).is_some());
             n_steps += chain.first_error(&steps).map_or(steps.len(), |at| at + 1);
             assert_eq!(chain.erring(0.0, &mut stream), chain.solution());
+            let (sum, is_right) = Chain::sum(&mut stream);
+            let words: Vec<&str> = sum.split(' ').collect();
+            let whole = Chain { start: digit(words[0]).unwrap(), steps: vec![sign(words[1], words[2])] };
+            assert_eq!(whole.first_error(&[sum]).is_none(), is_right);
         }
         assert!((n_wrong as f64 / n_steps as f64 - 0.2).abs() < 0.02, "{n_wrong} of {n_steps}");
     }

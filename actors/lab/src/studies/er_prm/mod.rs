@@ -20,13 +20,14 @@ mod search;
 mod settings;
 mod world;
 
+use rand::seq::SliceRandom;
 use tracker_actors::Pool;
 use tracker_lm::Anchor;
 use tracker_store::{Claim, Finish};
 
 use crate::error::Result;
 use crate::lab::Lab;
-use crate::parts::chains::tokenizer;
+use crate::parts::chains::{Chain, tokenizer};
 use crate::parts::evaluate::Estimate;
 use crate::parts::labels::Estimator;
 use crate::parts::reward::{Fitter, Scorer};
@@ -36,8 +37,8 @@ use crate::study::Study;
 use claims::Evidence;
 use search::Scored;
 pub use settings::{
-    ErPrm, LabelSettings, PolicySettings, PrmSettings, ProblemSettings, RaftSettings, RolloutSettings, SearchSettings,
-    TuneSettings,
+    BaseSettings, ErPrm, LabelSettings, PolicySettings, PrmSettings, ProblemSettings, RaftSettings, RolloutSettings,
+    SearchSettings, TuneSettings,
 };
 use world::{Asking, World};
 
@@ -106,12 +107,14 @@ impl Study for ErPrm {
 }
 
 impl ErPrm {
-    /// A small model that can do sums, and one that was then taught by somebody who errs.
+    /// A small model that can do sums and tell wrong ones, and one that was then taught by somebody who errs.
     async fn pretrained(&self, world: &World<'_>, trainer: &Pool<Trainer>) -> Result<[Trained; 2]> {
         let lab = world.lab;
         let mut stream = lab.seeds().stream("policy/errors", 0, 0);
         let right = world.fresh("base", self.base.n_problems).await?;
-        let right = lessons("right solutions", &right, world::Task::solution);
+        let mut right = lessons("right solutions and marked sums", &right, world::Task::solution);
+        right.rows.extend(marked_sums(lab, self.base.n_sums));
+        right.rows.shuffle(&mut lab.seeds().stream("base/order", 0, 0));
         let erring = world.fresh("policy", self.policy.n_problems).await?;
         let erring =
             lessons("erring solutions", &erring, |task| task.chain.erring(self.policy.error_rate, &mut stream));
@@ -137,6 +140,18 @@ impl ErPrm {
         let policy = sft(lab, trainer, step).await?;
         Ok([base, policy])
     }
+}
+
+/// Single steps, each with what is to be said of it.
+fn marked_sums(lab: &Lab, n: u32) -> Vec<TrainRow> {
+    let mut stream = lab.seeds().stream("base/sums", 0, 0);
+    let mark = |_| {
+        let (prompt, is_right) = Chain::sum(&mut stream);
+        let [good, bad] = prm::VERDICTS;
+        let completion = if is_right { good } else { bad }.to_owned();
+        TrainRow { prompt, completion, finish: Finish::Stop, source: None }
+    };
+    (0..n).map(mark).collect()
 }
 
 /// Problems to learn, each with a solution somebody wrote.
