@@ -11,7 +11,7 @@ use tracker_engine::{Batch, Direction, Durability, KeyRange};
 use crate::error::{Error, Result, hex};
 use crate::id::{Kind, NodeId, RunId};
 use crate::keys;
-use crate::model::{Claim, Figure, NewRun, Reward, Run, Sample, Selection, Stage, Status, Verdict};
+use crate::model::{Claim, Ending, Figure, NewRun, Reward, Run, Sample, Selection, Stage, Status, Verdict};
 use crate::reader::Entries;
 use crate::recording::{Recording, StagedRow, stage_conflict};
 use crate::records::{EdgeRecord, Stored};
@@ -34,7 +34,7 @@ impl Store {
     }
 
     /// Records a run that did all it does at once and is finished: the run and what `record` stages of it are written together,
-    /// or nothing is. `record` is told the run's id.
+    /// or nothing is; its record digest, which is drawn over what is written, follows. `record` is told the run's id.
     ///
     /// # Errors
     /// As [`Store::create_run`] and [`Store::commit`]; those of `record`.
@@ -51,10 +51,13 @@ impl Store {
                 Ok(run)
             })
         });
-        if planned.is_err() {
+        if let Err(error) = planned {
             self.known().runs.remove(&id);
+            return Err(error);
         }
-        planned
+        self.known().stages.extend(recording.stages.keys().copied());
+        let record_digest = Some(self.record_digest(id)?);
+        self.end_run(id, &Ending { status: Status::Finished, message: String::new(), record_digest })
     }
 
     fn plan(&self, recording: &Recording, batch: &mut Batch) -> Result<()> {

@@ -114,6 +114,7 @@ fn a_run_that_is_recorded_at_once_is_there_whole_or_not_at_all() {
     let run = run.unwrap();
     assert_eq!((run.status, n_runs()), (Status::Finished, before + 1));
     assert_eq!(store.run(run.id).unwrap(), run);
+    assert_eq!(run.record_digest, Some(store.record_digest(run.id).unwrap()));
     assert_eq!(store.params(run.id).unwrap()["method"], "linear");
     let made: Vec<NodeId> =
         store.contents_of::<Checkpoint>(run.id).unwrap().into_iter().map(|(node, _)| node).collect();

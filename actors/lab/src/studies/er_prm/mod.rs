@@ -38,7 +38,7 @@ use claims::Evidence;
 use search::Scored;
 pub use settings::{
     BaseSettings, ErPrm, LabelSettings, PolicySettings, PrmSettings, ProblemSettings, RaftSettings, RolloutSettings,
-    SearchSettings, TuneSettings,
+    SearchSettings,
 };
 use world::{Asking, World};
 

@@ -141,7 +141,7 @@ impl Default for ErPrm {
         Self {
             problems: ProblemSettings::default(),
             model: Shape { hidden: 64, layers: 4, heads: 4, ffn: 172, context: 64 },
-            base: TuneSettings::default(),
+            base: BaseSettings::default(),
             policy: PolicySettings::default(),
             rollouts: RolloutSettings::default(),
             labels: LabelSettings::default(),
