@@ -147,7 +147,7 @@ impl Grm {
     async fn preferences(&self, world: &World<'_>, base: &Trained) -> Result<[Vec<Preference>; 2]> {
         let n = self.n_pairs();
         // Some exercises have no two answers that differ.
-        let tasks = world.fresh("pairs", (n + n / 4) as u32).await?;
+        let tasks = world.fresh("pairs", (n + n / 2) as u32).await?;
         let policy = world.policy(base.node, &base.model);
         let asking = ("answers/pairs", self.pairs.n_samples, self.pairs.temperature);
         let answers = world.answers(&policy, asking, &tasks).await?;

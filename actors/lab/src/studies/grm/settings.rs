@@ -220,8 +220,8 @@ impl Settings for Grm {
         Self {
             texts: TextSettings { min_words: 2, max_words: 3, long_words: 4, n_test: 8 },
             policy: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 20 },
-            pretraining: PretrainingSettings { n_texts: 128, error_rate: 0.25, sft: short.clone() },
-            pairs: PairSettings { sizes: vec![8, 16], max_tokens: 8, ..PairSettings::default() },
+            pretraining: PretrainingSettings { n_texts: 2000, error_rate: 0.25, sft: short.clone() },
+            pairs: PairSettings { sizes: vec![8, 16], n_samples: 10, max_tokens: 8, ..PairSettings::default() },
             rm: RmSettings { repeats: 2, ensemble: 2, hidden: 8, sft: short.clone(), ..RmSettings::default() },
             search: SearchSettings { n_prompts: 4, n_candidates: 12, sizes: vec![1, 4, 12], n_resamples: 100 },
             ppo: PpoSettings {
