@@ -5,10 +5,10 @@ use tracker_lm::RewardModel;
 use tracker_store::{Edge, NodeId, Program, Recording, Relation};
 
 use super::method::Method;
-use super::pairs::Preference;
-use super::world::World;
+use super::pairs::{Preference, prefer};
+use super::world::{Held, World};
 use crate::error::Result;
-use crate::parts::answers::{Asked, Scored};
+use crate::parts::answers::{Answer, Asked, Scored, Task};
 use crate::parts::evaluate::crossed;
 use crate::parts::record::FileRow;
 use crate::parts::reward::{Fit, Fitter, Judge, Objective, Scorer, fit};
@@ -29,11 +29,20 @@ impl Lessons<'_> {
 
 /// Held-out pairs of one kind.
 pub(super) struct Trial {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     /// The exercises they are of.
     pub(super) node: NodeId,
     /// Better and worse answers by turns.
     pub(super) asked: Asked,
+}
+
+impl Trial {
+    /// Of the first two answers to each task that differ in score.
+    pub(super) async fn new(world: &World<'_>, held: &Held, tasks: &[Task], answers: &[Vec<Answer>]) -> Result<Self> {
+        let pairs = prefer(world, &format!("pairs/{}", held.name), tasks, answers, 0.0).await?;
+        let asked = Asked::new(pairs.iter().flat_map(|pair| &pair.answers));
+        Ok(Self { name: held.name.clone(), node: held.node, asked })
+    }
 }
 
 /// Somebody who scores, and what it said.
@@ -176,7 +185,7 @@ async fn report(
     let judges: Vec<NodeId> = cell.raters.iter().map(|rater| rater.node).collect();
     let trials = &questions.trials;
     let each = trials.iter().enumerate().map(|(at, trial)| {
-        (trial.name, cell.raters.iter().map(|rater| rater.right(at)).collect::<Vec<_>>(), vec![trial.node])
+        (trial.name.as_str(), cell.raters.iter().map(|rater| rater.right(at)).collect::<Vec<_>>(), vec![trial.node])
     });
     let others = trials.iter().skip(1).map(|trial| trial.node).collect();
     let all: Vec<_> = each.chain([("out of distribution", cell.right(false), others)]).collect();

@@ -14,6 +14,7 @@
 //! estimated from answers drawn at temperature 1, which makes k1 unbiased.
 
 mod claims;
+mod files;
 mod judges;
 mod method;
 mod pairs;
@@ -27,9 +28,10 @@ use tracker_store::Claim;
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
-use crate::parts::answers::Asked;
+use crate::parts::answers::{Answer, Asked, Task};
+use crate::parts::model::load;
 use crate::parts::reward::{Fitter, Scorer};
-use crate::parts::train::{Step, TrainSet, Trained, Trainer, sft};
+use crate::parts::train::{Step, TrainSet, Trained, Trainer, adopt, sft};
 use crate::parts::transform::tokenizer;
 use crate::study::Study;
 
@@ -39,8 +41,22 @@ use method::Method;
 use pairs::{Preference, prefer};
 use policy::Optimised;
 use search::search;
-pub use settings::{Grm, PairSettings, PpoSettings, PretrainingSettings, RmSettings, SearchSettings, TextSettings};
+pub use settings::{
+    DataSettings, Grm, GrmHead, PairSettings, PpoSettings, PretrainingSettings, RmSettings, Rows, SearchSettings,
+    TextSettings,
+};
 use world::World;
+
+/// What a study starts from.
+struct Given<'a> {
+    world: World<'a>,
+    base: Trained,
+    /// Pairs to learn from, clean and with some turned round.
+    sets: [Vec<Preference>; 2],
+    questions: Questions,
+    /// Answers to choose from, for each prompt; none of published data.
+    candidates: Vec<Vec<Answer>>,
+}
 
 impl Study for Grm {
     const NAME: &'static str = "grm";
@@ -50,25 +66,9 @@ impl Study for Grm {
     async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
         let (fitter, scorer) =
             (Fitter::start(lab.actors(), lab.workers())?, Scorer::start(lab.actors(), lab.workers())?);
-        let world = World::open(lab, self).await?;
-        let base = self.pretrained(&world).await?;
-        let [clean, flipped] = self.preferences(&world, &base).await?;
-
-        // What every judge is asked.
-        let policy = world.policy(base.node, &base.model);
-        let temperature = self.pairs.temperature;
-        let mut trials = Vec::new();
-        for held in &world.held {
-            let stage = format!("answers/{}", held.name);
-            let answers = world.answers(&policy, (&stage, self.pairs.n_samples, temperature), &held.tasks).await?;
-            let pairs = prefer(&world, &format!("pairs/{}", held.name), &held.tasks, &answers, 0.0).await?;
-            let asked = Asked::new(pairs.iter().flat_map(|pair| &pair.answers));
-            trials.push(Trial { name: held.name, node: held.node, asked });
-        }
-        let candidates =
-            world.answers(&policy, ("candidates", self.search.n_candidates, temperature), &world.search.tasks).await?;
-        search::without_scores(&world, &candidates, base.node).await?;
-        let questions = Questions { trials, candidates: Asked::new(candidates.iter().flatten()) };
+        let is_of_files = !self.data.base.is_empty();
+        let given = if is_of_files { self.read(lab).await? } else { self.generated(lab).await? };
+        let Given { world, base, sets: [clean, flipped], questions, candidates } = given;
 
         // Reward models, and what is best by them.
         let (grm, actors) = (self.grm()?, (&fitter, &scorer));
@@ -96,7 +96,9 @@ impl Study for Grm {
         if let (Some(bt), true) = (of_main(&cells, Method::Bt), self.rm.ensemble > 0) {
             for is_min in [false, true] {
                 let cell = ensemble(&world, &cells[bt], is_min, &questions).await?;
-                found.push(search(&world, &candidates, &cell, false).await?);
+                if !is_of_files {
+                    found.push(search(&world, &candidates, &cell, false).await?);
+                }
                 cells.push(cell);
             }
         }
@@ -104,7 +106,7 @@ impl Study for Grm {
         // Policies optimised by the two.
         let mut policies: [Vec<Optimised>; 2] = [vec![], vec![]];
         for (method, optimised) in [Method::Bt, grm].into_iter().zip(&mut policies) {
-            let Some(at) = of_main(&cells, method) else { continue };
+            let Some(at) = of_main(&cells, method).filter(|_| !is_of_files) else { continue };
             let judges = cells[at].raters.iter().filter_map(|rater| rater.judge.as_ref());
             for (judge, repeat) in judges.zip(1..=self.ppo.repeats) {
                 let name = (method.name(), repeat);
@@ -143,17 +145,53 @@ impl Grm {
         sft(lab, &trainer, step).await
     }
 
-    /// As many pairs of its own answers as the largest set has: as they are, and with some turned round.
-    async fn preferences(&self, world: &World<'_>, base: &Trained) -> Result<[Vec<Preference>; 2]> {
-        let n = self.n_pairs();
-        // Some exercises have no two answers that differ.
-        let tasks = world.fresh("pairs", (n + n / 2) as u32).await?;
+    /// Exercises, a model that answers them, and pairs of its answers.
+    async fn generated<'a>(&'a self, lab: &'a Lab) -> Result<Given<'a>> {
+        let world = World::open(lab, self).await?;
+        let base = self.pretrained(&world).await?;
         let policy = world.policy(base.node, &base.model);
-        let asking = ("answers/pairs", self.pairs.n_samples, self.pairs.temperature);
-        let answers = world.answers(&policy, asking, &tasks).await?;
+        // Some exercises have no two answers that differ.
+        let n = self.n_pairs();
+        let tasks = world.fresh("pairs", (n + n / 2) as u32).await?;
+        let temperature = self.pairs.temperature;
+        let answers = world.answers(&policy, ("answers/pairs", self.pairs.n_samples, temperature), &tasks).await?;
+        let sets = self.preferences(&world, &tasks, &answers).await?;
+        let mut trials = Vec::new();
+        for (held, answers) in world.trials(&policy).await? {
+            trials.push(Trial::new(&world, held, &held.tasks, &answers).await?);
+        }
+        let asking = ("candidates", self.search.n_candidates, temperature);
+        let candidates = world.answers(&policy, asking, &world.search.tasks).await?;
+        search::without_scores(&world, &candidates, base.node).await?;
+        let questions = Questions { trials, candidates: Asked::new(candidates.iter().flatten()) };
+        Ok(Given { world, base, sets, questions, candidates })
+    }
+
+    /// A checkpoint and published pairs.
+    async fn read<'a>(&'a self, lab: &'a Lab) -> Result<Given<'a>> {
+        let base = adopt(lab, "base", load(lab, &self.data.base)?).await?;
+        let world = World::of_files(lab, self).await?;
+        let (learnt, held) = files::read(lab, &self.data, self.texts.n_test, &base.model).await?;
+        let sets = self.preferences(&world, &learnt.tasks, &learnt.answers).await?;
+        let mut trials = Vec::new();
+        for (held, rated) in &held {
+            trials.push(Trial::new(&world, held, &rated.tasks, &rated.answers).await?);
+        }
+        let questions = Questions { trials, candidates: Asked::new([]) };
+        Ok(Given { world, base, sets, questions, candidates: vec![] })
+    }
+
+    /// As many pairs as the largest set has: as they are, and with some turned round.
+    async fn preferences(
+        &self,
+        world: &World<'_>,
+        tasks: &[Task],
+        answers: &[Vec<Answer>],
+    ) -> Result<[Vec<Preference>; 2]> {
+        let n = self.n_pairs();
         let mut both = [
-            prefer(world, "pairs/clean", &tasks, &answers, 0.0).await?,
-            prefer(world, "pairs/flipped", &tasks, &answers, self.pairs.flip_rate).await?,
+            prefer(world, "pairs/clean", tasks, answers, 0.0).await?,
+            prefer(world, "pairs/flipped", tasks, answers, self.pairs.flip_rate).await?,
         ];
         for pairs in &mut both {
             if pairs.len() < n {

@@ -13,6 +13,8 @@ use crate::plan::{Settings, require};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grm {
+    /// Published preferences in place of exercises.
+    pub data: DataSettings,
     /// The exercises.
     pub texts: TextSettings,
     /// The model that answers them, and that reward models start from.
@@ -27,6 +29,41 @@ pub struct Grm {
     pub search: SearchSettings,
     /// Policy optimisation by the reward models.
     pub ppo: PpoSettings,
+}
+
+/// Published preferences in place of exercises, and a checkpoint in place of the small model. What needs an exact score, best
+/// of n and policy optimisation, is left out then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataSettings {
+    /// Folder of a Hugging Face checkpoint that reward models start from; empty for exercises.
+    pub base: String,
+    /// Files of rows to learn from; the last `texts.n_test` after shuffling are held out.
+    pub train: Vec<String>,
+    /// What rows of `train` are.
+    pub format: Rows,
+    /// Every how many rows one is taken: 20 for GRM's 40K.
+    pub every: u32,
+    /// Files of rows out of distribution, a trial each.
+    pub trials: Vec<String>,
+    /// What rows of `trials` are.
+    pub trial_format: Rows,
+    /// The field that names a row; empty to name rows by what they say.
+    pub id: String,
+    /// Whether wrong rows, and those longer than the context, are left out and counted.
+    pub skip_bad: bool,
+}
+
+/// Formats of published preferences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rows {
+    /// `llm-blender/Unified-Feedback`.
+    UnifiedFeedback,
+    /// Conversations `chosen` and `rejected`.
+    ChosenRejected,
+    /// `RewardBench`.
+    RewardBench,
 }
 
 /// The exercises. Preferences are learnt of three operations in one format; two operations, longer inputs and another format
@@ -92,10 +129,22 @@ pub struct RmSettings {
     pub smoothing: f64,
     /// Weight of positive rewards in `positive`.
     pub positive: f64,
-    /// Width of the heads that are not linear.
+    /// Head of the regularised methods: `mlp` as in most of the paper, or `linear`.
+    pub head: GrmHead,
+    /// Width of heads that are not linear; `frozen` has one too.
     pub hidden: usize,
     /// Training.
     pub sft: SftSettings,
+}
+
+/// Head of the regularised methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GrmHead {
+    /// One layer more, with rectifiers.
+    Mlp,
+    /// A weight for each hidden state.
+    Linear,
 }
 
 /// Best of n.
@@ -135,6 +184,7 @@ pub struct PpoSettings {
 impl Default for Grm {
     fn default() -> Self {
         Self {
+            data: DataSettings::default(),
             texts: TextSettings::default(),
             policy: Shape { hidden: 48, layers: 3, heads: 4, ffn: 128, context: 32 },
             pretraining: PretrainingSettings::default(),
@@ -142,6 +192,21 @@ impl Default for Grm {
             rm: RmSettings::default(),
             search: SearchSettings::default(),
             ppo: PpoSettings::default(),
+        }
+    }
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self {
+            base: String::new(),
+            train: vec![],
+            format: Rows::UnifiedFeedback,
+            every: 1,
+            trials: vec![],
+            trial_format: Rows::RewardBench,
+            id: "id".into(),
+            skip_bad: false,
         }
     }
 }
@@ -175,6 +240,7 @@ impl Default for RmSettings {
             beta: 0.1,
             smoothing: 0.1,
             positive: 0.1,
+            head: GrmHead::Mlp,
             hidden: 64,
             sft: SftSettings { epochs: 2.0, batch: 16, lr: 1e-3, ..SftSettings::default() },
         }
@@ -218,6 +284,7 @@ impl Settings for Grm {
     fn smoke() -> Self {
         let short = SftSettings { epochs: 1.0, ..SftSettings::default() };
         Self {
+            data: DataSettings::default(),
             texts: TextSettings { min_words: 2, max_words: 3, long_words: 4, n_test: 8 },
             policy: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 20 },
             pretraining: PretrainingSettings { n_texts: 2000, error_rate: 0.25, sft: short.clone() },
@@ -237,6 +304,16 @@ impl Settings for Grm {
     }
 
     fn check(&self) -> Result<()> {
+        let DataSettings { base, train, every, trials, .. } = &self.data;
+        require(
+            base.is_empty() == train.is_empty(),
+            "data.train",
+            "files where `data.base` names a checkpoint",
+            train.join(", "),
+        )?;
+        let needs = trials.is_empty() == base.is_empty();
+        require(needs, "data.trials", "files where `data.base` names a checkpoint", trials.join(", "))?;
+        require(*every > 0, "data.every", "at least 1", every)?;
         let TextSettings { min_words, max_words, long_words, n_test } = self.texts;
         require((1..=max_words).contains(&min_words), "texts.min_words", "1 to `texts.max_words`", min_words)?;
         require(long_words > max_words, "texts.long_words", "more than `texts.max_words`", long_words)?;

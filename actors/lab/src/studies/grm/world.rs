@@ -7,6 +7,7 @@ use tracker_actors::Pool;
 use tracker_lm::Lm;
 use tracker_store::{Finish, NodeId, Problem, Program, Recording, Sampling};
 
+use super::files;
 use super::settings::Grm;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
@@ -25,7 +26,7 @@ const UNSEEN: [Operation; 2] = [Operation::Rotate, Operation::Next];
 /// Held-out exercises of one kind.
 pub(super) struct Held {
     /// `in distribution`, or how it differs from that.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) tasks: Vec<Task>,
     /// The exercises as a dataset.
     pub(super) node: NodeId,
@@ -36,7 +37,7 @@ pub(super) struct World<'a> {
     pub(super) lab: &'a Lab,
     pub(super) plan: &'a Grm,
     /// Held-out exercises: first in distribution, then each way out of it.
-    pub(super) held: Vec<Held>,
+    held: Vec<Held>,
     /// Held-out exercises, in distribution, for best of n.
     pub(super) search: Held,
     pub(super) grader: NodeId,
@@ -69,6 +70,25 @@ impl<'a> World<'a> {
         lab.record(recording).await?;
         let generator = LocalGenerator::start(lab.actors(), lab.workers())?;
         Ok(Self { lab, plan, held, search, grader, generator, taken })
+    }
+
+    /// The same study of published answers: nobody is asked anything.
+    pub(super) async fn of_files(lab: &'a Lab, plan: &'a Grm) -> Result<Self> {
+        let grader = files::rater(lab).await?;
+        let search = Held { name: "search".into(), tasks: vec![], node: grader };
+        let generator = LocalGenerator::start(lab.actors(), lab.workers())?;
+        Ok(Self { lab, plan, held: vec![], search, grader, generator, taken: BTreeSet::new() })
+    }
+
+    /// Held-out exercises of each kind, and answers of a policy to them.
+    pub(super) async fn trials(&self, policy: &Policy) -> Result<Vec<(&Held, Vec<Vec<Answer>>)>> {
+        let mut all = Vec::new();
+        for held in &self.held {
+            let stage = format!("answers/{}", held.name);
+            let asking = (stage.as_str(), self.plan.pairs.n_samples, self.plan.pairs.temperature);
+            all.push((held, self.answers(policy, asking, &held.tasks).await?));
+        }
+        Ok(all)
     }
 
     /// What a model is pre-trained on: all operations, lengths and formats, and answers that err. Nothing held out is in it.
@@ -156,12 +176,12 @@ fn draw(lab: &Lab, name: &str, kind: &Exercises, n: u32, taken: &mut BTreeSet<St
     })
 }
 
-async fn hold(lab: &Lab, name: &'static str, exercises: Vec<Exercise>) -> Result<Held> {
+async fn hold(lab: &Lab, name: &str, exercises: Vec<Exercise>) -> Result<Held> {
     let tasks = record(lab, exercises).await?;
     let line = |task: &Task| format!("{} {}", task.exercise.prompt, task.exercise.answer);
     let content: Vec<String> = tasks.iter().map(line).collect();
     let node = record_members(lab, name, "benchmark", &content.join("\n"), tasks.iter().map(|task| task.node)).await?;
-    Ok(Held { name, tasks, node })
+    Ok(Held { name: name.to_owned(), tasks, node })
 }
 
 async fn record(lab: &Lab, exercises: Vec<Exercise>) -> Result<Vec<Task>> {
