@@ -9,6 +9,7 @@ use crate::plan::{self, Key, Overlay, Plan, Settings, nearest};
 use crate::studies::alignment_tax::AlignmentTax;
 use crate::studies::er_prm::ErPrm;
 use crate::studies::goedel::Goedel;
+use crate::studies::grm::Grm;
 
 /// A study: settings and one straight function with its loops visible.
 pub trait Study: Settings {
@@ -81,7 +82,8 @@ impl Entry {
 }
 
 /// All studies.
-static STUDIES: [Entry; 3] = [Entry::of::<Goedel>(), Entry::of::<AlignmentTax>(), Entry::of::<ErPrm>()];
+static STUDIES: [Entry; 4] =
+    [Entry::of::<Goedel>(), Entry::of::<AlignmentTax>(), Entry::of::<ErPrm>(), Entry::of::<Grm>()];
 
 /// All studies, in the order they are listed.
 #[must_use]

@@ -109,10 +109,47 @@ pub fn paired_gain(before: &[f64], after: &[f64], stream: &mut ChaCha8Rng) -> Op
     mean(&gains, stream)
 }
 
+/// Mean of `values[repeat][item]` with a percentile bootstrap interval in which repeats and items are drawn anew together;
+/// `None` if there are none, or repeats have not the same items.
+///
+/// One repeat is drawn as itself, which leaves the interval over items.
+#[must_use]
+pub fn crossed(values: &[Vec<f64>], stream: &mut ChaCha8Rng) -> Option<Estimate> {
+    let n_items = values.first()?.len();
+    if n_items == 0 || values.iter().any(|repeat| repeat.len() != n_items) {
+        return None;
+    }
+    let total = (values.len() * n_items) as f64;
+    let resample = |stream: &mut ChaCha8Rng| {
+        let items: Vec<usize> = (0..n_items).map(|_| stream.random_range(0..n_items)).collect();
+        let sum = |repeat: &Vec<f64>| items.iter().map(|item| repeat[*item]).sum::<f64>();
+        (0..values.len()).map(|_| sum(&values[stream.random_range(0..values.len())])).sum::<f64>() / total
+    };
+    let means = (0..N_RESAMPLES).map(|_| resample(stream)).collect();
+    Some(interval(values.iter().flatten().sum::<f64>() / total, means))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use rand_chacha::rand_core::SeedableRng;
+
+    #[test]
+    fn an_interval_over_repeats_and_items_sees_both() {
+        let mut stream = ChaCha8Rng::seed_from_u64(5);
+        let wide = |e: Estimate| e.high - e.low;
+        // Repeats differ by 1, items by nothing; then the other way round.
+        let repeats: Vec<Vec<f64>> = (0..4).map(|r| vec![f64::from(r % 2); 50]).collect();
+        let items: Vec<Vec<f64>> = (0..4).map(|_| (0..50).map(|i| f64::from(i % 2)).collect()).collect();
+        let (of_repeats, of_items) = (crossed(&repeats, &mut stream).unwrap(), crossed(&items, &mut stream).unwrap());
+        assert_eq!((of_repeats.value, of_items.value), (0.5, 0.5));
+        // Standard deviations of 0.5/√4 and 0.5/√50.
+        assert!((0.75..=1.0).contains(&wide(of_repeats)), "{of_repeats:?}");
+        assert!((wide(of_items) / (2.0 * 1.96 * 0.5 / 50f64.sqrt()) - 1.0).abs() < 0.2, "{of_items:?}");
+        assert_eq!(crossed(&[vec![0.25], vec![0.25]], &mut stream), Some(Estimate::exactly(0.25)));
+        assert!(crossed(&[], &mut stream).is_none() && crossed(&[vec![]], &mut stream).is_none());
+        assert!(crossed(&[vec![1.0], vec![1.0, 2.0]], &mut stream).is_none());
+    }
 
     fn choose(n: u32, k: u32) -> f64 {
         (0..k).map(|i| f64::from(n - i) / f64::from(i + 1)).product()

@@ -1,5 +1,6 @@
 //! What studies are made of. A part does one thing, records what it did, and is reusable by any study.
 
+pub mod answers;
 pub mod attempt;
 pub mod author;
 pub mod best_of;
@@ -27,5 +28,6 @@ pub mod skills;
 pub mod statements;
 pub mod steps;
 pub mod train;
+pub mod transform;
 pub mod truth;
 pub mod verify;

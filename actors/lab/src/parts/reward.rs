@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{
-    Continuation, FitObjective, PairLoss, RatedPair, RatedText, RewardModel, Tagged, TaggedExample, Tokenizer,
-    Training, Trunk,
+    Continuation, FitObjective, Lm, OnStep, PairLoss, Ppo, RatedPair, RatedText, RewardModel, ScoredRollout, Tagged,
+    TaggedExample, Tokenizer, Training, Trunk,
 };
 use tracker_store::{NodeId, Point, Recording, Relation, Timestamp};
 
@@ -34,15 +34,29 @@ pub enum Objective {
     Pairs(Vec<RatedPair>, PairLoss),
     /// Ratings, some of them missing.
     Ratings(Vec<RatedText>),
+    /// A policy's own samples with their rewards (PPO): the trunk is the policy, the head its value function. The model is
+    /// what `kl` holds the policy to, if anything does.
+    Rollouts(Vec<ScoredRollout>, Ppo, Option<Lm>),
 }
 
 impl Objective {
-    fn as_fit(&self) -> FitObjective<'_> {
-        match self {
+    fn fit(
+        &self,
+        model: &RewardModel,
+        trunk: Trunk,
+        training: &Training,
+        n_threads: usize,
+        on_step: OnStep<'_>,
+    ) -> tracker_lm::Result<RewardModel> {
+        let objective = match self {
             Self::Tags(items) => FitObjective::Tags(items),
             Self::Pairs(items, loss) => FitObjective::Pairs(items, loss),
             Self::Ratings(items) => FitObjective::Ratings(items),
-        }
+            Self::Rollouts(items, settings, reference) => {
+                return tracker_lm::ppo(model, reference.as_ref(), items, settings, training, n_threads, on_step);
+            }
+        };
+        tracker_lm::fit(model, &objective, trunk, training, n_threads, on_step)
     }
 
     fn n_items(&self) -> usize {
@@ -50,6 +64,7 @@ impl Objective {
             Self::Tags(items) => items.len(),
             Self::Pairs(items, _) => items.len(),
             Self::Ratings(items) => items.len(),
+            Self::Rollouts(items, ..) => items.len(),
         }
     }
 }
@@ -91,7 +106,8 @@ impl Worker for Fitter {
             turn.update(|n_steps| *n_steps += 1);
             if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let fitted = tracker_lm::fit(&model, &objective.as_fit(), trunk, &training, self.n_threads, &mut on_step)
+        let fitted = objective
+            .fit(&model, trunk, &training, self.n_threads, &mut on_step)
             .map_err(|error| Fault::input("could not fit a reward model").because(error))?;
         Ok((fitted, losses))
     }

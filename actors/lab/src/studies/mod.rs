@@ -2,3 +2,4 @@
 pub mod alignment_tax;
 pub mod er_prm;
 pub mod goedel;
+pub mod grm;

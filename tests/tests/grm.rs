@@ -1,0 +1,133 @@
+//! The study of reward models that keep their language head, end to end: run, resume, ask where figures come from.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+
+use serde_json::Value;
+use tracker_tests::Tracker;
+
+const SMOKE: [&str; 4] = ["run", "grm", "--smoke", "--json"];
+
+/// The last event of the smoke plan.
+fn smoke(tracker: &Tracker, args: &[&str]) -> Value {
+    let answer = tracker.run(&[&SMOKE, args].concat());
+    // A claim of so small a run may fail to hold, which is an answer too.
+    assert!(answer.code <= 1, "{}", answer.stderr);
+    answer.lines().pop().unwrap()
+}
+
+fn id(event: &Value) -> &str {
+    event["run"].as_str().unwrap()
+}
+
+#[test]
+fn equal_plans_give_equal_records_whatever_the_workers_and_a_killed_run_resumes_to_them() {
+    let tracker = Tracker::new();
+    let whole = smoke(&tracker, &["--workers", "1"]);
+    assert_eq!(whole["status"], "finished", "{whole}");
+    assert_eq!(whole["record_digest"], smoke(&tracker, &["--workers", "2"])["record_digest"]);
+    assert_ne!(whole["record_digest"], smoke(&tracker, &["--seed", "2"])["record_digest"]);
+    let n_events = tracker.run(&SMOKE).lines().len();
+    // While pairs are made, reward models fitted, candidates chosen and policies optimised.
+    for part in [1, 4, 8, 11] {
+        let mut child = tracker.spawn(&SMOKE);
+        let mut run = String::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().take(n_events * part / 12) {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if let Some(id) = event["run"].as_str() {
+                id.clone_into(&mut run);
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let resumed = tracker.run(&["run", "--resume", &run, "--json"]).lines().pop().unwrap();
+        assert_eq!(resumed["record_digest"], whole["record_digest"], "killed after part {part} of 12");
+    }
+}
+
+#[test]
+fn every_figure_leads_to_the_answers_and_the_reward_models_it_rests_on() {
+    let tracker = Tracker::new();
+    let run = smoke(&tracker, &[]);
+    let claims = run["claims"].as_array().unwrap();
+    let ids: BTreeSet<&str> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
+    for id in ["ood-beats-bt", "in-beats-bt", "best-of-n-beats-bt", "best-of-n-beats-ensemble-min", "ppo-beats-bt"] {
+        assert!(ids.contains(id), "no claim `{id}` among {ids:?}");
+    }
+    for claim in claims {
+        let [low, value, high] = ["low", "value", "high"].map(|key| claim[key].as_f64().unwrap());
+        assert!(low <= value && value <= high, "{claim}");
+        assert_eq!(claim["holds"].as_bool().unwrap(), low > 0.0, "{claim}");
+    }
+    let chosen = &["claim", "figure", "selection", "sample", "problem", "checkpoint", "dataset", "program"][..];
+    let scored = &["claim", "figure", "checkpoint", "dataset", "reward", "sample", "problem"];
+    for (claim, kinds) in [("best-of-n-beats-bt", chosen), ("ood-beats-bt", chosen), ("ppo-beats-bt", scored)] {
+        let found = tracker.json(&["query", "claims", &format!("claim = '{claim}'")]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let up = &tracker.json(&["query", "lineage", found[0]["id"].as_str().unwrap()])[0];
+        assert_eq!(up["truncated"], false);
+        let found: BTreeSet<&str> =
+            up["nodes"].as_array().unwrap().iter().map(|node| node["kind"].as_str().unwrap()).collect();
+        for kind in kinds {
+            assert!(found.contains(kind), "no {kind} above `{claim}`: {found:?}");
+        }
+    }
+
+    // Scores name the checkpoint whose they are; choices name all there was to choose from.
+    let judge = "checkpoint:rm 16 clean grm-sft 1";
+    let rewards = tracker.json(&["query", "rewards", "--model", judge, "--limit", "10000"]);
+    // Four exercises with twelve candidates, two answers to each held-out pair, and what PPO asked.
+    assert!(rewards.len() > 48, "{}", rewards.len());
+    assert!(rewards.iter().all(|reward| reward["kind"] == "score"), "{:?}", rewards[0]);
+    let chosen = tracker.json(&["query", "selections", "rule = 'best of 12 by grm-sft'", "--limit", "100"]);
+    assert_eq!(chosen.len(), 4 * 2 * 2, "prompts, repeats, and clean and flipped pairs");
+
+    // Which pairs were turned round is recorded.
+    let turned = tracker.json(&["query", "selections", "rule = 'exact score, turned round'", "--limit", "100"]);
+    assert!(!turned.is_empty());
+    let rows = tracker.run(&["artifact", "get", "grm/pairs 16 flipped", "rows", "--json"]);
+    assert_eq!(rows.code, 0, "{}", rows.stderr);
+    let text = std::fs::read_to_string(tracker.folder().join("rows/rows.jsonl")).unwrap();
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 16);
+    let known: BTreeSet<&str> = turned.iter().map(|selection| selection["id"].as_str().unwrap()).collect();
+    for row in &rows {
+        let flipped = row["flipped"].as_bool().unwrap();
+        assert_eq!(known.contains(row["id"].as_str().unwrap()), flipped, "{row}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_before_any_work() {
+    let tracker = Tracker::new();
+    for (set, parts) in [
+        ("rm.methods=[\"bt\",\"grm\"]", &["rm.methods", "grm-sft", "`grm`"][..]),
+        ("rm.methods=[\"grm-sft\"]", &["rm.methods", "bt among others"]),
+        ("rm.methods=[\"bt\",\"grm-sft\",\"bt\"]", &["rm.methods", "each method once", "`bt` twice"]),
+        ("rm.grm=frozen", &["rm.grm", "grm-", "frozen"]),
+        ("rm.alpha=1", &["rm.alpha", "[0, 1)"]),
+        ("rm.beta=0", &["rm.beta", "above 0"]),
+        ("rm.ensemble=9", &["rm.ensemble", "rm.repeats"]),
+        ("pairs.sizes=[16,8]", &["pairs.sizes", "rising"]),
+        ("pairs.flip_rate=0.5", &["pairs.flip_rate", "[0, 0.5)"]),
+        ("pairs.max_tokens=99", &["pairs.max_tokens", "policy.context"]),
+        ("texts.long_words=3", &["texts.long_words", "texts.max_words"]),
+        ("search.sizes=[1,13]", &["search.sizes", "12"]),
+        ("ppo.repeats=3", &["ppo.repeats", "rm.repeats"]),
+        ("ppo.every=0", &["ppo.every", "at least 1"]),
+    ] {
+        let answer = tracker.run(&["run", "grm", "--smoke", "--set", set]);
+        assert_eq!(answer.code, 2, "{set}: {}", answer.stderr);
+        for part in parts {
+            assert!(answer.stderr.contains(part), "{set}: expected `{part}` in: {}", answer.stderr);
+        }
+    }
+    assert!(!tracker.store().exists(), "a refused plan made a store");
+    // More exercises than there are: said with what to do, and what was asked.
+    let answer = tracker.run(&["run", "grm", "--smoke", "--set", "texts.n_test=100000"]);
+    assert!(answer.code == 2 && answer.stderr.contains("in distribution"), "{}", answer.stderr);
+    // Nothing that differs: no pairs.
+    let answer = tracker.run(&["run", "grm", "--smoke", "--set", "pairs.temperature=0.0001"]);
+    assert!(answer.code == 2 && answer.stderr.contains("pairs.n_samples"), "{}", answer.stderr);
+}
