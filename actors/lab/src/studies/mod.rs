@@ -1,4 +1,5 @@
 //! The studies: one a paper.
 pub mod alignment_tax;
+pub mod dpa;
 pub mod er_prm;
 pub mod goedel;
