@@ -6,7 +6,7 @@
 
 use rand::Rng as _;
 use tracker_front::{Direction as Goal, Objective, Points, hypervolume};
-use tracker_store::NodeId;
+use tracker_store::{Edge, NodeId, Recording, Relation};
 
 use super::world::{Answer, Asking, Wish, World, degrees};
 use crate::error::Result;
@@ -150,15 +150,13 @@ impl Side {
         }
     }
 
-    fn contest(self, reference: f64) -> Contest {
-        let verbosity = match self {
-            Self::Brief => Objective::minimise("verbosity"),
-            Self::Wordy => Objective::maximise("verbosity"),
+    fn contest(self, reference: f64, source: Source) -> Contest {
+        let [help, words] = ["helpfulness", "verbosity"].map(|what| format!("{} {what}", source.name()));
+        let words = match self {
+            Self::Brief => Objective::minimise(&words),
+            Self::Wordy => Objective::maximise(&words),
         };
-        Contest {
-            objectives: vec![Objective::maximise("helpfulness"), verbosity],
-            reference: self.reference(reference).to_vec(),
-        }
+        Contest { objectives: vec![Objective::maximise(&help), words], reference: self.reference(reference).to_vec() }
     }
 }
 
@@ -245,15 +243,28 @@ impl Measured {
         for (source, pair) in sources.iter().zip(found.chunks(2)) {
             let mut fronts = Vec::new();
             for side in Side::ALL {
-                let contest = side.contest(world.plan.measure.reference);
-                let of_side = self.wishes.iter().zip(&self.points).enumerate().filter(|(_, (wish, _))| side.has(wish));
-                let points: Vec<(NodeId, Vec<f64>)> =
-                    of_side.map(|(at, (_, node))| (*node, layout.point(&mean, at, *source).to_vec())).collect();
-                if points.is_empty() {
+                let contest = side.contest(world.plan.measure.reference, *source);
+                let of_side: Vec<(usize, NodeId)> = self
+                    .wishes
+                    .iter()
+                    .zip(&self.points)
+                    .enumerate()
+                    .filter_map(|(at, (wish, results))| side.has(wish).then_some((at, *results)))
+                    .collect();
+                if of_side.is_empty() {
                     continue;
                 }
+                // The points of one model differ by what it was asked for.
+                let points: Vec<(NodeId, Vec<f64>)> =
+                    of_side.iter().map(|(at, _)| (policy, layout.point(&mean, *at, *source).to_vec())).collect();
                 let name = format!("{label}/{}, {}", side.name(), source.name());
-                fronts.push(record_front(lab, &name, &contest, &points).await?.0);
+                let (front, _) = record_front(lab, &name, &contest, &points).await?;
+                let mut recording = Recording::new();
+                for (order, (_, results)) in (0..).zip(&of_side) {
+                    recording.put_edge(lab.run(), &Edge::new(front, Relation::Used, *results).at(order))?;
+                }
+                lab.record(recording).await?;
+                fronts.push(front);
             }
             let used: Vec<NodeId> = used.iter().copied().chain(fronts).collect();
             figures.push(stage.figure(item, &format!("volume, {}", source.name()), pair[0], n, &used).await?);
