@@ -1,4 +1,4 @@
-//! What DPA is compared with: the model before it, DPO, SteerLM, one model a direction by policy gradients (MORLHF), and
+//! What DPA is compared with: the model before it, DPO, `SteerLM`, one model a direction by policy gradients (MORLHF), and
 //! mixtures of two of those (rewarded soups).
 
 use tracker_actors::Pool;
@@ -23,6 +23,25 @@ const CLIP: f64 = 0.2;
 pub(super) struct Method {
     pub(super) name: &'static str,
     pub(super) measured: Vec<Measured>,
+}
+
+impl Method {
+    /// The name of the method that trains a model for each of several directions, and of mixtures of two of those.
+    const ENDS: &'static str = "morlhf";
+    const SOUPS: &'static str = "soups";
+
+    /// Its models; to mixtures belong the two models that are mixed.
+    pub(super) fn models<'a>(&'a self, all: &'a [Self]) -> Vec<&'a Measured> {
+        let ends = all.iter().find(|method| self.name == Self::SOUPS && method.name == Self::ENDS);
+        let ends = ends.map_or(&[][..], |method| &method.measured);
+        let ends = ends.first().into_iter().chain(ends.get(1..).and_then(<[_]>::last));
+        ends.chain(&self.measured).collect()
+    }
+
+    /// Whether it has one answer to everybody, so that DPA may be better in every direction.
+    pub(super) fn is_one_point(&self) -> bool {
+        matches!(self.name, "sft" | "dpo")
+    }
 }
 
 /// Trains and measures every baseline of the plan, from the model before DPA.
@@ -53,9 +72,9 @@ pub(super) async fn baselines(
         measured.push(measure(world, &label, &model, &[Wish::None]).await?);
         models.push(model);
     }
-    methods.push(Method { name: "morlhf", measured });
+    methods.push(Method { name: Method::ENDS, measured });
     if let (Some(first), Some(last)) = (models.first(), models.last()) {
-        methods.push(Method { name: "soups", measured: soups(world, [first, last]).await? });
+        methods.push(Method { name: Method::SOUPS, measured: soups(world, [first, last]).await? });
     }
     methods.retain(|method| !method.measured.is_empty());
     Ok(methods)

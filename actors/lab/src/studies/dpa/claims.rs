@@ -56,7 +56,7 @@ pub(super) async fn claims(world: &World<'_>, evidence: Evidence<'_>) -> Result<
     );
     all.push((claim_above("directions-control", &statement, gains.last().copied(), CONTROL), last.figures.clone()));
     for method in evidence.methods {
-        let others: Vec<&Measured> = method.measured.iter().collect();
+        let others = method.models(evidence.methods);
         let wishes: Vec<Wish> = others.iter().flat_map(|other| other.wishes.clone()).collect();
         let theirs = layout(world, &wishes);
         let models: Vec<&Measured> = [last].into_iter().chain(others.iter().copied()).collect();
@@ -75,9 +75,9 @@ pub(super) async fn claims(world: &World<'_>, evidence: Evidence<'_>) -> Result<
         let found = resampler(world)?.statistics(&joined(&models)?, of);
         let rests: Vec<NodeId> = models.iter().flat_map(|model| model.figures.iter().copied()).collect();
         let name = method.name;
-        if others.len() == 1 && matches!(wishes.as_slice(), [Wish::None]) {
+        if method.is_one_point() {
             let statement = format!(
-                "after round {n_rounds}, what is got in each direction is worth more there than what {name} gives: the least gain"
+                "after round {n_rounds}, what is got in each direction is worth more there than the answers of {name}: the least gain"
             );
             all.push((claim_above(&format!("dominates-{name}"), &statement, found.first().copied(), 0.0), rests));
         } else {
@@ -96,104 +96,103 @@ fn best(direction: &Direction, layout: Layout<'_>, mean: &[f64], source: Source)
     points.collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
 }
 
-/// Records of each method, on average over directions, how much less it is worth than the best method there, and than the best
-/// answers there are; and the volume of its front.
-async fn left(world: &World<'_>, evidence: &Evidence<'_>) -> Result<()> {
-    let lab = world.lab;
-    let Some(last) = evidence.rounds.last() else { return Ok(()) };
-    let entry = |name: &str, models: Vec<&'_ Measured>, is_asked: bool| {
+/// What is compared as one: a round, or the models of a method.
+struct Entry<'a> {
+    name: &'a str,
+    models: Vec<&'a Measured>,
+    wishes: Vec<Wish>,
+    /// Whether it answers as it is asked; of what does not, the best there is counts.
+    is_asked: bool,
+}
+
+impl<'a> Entry<'a> {
+    fn new(name: &'a str, models: Vec<&'a Measured>, is_asked: bool) -> Self {
         let wishes = models.iter().flat_map(|model| model.wishes.clone()).collect();
-        (name.to_owned(), models.len(), wishes, is_asked)
-    };
-    let mut models: Vec<&Measured> = Vec::new();
-    let mut entries: Vec<(String, usize, Vec<Wish>, bool)> = Vec::new();
-    for round in evidence.rounds {
-        models.push(round);
-        entries.push(entry(&round.label, vec![round], true));
+        Self { name, models, wishes, is_asked }
     }
-    for method in evidence.methods {
-        let of: Vec<&Measured> = method.measured.iter().collect();
-        models.extend(&of);
-        entries.push(entry(method.name, of, false));
+
+    /// What it gives in the nth direction.
+    fn answer(
+        &self,
+        layout: Layout<'_>,
+        mean: &[f64],
+        (nth, direction): (usize, &Direction),
+        source: Source,
+    ) -> Vec<f64> {
+        let points = || (0..self.wishes.len()).map(|at| layout.point(mean, at, source).to_vec());
+        let at =
+            if self.is_asked { nth } else { direction.choose(&points().collect::<Vec<_>>()).map_or(0, |(at, _)| at) };
+        points().nth(at).unwrap_or_default()
     }
-    let directions: Vec<&Direction> = last
-        .wishes
-        .iter()
-        .filter_map(|wish| match wish {
-            Wish::Along(direction) => Some(direction),
-            _ => None,
-        })
-        .collect();
+}
+
+/// What is recorded of each entry.
+const LEFT: [&str; 3] = ["volume", "regret", "left to the possible"];
+
+/// Records of each method the volume of its front, and on average over directions how much less it is worth than the best
+/// method there, and than the best answers there are.
+async fn left(world: &World<'_>, evidence: &Evidence<'_>) -> Result<()> {
+    let Some(last) = evidence.rounds.last() else { return Ok(()) };
+    let rounds = evidence.rounds.iter().map(|round| Entry::new(&round.label, vec![round], true));
+    let methods = evidence.methods.iter().map(|method| Entry::new(method.name, method.models(evidence.methods), false));
+    let entries: Vec<Entry<'_>> = rounds.chain(methods).collect();
+    let models: Vec<&Measured> = entries.iter().flat_map(|entry| entry.models.iter().copied()).collect();
+    let directions = last.wishes.iter().enumerate().filter_map(|(nth, wish)| match wish {
+        Wish::Along(direction) => Some((nth, direction)),
+        _ => None,
+    });
+    let directions: Vec<(usize, &Direction)> = directions.collect();
     let possible = world.possible();
     let sources = Source::all(world.has_gold());
-    let layouts: Vec<Layout<'_>> = entries.iter().map(|(_, _, wishes, _)| layout(world, wishes)).collect();
-    // For each source and entry: volume, regret, and what is left to the best possible.
-    let of = |mean: Vec<f64>| -> Vec<f64> {
-        let mut found = Vec::new();
-        for source in sources {
-            let mut at = 0;
-            let parts: Vec<&[f64]> = layouts
+    let layouts: Vec<Layout<'_>> = entries.iter().map(|entry| layout(world, &entry.wishes)).collect();
+    let of_source = |mean: &[f64], source: Source| -> Vec<f64> {
+        let mut rest = mean;
+        let mut parts = Vec::with_capacity(entries.len());
+        for layout in &layouts {
+            let (part, others) = rest.split_at(layout.len());
+            parts.push((*layout, part));
+            rest = others;
+        }
+        let mut sums = vec![[0.0; 2]; entries.len()];
+        for direction in &directions {
+            let points: Vec<Vec<f64>> = entries
                 .iter()
-                .map(|layout| {
-                    at += layout.len();
-                    &mean[at - layout.len()..at]
-                })
+                .zip(&parts)
+                .map(|(entry, (layout, part))| entry.answer(*layout, part, *direction, source))
                 .collect();
-            let mut sums = vec![[0.0; 2]; entries.len()];
-            for (nth, direction) in directions.iter().enumerate() {
-                let worth = |((entry, layout), part): ((&(String, usize, Vec<Wish>, bool), &Layout<'_>), &&[f64])| {
-                    if entry.3 {
-                        layout.point(part, nth, *source).to_vec()
-                    } else {
-                        along(direction, *layout, part, *source)
-                    }
-                };
-                let points: Vec<Vec<f64>> = entries.iter().zip(&layouts).zip(&parts).map(worth).collect();
-                let most = possible.iter().filter_map(|point| direction.reward(point).ok()).fold(f64::MIN, f64::max);
-                let Ok(regrets) = regrets(direction, &points) else { continue };
-                for ((sum, regret), point) in sums.iter_mut().zip(regrets).zip(&points) {
-                    sum[0] += regret / directions.len() as f64;
-                    sum[1] += (most - direction.reward(point).unwrap_or(f64::NAN)) / directions.len() as f64;
-                }
-            }
-            for ((layout, part), sum) in layouts.iter().zip(&parts).zip(sums) {
-                found.extend([layout.volume(part, *source), sum[0], sum[1]]);
+            let most = possible.iter().filter_map(|point| direction.1.reward(point).ok()).fold(f64::MIN, f64::max);
+            let Ok(regrets) = regrets(direction.1, &points) else { continue };
+            for ((sum, regret), point) in sums.iter_mut().zip(regrets).zip(&points) {
+                sum[0] += regret / directions.len() as f64;
+                sum[1] += (most - direction.1.reward(point).unwrap_or(f64::NAN)) / directions.len() as f64;
             }
         }
-        found
+        let volumes = parts.iter().map(|(layout, part)| layout.volume(part, source));
+        volumes.zip(sums).flat_map(|(volume, [regret, left])| [volume, regret, left]).collect()
     };
+    let of = |mean: Vec<f64>| sources.iter().flat_map(|source| of_source(&mean, *source)).collect();
     let found = resampler(world)?.statistics(&joined(&models)?, of);
-    let stage = lab.stage("methods", entries.len()).await?;
+    let stage = world.lab.stage("methods", entries.len()).await?;
     let n = last.curves.n_prompts();
     let mut item = 0;
-    for (source, of_source) in sources.iter().zip(found.chunks(3 * entries.len())) {
-        let mut first = 0;
-        for ((name, n_models, ..), of_entry) in entries.iter().zip(of_source.chunks(3)) {
-            let used: Vec<NodeId> =
-                models[first..first + n_models].iter().flat_map(|model| model.figures.iter().copied()).collect();
-            first += n_models;
-            for (what, estimate) in ["volume", "regret", "left to the possible"].iter().zip(of_entry) {
-                if *what == "left to the possible" && *source == Source::Model {
-                    continue;
-                }
-                stage.figure(item, &format!("{what} of {name}, {}", source.name()), *estimate, n, &used).await?;
+    for (source, of_source) in sources.iter().zip(found.chunks(LEFT.len() * entries.len())) {
+        for (entry, of_entry) in entries.iter().zip(of_source.chunks(LEFT.len())) {
+            let used: Vec<NodeId> = entry.models.iter().flat_map(|model| model.figures.iter().copied()).collect();
+            // What is possible is known of the truth alone.
+            let n_known = if *source == Source::Gold { LEFT.len() } else { LEFT.len() - 1 };
+            for (what, estimate) in LEFT.iter().zip(of_entry).take(n_known) {
+                let name = format!("{what} of {}, {}", entry.name, source.name());
+                stage.figure(item, &name, *estimate, n, &used).await?;
                 item += 1;
             }
         }
     }
     if !possible.is_empty() {
         let wishes = vec![Wish::None; possible.len()];
-        let two: Vec<f64> = possible.iter().flat_map(|point| [*point, *point]).flatten().collect();
-        let volume = layout(world, &wishes).volume(&two, Source::Gold);
+        let both: Vec<f64> = possible.iter().flat_map(|point| [*point, *point]).flatten().collect();
+        let volume = layout(world, &wishes).volume(&both, Source::Gold);
         stage.figure(item, "volume of the possible, gold", Estimate::exactly(volume), n, &[world.grader]).await?;
     }
     stage.done(entries.len());
     Ok(())
-}
-
-/// Of these points the one that is worth most in a direction.
-fn along(direction: &Direction, layout: Layout<'_>, mean: &[f64], source: Source) -> Vec<f64> {
-    let points: Vec<Vec<f64>> = (0..layout.wishes.len()).map(|at| layout.point(mean, at, source).to_vec()).collect();
-    let chosen = direction.choose(&points).map_or(0, |(at, _)| at);
-    points.into_iter().nth(chosen).unwrap_or_default()
 }

@@ -33,7 +33,7 @@ struct Ratings {
 }
 
 impl Ratings {
-    fn push(&mut self, world: &World<'_>, base: &Trained, row: Rated<'_>, labels: &[Option<f64>]) -> Result<()> {
+    fn push(&mut self, world: &World<'_>, base: &Trained, row: &Rated<'_>, labels: &[Option<f64>]) -> Result<()> {
         self.n_rated += 1;
         self.n_missing.resize(labels.len(), 0);
         for (n_missing, label) in self.n_missing.iter_mut().zip(labels) {
@@ -43,7 +43,7 @@ impl Ratings {
         if labels.iter().all(Option::is_none) {
             return Ok(());
         }
-        let Rated { id, prompt, response, source } = row;
+        let Rated { id, prompt, response, source } = *row;
         let steps = read(&base.model, &world.prompt(prompt, &Wish::None), response)?;
         // Outputs near one are learnt faster than those near a hundred.
         let shares = labels.iter().map(|label| label.map(|x| x / 100.0)).collect();
@@ -140,7 +140,7 @@ fn noisy(world: &World<'_>, base: &Trained, answered: &Offline) -> Result<Rating
             let labels: Vec<Option<f64>> = truth.iter().map(&mut rate).collect();
             let id = answer.row.to_string();
             let row = Rated { id: &id, prompt: &question.text, response: &answer.text, source: Some(answer.reward) };
-            ratings.push(world, base, row, &labels)?;
+            ratings.push(world, base, &row, &labels)?;
         }
     }
     Ok(ratings)
@@ -162,7 +162,7 @@ async fn from_files(world: &World<'_>, base: &Trained) -> Result<Ratings> {
         let prompt: Vec<&str> = row.prompt.iter().map(|message| message.content.as_str()).collect();
         let prompt = prompt.join("\n");
         let of = Rated { id: &row.id, prompt: &prompt, response: &row.response, source: None };
-        ratings.push(world, base, of, &row.values)?;
+        ratings.push(world, base, &of, &row.values)?;
     }
     Ok(ratings)
 }
@@ -202,6 +202,14 @@ pub(super) async fn inspect(world: &World<'_>, judge: &Judge, answered: &Offline
         tell(format!("verbosity correction λ of helpfulness, {whose}"), correction.lambda).await?;
         if let Some(left) = correction.left {
             tell(format!("rank correlation of helpfulness with verbosity at λ, {whose}"), left).await?;
+        }
+    }
+    // Of each attribute, where one of them is verbosity itself.
+    let rated: Vec<Vec<f64>> = answers.iter().filter_map(|answer| answer.rated.clone()).collect();
+    let attributes = &world.plan.reward.attributes;
+    if let Some(verbosity) = attributes.iter().position(|name| name == "verbosity").filter(|_| rated.len() > 1) {
+        for (name, correction) in attributes.iter().zip(verbosity_corrections(&rated, verbosity)?) {
+            tell(format!("verbosity correction λ of {name}"), correction.lambda).await?;
         }
     }
     stage.done(1);

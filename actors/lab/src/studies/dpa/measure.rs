@@ -225,12 +225,19 @@ impl Measured {
         let bands = resampler.bands(&self.curves);
         let mut item = 0;
         let mut at = 0;
-        for (wish, point) in self.wishes.iter().zip(&self.points) {
+        for (nth, (wish, point)) in self.wishes.iter().zip(&self.points).enumerate() {
             for source in sources {
                 for what in ["helpfulness", "verbosity"] {
                     let name = format!("{what}, {}, {}", wish.name(), source.name());
                     stage.figure(item, &name, bands[at], n, &[*point, policy, world.map]).await?;
                     (item, at) = (item + 1, at + 1);
+                }
+                if let Wish::Reach(target) = wish {
+                    let [help, words] = layout.point(&mean, nth, *source);
+                    let off = (help - f64::from(target[0])).hypot(words - f64::from(target[1]));
+                    let name = format!("distance to the target, {}, {}", wish.name(), source.name());
+                    stage.figure(item, &name, Estimate::exactly(off), n, &[*point, policy, world.map]).await?;
+                    item += 1;
                 }
             }
         }

@@ -11,7 +11,7 @@
 //!
 //! Claims tested: the front of the last round has more volume than that of the warm-up, by the reward model and by the truth,
 //! and by the truth as much; verbosity follows the direction; DPA is worth more than SFT and DPO in each direction, and more
-//! than the best of SteerLM, MORLHF and rewarded soups on average.
+//! than the best of `SteerLM`, MORLHF and rewarded soups on average.
 
 mod baselines;
 mod claims;
@@ -53,10 +53,8 @@ impl Study for Dpa {
         let base = self.base(&world, &trainer).await?;
 
         // The reward model.
-        let rated = match world.has_gold() {
-            true => Some(offline(&world, &base, "ratings", [self.reward.n_prompts, self.reward.n_answers]).await?),
-            false => None,
-        };
+        let n = [self.reward.n_prompts, self.reward.n_answers];
+        let rated = if world.has_gold() { Some(offline(&world, &base, "ratings", n).await?) } else { None };
         let judge = labels::reward_model(&world, &fitter, &base, rated.as_ref()).await?;
         world.ruler = Some(Ruler::new(lab, judge.clone())?);
 

@@ -192,9 +192,9 @@ pub struct BaselineSettings {
     pub dpo: Vec<f64>,
     /// Training of DPO.
     pub preference: SftSettings,
-    /// What SteerLM is asked for: helpfulness and verbosity, each from 0 to 100; none for no SteerLM.
+    /// What `SteerLM` is asked for: helpfulness and verbosity, each from 0 to 100; none for no `SteerLM`.
     pub steer_lm: Vec<[u32; 2]>,
-    /// Training of SteerLM.
+    /// Training of `SteerLM`.
     pub steer: SftSettings,
     /// Angles, in degrees, that a model of its own is trained for by policy gradients (MORLHF); none for none.
     pub morlhf: Vec<f64>,
@@ -246,7 +246,7 @@ impl Default for Dpa {
 
 impl Default for PretrainSettings {
     fn default() -> Self {
-        Self { n_prompts: 6000, error_rate: 0.15, sft: SftSettings { epochs: 2.0, ..SftSettings::default() } }
+        Self { n_prompts: 16_000, error_rate: 0.15, sft: SftSettings { epochs: 4.0, ..SftSettings::default() } }
     }
 }
 
@@ -254,14 +254,14 @@ impl Default for RewardSettings {
     fn default() -> Self {
         let weights = |pairs: &[(&str, f64)]| pairs.iter().map(|(name, x)| ((*name).to_owned(), *x)).collect();
         Self {
-            n_prompts: 600,
+            n_prompts: 2000,
             n_answers: 4,
             noise: 15.0,
             missing: 0.5,
             attributes: MEASURES.map(str::to_owned).to_vec(),
             helpfulness: weights(&[("recall", 1.0), ("hallucination", -1.0), ("padding", -1.0)]),
             verbosity: weights(&[("verbosity", 1.0)]),
-            sft: SftSettings { epochs: 6.0, lr: 2e-3, ..SftSettings::default() },
+            sft: SftSettings { epochs: 4.0, lr: 2e-3, ..SftSettings::default() },
         }
     }
 }
@@ -276,10 +276,10 @@ impl Default for RsfSettings {
     fn default() -> Self {
         let sft = SftSettings { epochs: 2.0, lr: 1e-3, ..SftSettings::default() };
         Self {
-            n_warm_up: 400,
+            n_warm_up: 800,
             n_offline: 4,
             rounds: 4,
-            n_prompts: 150,
+            n_prompts: 200,
             n_directions: 4,
             n_samples: 16,
             temperature: 1.0,
