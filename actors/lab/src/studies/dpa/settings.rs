@@ -246,7 +246,7 @@ impl Default for Dpa {
 
 impl Default for PretrainSettings {
     fn default() -> Self {
-        Self { n_prompts: 16_000, error_rate: 0.15, sft: SftSettings { epochs: 4.0, ..SftSettings::default() } }
+        Self { n_prompts: 20_000, error_rate: 0.15, sft: SftSettings { epochs: 4.0, ..SftSettings::default() } }
     }
 }
 
@@ -254,14 +254,14 @@ impl Default for RewardSettings {
     fn default() -> Self {
         let weights = |pairs: &[(&str, f64)]| pairs.iter().map(|(name, x)| ((*name).to_owned(), *x)).collect();
         Self {
-            n_prompts: 2000,
+            n_prompts: 5000,
             n_answers: 4,
             noise: 15.0,
             missing: 0.5,
             attributes: MEASURES.map(str::to_owned).to_vec(),
             helpfulness: weights(&[("recall", 1.0), ("hallucination", -1.0), ("padding", -1.0)]),
             verbosity: weights(&[("verbosity", 1.0)]),
-            sft: SftSettings { epochs: 4.0, lr: 2e-3, ..SftSettings::default() },
+            sft: SftSettings { epochs: 5.0, lr: 2e-3, ..SftSettings::default() },
         }
     }
 }
