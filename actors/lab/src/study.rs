@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::plan::{self, Key, Overlay, Plan, Settings, nearest};
 use crate::studies::alignment_tax::AlignmentTax;
+use crate::studies::dpa::Dpa;
 use crate::studies::er_prm::ErPrm;
 use crate::studies::goedel::Goedel;
 use crate::studies::grm::Grm;
@@ -82,8 +83,8 @@ impl Entry {
 }
 
 /// All studies.
-static STUDIES: [Entry; 4] =
-    [Entry::of::<Goedel>(), Entry::of::<AlignmentTax>(), Entry::of::<ErPrm>(), Entry::of::<Grm>()];
+static STUDIES: [Entry; 5] =
+    [Entry::of::<Goedel>(), Entry::of::<AlignmentTax>(), Entry::of::<ErPrm>(), Entry::of::<Grm>(), Entry::of::<Dpa>()];
 
 /// All studies, in the order they are listed.
 #[must_use]

@@ -128,7 +128,8 @@ fn of_run(store: &Store, run: RunId, objectives: &[Objective]) -> anyhow::Result
     })
 }
 
-/// The points of a run's fronts, each once, as it stands in the narrowest front that has all objectives.
+/// The points of a run's fronts, each once, as it stands in the narrowest front that has all objectives. A node with other
+/// values is another point.
 fn of_fronts(
     store: &Store,
     run: RunId,
@@ -142,12 +143,17 @@ fn of_fronts(
     for front in fronts {
         let place = |o: &Objective| front.objectives.iter().position(|recorded| recorded.name == o.name);
         let Some(places) = objectives.iter().map(place).collect::<Option<Vec<_>>>() else { continue };
-        for point in front.points.iter().filter(|point| seen.insert(point.node)) {
+        for point in &front.points {
+            // A model that is asked for several things has a point for each.
+            let values: Vec<f64> = places.iter().map(|at| point.values[*at]).collect();
+            if !seen.insert((point.node, values.iter().map(|value| value.to_bits()).collect::<Vec<u64>>())) {
+                continue;
+            }
             let (label, digest, params) = describe(store, point.node)?;
             found.push(Candidate {
                 run: run.to_string(),
                 checkpoint: label,
-                values: places.iter().map(|at| Some(point.values[*at])).collect(),
+                values: values.into_iter().map(Some).collect(),
                 params,
                 artifact_digest: digest,
                 lineage_root: root(store, point.node)?,

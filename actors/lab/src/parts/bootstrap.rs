@@ -56,6 +56,12 @@ impl CurveSet {
         self.values.len() / self.n_points
     }
 
+    /// The curve of one prompt; empty past the last.
+    #[must_use]
+    pub fn curve(&self, prompt: usize) -> &[f64] {
+        self.values.chunks_exact(self.n_points).nth(prompt).unwrap_or_default()
+    }
+
     /// The mean curve.
     #[must_use]
     pub fn mean(&self) -> Vec<f64> {

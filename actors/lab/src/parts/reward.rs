@@ -168,6 +168,23 @@ pub async fn fit(lab: &Lab, fitter: &Pool<Fitter>, step: Fit<'_>, objective: Obj
     Ok(Judge { node, model: Arc::new(model) })
 }
 
+/// Records a reward model that was not fitted here as a checkpoint of this run.
+///
+/// # Errors
+/// Those of the store.
+pub async fn adopt(lab: &Lab, label: &str, model: RewardModel) -> Result<Judge> {
+    if let Some((node, files)) = recorded_files(lab, label)? {
+        return Ok(Judge { node, model: Arc::new(RewardModel::from_files(&files, lab.device())?) });
+    }
+    let weights = Files {
+        config: model.trunk().config().to_json(),
+        files: model.to_files()?,
+        n_params: model.trunk().n_params() + model.n_head_params(),
+    };
+    let node = record_files(lab, Recording::new(), label, &weights, 0, &[]).await?;
+    Ok(Judge { node, model: Arc::new(model) })
+}
+
 /// A completion in steps, as a reward model reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Steps {

@@ -13,6 +13,7 @@ use super::measure::{Answer, Asking, Bench, Prompt, problem, sampling, talks};
 use super::settings::{AlignmentTax, LoraSettings};
 use crate::error::Result;
 use crate::lab::Lab;
+use crate::parts::prompts::read_prompts;
 use crate::parts::skills::{Exercise, Skill, tokenizer};
 use crate::parts::train::{
     Objective, SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, completion_ids, examples, pair, scored, sft,
@@ -152,7 +153,7 @@ impl School<'_> {
     /// Prompts of a file, past those that are held out.
     async fn read(&self, path: &str, n: usize) -> Result<Vec<Prompt>> {
         let held_out = self.bench.held_out();
-        let all = super::measure::read_prompts(path, n + held_out.len())?;
+        let all = read_prompts(path, n + held_out.len())?;
         self.record(all.into_iter().filter(|prompt| !held_out.contains(prompt)).take(n)).await
     }
 

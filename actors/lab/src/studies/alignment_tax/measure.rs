@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::lab::{Lab, Stage};
 use crate::parts::evaluate::mean;
 use crate::parts::generate::{Ask, LocalGenerator, Policy, draw};
+use crate::parts::prompts::read_prompts;
 use crate::parts::rate::{Case, rate};
 use crate::parts::record::record_members;
 use crate::parts::skills::{Exercise, Skill, share_of};
@@ -365,30 +366,6 @@ pub(super) fn sampling(plan: &AlignmentTax, temperature: f64) -> Sampling {
 
 pub(super) fn problem(text: &str) -> Problem {
     Problem { name: text.to_owned(), source: "alignment_tax".to_owned(), text: text.to_owned() }
-}
-
-/// The first `n` prompts of a JSONL file.
-pub(super) fn read_prompts(path: &str, n: usize) -> Result<Vec<String>> {
-    #[derive(serde::Deserialize)]
-    struct Row {
-        prompt: String,
-    }
-    let wrong = |what: String| Error::Input {
-        what,
-        hint: Some("expected a JSONL file with an object `{\"prompt\": \"…\"}` a line".to_owned()),
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("prompts `{path}`: {error}")))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).take(n);
-    let rows = lines.map(|(nth, line)| {
-        let row: Row = serde_json::from_str(line)
-            .map_err(|error| wrong(format!("prompts `{path}`, line {}: {error}", nth + 1)))?;
-        Ok(row.prompt)
-    });
-    let prompts: Vec<String> = rows.collect::<Result<_>>()?;
-    if prompts.is_empty() {
-        return Err(wrong(format!("prompts `{path}`: no line")));
-    }
-    Ok(prompts)
 }
 
 /// The mean log-probability of a token in each window, given those before it in the window.
