@@ -197,18 +197,27 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Encodes each step by itself, so that every step ends in a token of its own.
+    /// Encodes each step by itself, so that every step ends in a token of its own. None if there is no step, or one without a
+    /// token: nothing could be read at its end.
     ///
     /// # Errors
     /// Of the tokenizer.
-    pub fn encode<'a>(tokenizer: &Tokenizer, prompt: &str, steps: impl Iterator<Item = &'a str>) -> Result<Self> {
+    pub fn encode<'a>(
+        tokenizer: &Tokenizer,
+        prompt: &str,
+        steps: impl Iterator<Item = &'a str>,
+    ) -> Result<Option<Self>> {
         let prompt = tokenizer.encode(prompt)?;
         let (mut completion, mut at) = (Vec::new(), Vec::new());
         for step in steps {
-            completion.extend(tokenizer.encode(step)?);
+            let ids = tokenizer.encode(step)?;
+            if ids.is_empty() {
+                return Ok(None);
+            }
+            completion.extend(ids);
             at.push(prompt.len() + completion.len() - 1);
         }
-        Ok(Self { prompt, completion, at })
+        Ok((!at.is_empty()).then_some(Self { prompt, completion, at }))
     }
 
     fn tagged(&self) -> Tagged<'_> {

@@ -73,7 +73,7 @@ pub(super) async fn label(
                     recording.put_edge(lab.run(), &Edge::new(node, Relation::DerivedFrom, *share))?;
                 }
                 let encoded = encode(&base.model, task, solution)?;
-                if let Some(example) = encoded.labelled(&labels) {
+                if let Some(example) = encoded.and_then(|steps| steps.labelled(&labels)) {
                     set.examples.push(example);
                     let text = format!("{} {}", task.prompt, solution.text);
                     let line = serde_json::json!({"id": solution.row.to_string(), "text": text, "value": labels});
@@ -91,7 +91,7 @@ pub(super) async fn label(
     Ok(sets)
 }
 
-fn encode(model: &tracker_lm::Lm, task: &Task, solution: &Solution) -> Result<Steps> {
+fn encode(model: &tracker_lm::Lm, task: &Task, solution: &Solution) -> Result<Option<Steps>> {
     Steps::encode(model.tokenizer(), &task.prompt, solution.steps())
 }
 
@@ -141,11 +141,10 @@ pub(super) async fn score(
     let mut which = Vec::new();
     for (task, solutions) in tasks.iter().zip(solutions) {
         for solution in solutions {
-            if solution.steps.is_none() {
+            let Some(steps) = encode(judge.model.trunk(), task, solution)? else {
                 which.push(None);
                 continue;
-            }
-            let steps = encode(judge.model.trunk(), task, solution)?;
+            };
             let place = *places.entry(steps.clone()).or_insert_with(|| {
                 distinct.push(steps);
                 distinct.len() - 1
