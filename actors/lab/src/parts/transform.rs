@@ -164,7 +164,7 @@ mod tests {
                     match operation {
                         Operation::Copy => {}
                         Operation::Reverse => given.reverse(),
-                        Operation::Upper => given.iter_mut().for_each(|c| c.make_ascii_uppercase()),
+                        Operation::Upper => given.iter_mut().for_each(char::make_ascii_uppercase),
                         Operation::Rotate => given.rotate_left(1),
                         Operation::Next => {
                             for c in &mut given {
