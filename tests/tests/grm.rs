@@ -17,10 +17,6 @@ fn smoke(tracker: &Tracker, args: &[&str]) -> Value {
     answer.lines().pop().unwrap()
 }
 
-fn id(event: &Value) -> &str {
-    event["run"].as_str().unwrap()
-}
-
 #[test]
 fn equal_plans_give_equal_records_whatever_the_workers_and_a_killed_run_resumes_to_them() {
     let tracker = Tracker::new();

@@ -164,10 +164,12 @@ mod tests {
                     match operation {
                         Operation::Copy => {}
                         Operation::Reverse => given.reverse(),
-                        Operation::Upper => given.iter_mut().for_each(|c| *c = c.to_ascii_uppercase()),
+                        Operation::Upper => given.iter_mut().for_each(char::make_ascii_uppercase),
                         Operation::Rotate => given.rotate_left(1),
                         Operation::Next => {
-                            given.iter_mut().for_each(|c| *c = if *c == 'h' { 'a' } else { (*c as u8 + 1) as char });
+                            for c in &mut given {
+                                *c = if *c == 'h' { 'a' } else { (*c as u8 + 1) as char };
+                            }
                         }
                     }
                     assert_eq!(said, given, "{exercise:?}");

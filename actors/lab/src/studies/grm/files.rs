@@ -82,8 +82,8 @@ fn collect<F: Format>(format: F, paths: &[PathBuf], options: Options) -> Result<
 
 /// A conversation as text, a line for each who speaks; the model is asked to go on as the assistant.
 fn render(messages: &[Message]) -> String {
-    let lines: String = messages.iter().map(|one| format!("{}: {}\n", one.role, one.content)).collect();
-    format!("{lines}assistant: ")
+    let parts = messages.iter().flat_map(|one| [one.role.as_str(), ": ", one.content.as_str(), "\n"]);
+    parts.chain(["assistant: "]).collect()
 }
 
 /// Records both answers of each pair with what they are rated: the gap, where one is given, else 1; and 0.

@@ -122,10 +122,8 @@ pub(super) async fn judge(
         for trial in &questions.trials {
             said.push(values(trial.asked.score(lab, scorer, &judge).await?));
         }
-        let candidates = match with_candidates {
-            true => values(questions.candidates.score(lab, scorer, &judge).await?),
-            false => vec![],
-        };
+        let candidates =
+            if with_candidates { values(questions.candidates.score(lab, scorer, &judge).await?) } else { vec![] };
         raters.push(Rater { node: judge.node, judge: Some(judge), said, candidates });
     }
     report(world, &lessons.name(), method.name(), raters, questions).await

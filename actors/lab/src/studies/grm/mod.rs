@@ -2,10 +2,10 @@
 //! over-optimise.
 //!
 //! Paper: Yang et al. 2024, "Regularizing Hidden States Enables Learning Generalizable Reward Model for LLMs"
-//! (arXiv 2406.10216, NeurIPS 2024).
+//! (arXiv 2406.10216, `NeurIPS` 2024).
 //!
 //! Scaled down: text transformations with an exact score in place of chats and a gold reward model; a model of some ten
-//! thousand parameters, pre-trained on answers that err, in place of gemma-2b-it; all weights trained in place of LoRA. Kept:
+//! thousand parameters, pre-trained on answers that err, in place of gemma-2b-it; all weights trained in place of `LoRA`. Kept:
 //! pairs of the policy's own answers, clean and with a quarter turned round; heads, losses, α and β of the paper and its
 //! baselines; best of n to 405; PPO without a penalty, rewards standardised by the first batch. Out of distribution are two
 //! operations, longer inputs and another format: pre-training had them, preferences had not.

@@ -81,7 +81,7 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Answer>], cell: 
         sets.push(set);
     }
     for (set, (first, how)) in [&sets[0], &sets[2]].into_iter().zip([(300, ""), (310, " by the first n")]) {
-        let found = resampler.statistics(set, peak);
+        let found = resampler.statistics(set, |curve| peak(&curve));
         let names = ["n at which gold peaks", "KL at which gold peaks", "gold lost after its peak"];
         for ((name, estimate), order) in names.iter().zip(found).zip(0..) {
             stage.figure(first + order, &format!("{name}{how}"), estimate, candidates.len(), &used).await?;
@@ -118,8 +118,8 @@ pub(super) async fn without_scores(world: &World<'_>, candidates: &[Vec<Answer>]
 }
 
 /// Where a curve is greatest: n, the divergence there, and how much is lost from there to the end.
-fn peak(curve: Vec<f64>) -> Vec<f64> {
-    let Ok(at) = first_greatest(&curve) else { return vec![] };
+fn peak(curve: &[f64]) -> Vec<f64> {
+    let Ok(at) = first_greatest(curve) else { return vec![] };
     vec![(at + 1) as f64, kl(at + 1), curve[at] - curve[curve.len() - 1]]
 }
 
@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn a_peak_is_the_first_of_the_greatest() {
-        assert_eq!(peak(vec![0.5, 0.75, 0.75, 0.25]), [2.0, kl(2), 0.5]);
-        assert_eq!(peak(vec![0.5, 0.75, 1.0]), [3.0, kl(3), 0.0]);
+        assert_eq!(peak(&[0.5, 0.75, 0.75, 0.25]), [2.0, kl(2), 0.5]);
+        assert_eq!(peak(&[0.5, 0.75, 1.0]), [3.0, kl(3), 0.0]);
     }
 
     #[test]

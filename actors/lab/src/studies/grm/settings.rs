@@ -219,13 +219,13 @@ impl Default for TextSettings {
 
 impl Default for PretrainingSettings {
     fn default() -> Self {
-        Self { n_texts: 12_000, error_rate: 0.25, sft: SftSettings { epochs: 2.0, ..SftSettings::default() } }
+        Self { n_texts: 60_000, error_rate: 0.15, sft: SftSettings { epochs: 2.0, ..SftSettings::default() } }
     }
 }
 
 impl Default for PairSettings {
     fn default() -> Self {
-        Self { sizes: vec![128, 512], n_samples: 6, flip_rate: 0.25, temperature: 1.0, max_tokens: 12 }
+        Self { sizes: vec![256, 1024], n_samples: 6, flip_rate: 0.25, temperature: 1.0, max_tokens: 12 }
     }
 }
 
@@ -242,7 +242,7 @@ impl Default for RmSettings {
             positive: 0.1,
             head: GrmHead::Mlp,
             hidden: 64,
-            sft: SftSettings { epochs: 2.0, batch: 16, lr: 1e-3, ..SftSettings::default() },
+            sft: SftSettings { epochs: 3.0, batch: 16, lr: 1e-3, ..SftSettings::default() },
         }
     }
 }
@@ -255,8 +255,8 @@ impl Default for SearchSettings {
 
 impl Default for PpoSettings {
     fn default() -> Self {
-        let sft = SftSettings { epochs: 4.0, batch: 16, lr: 1e-3, warmup: 0.0, weight_decay: 0.0 };
-        Self { repeats: 3, rounds: 12, n_prompts: 64, every: 3, n_measured: 4, temperature: 1.0, sft }
+        let sft = SftSettings { epochs: 4.0, batch: 16, lr: 3e-4, warmup: 0.0, weight_decay: 0.0 };
+        Self { repeats: 3, rounds: 20, n_prompts: 64, every: 4, n_measured: 4, temperature: 1.0, sft }
     }
 }
 
