@@ -54,12 +54,17 @@ impl Study for Dpa {
 
         // The reward model.
         let n = [self.reward.n_prompts, self.reward.n_answers];
-        let rated = if world.has_gold() { Some(offline(&world, &base, "ratings", n).await?) } else { None };
+        let rated = if world.has_gold() {
+            Some(offline(&world, &base, "ratings", n, &self.reward.temperatures).await?)
+        } else {
+            None
+        };
         let judge = labels::reward_model(&world, &fitter, &base, rated.as_ref()).await?;
         world.ruler = Some(Ruler::new(lab, judge.clone())?);
 
         // Warm-up and rounds.
-        let pool = offline(&world, &base, "offline", [self.rsf.n_warm_up, self.rsf.n_offline]).await?;
+        let pool = offline(&world, &base, "offline", [self.rsf.n_warm_up, self.rsf.n_offline], &[self.rsf.temperature])
+            .await?;
         labels::inspect(&world, &judge, &pool).await?;
         let wishes: Vec<Wish> = self.measured()?.into_iter().map(Wish::Along).collect();
         let mut policy = rounds::warm_up(&world, &trainer, &base, &pool).await?;

@@ -21,14 +21,25 @@ pub(super) struct Offline {
     pub(super) answers: Vec<Vec<Answer>>,
 }
 
-/// Draws answers of the unconditioned model.
-pub(super) async fn offline(world: &World<'_>, base: &Trained, name: &str, n: [u32; 2]) -> Result<Offline> {
-    let [n_prompts, n_answers] = n;
+/// Draws answers of the unconditioned model, as many at each of the temperatures, `n` in all.
+pub(super) async fn offline(
+    world: &World<'_>,
+    base: &Trained,
+    name: &str,
+    [n_prompts, n]: [u32; 2],
+    temperatures: &[f64],
+) -> Result<Offline> {
     let questions = world.fresh(name, n_prompts).await?;
     let asked = world.put(questions.iter().map(|question| (question.clone(), Wish::None)).collect()).await?;
-    let stage = world.lab.stage(&format!("{name}/sample"), asked.len()).await?;
-    let asking = Asking { stage: &stage, policy: base, n: n_answers, temperature: world.plan.rsf.temperature };
-    let answers = world.answers(asking, &asked).await?;
+    let mut answers = vec![Vec::with_capacity(n as usize); questions.len()];
+    for temperature in temperatures {
+        let stage = world.lab.stage(&format!("{name}/sample at {temperature}"), asked.len()).await?;
+        let n = n / temperatures.len() as u32;
+        let drawn = world.answers(Asking { stage: &stage, policy: base, n, temperature: *temperature }, &asked).await?;
+        for (answers, drawn) in answers.iter_mut().zip(drawn) {
+            answers.extend(drawn);
+        }
+    }
     Ok(Offline { questions, answers })
 }
 

@@ -92,8 +92,10 @@ pub struct PretrainSettings {
 pub struct RewardSettings {
     /// Prompts whose answers are rated.
     pub n_prompts: u32,
-    /// Rated answers a prompt.
+    /// Rated answers a prompt, by writers of different quality.
     pub n_answers: u32,
+    /// The writers: the same model at each of these sampling temperatures.
+    pub temperatures: Vec<f64>,
     /// How far off a rating may be, out of 100; it is off by up to that, evenly.
     pub noise: f64,
     /// Share of ratings that are missing, in [0, 1).
@@ -256,6 +258,7 @@ impl Default for RewardSettings {
         Self {
             n_prompts: 5000,
             n_answers: 4,
+            temperatures: vec![0.7, 1.0, 1.5, 2.0],
             noise: 15.0,
             missing: 0.5,
             attributes: MEASURES.map(str::to_owned).to_vec(),
@@ -343,10 +346,23 @@ impl Dpa {
     }
 
     fn check_reward(&self) -> Result<()> {
-        let RewardSettings { n_prompts, n_answers, noise, missing, attributes, helpfulness, verbosity, sft } =
-            &self.reward;
+        let RewardSettings {
+            n_prompts,
+            n_answers,
+            temperatures,
+            noise,
+            missing,
+            attributes,
+            helpfulness,
+            verbosity,
+            sft,
+        } = &self.reward;
         require(*n_prompts > 0, "reward.n_prompts", "at least 1", n_prompts)?;
         require(*n_answers > 0, "reward.n_answers", "at least 1", n_answers)?;
+        let are_above = !temperatures.is_empty() && temperatures.iter().all(|t| *t > 0.0 && t.is_finite());
+        require(are_above, "reward.temperatures", "at least one number above 0", format!("{temperatures:?}"))?;
+        let expected = format!("a multiple of the {} of `reward.temperatures`", temperatures.len());
+        require((*n_answers as usize).is_multiple_of(temperatures.len()), "reward.n_answers", &expected, n_answers)?;
         require((0.0..=100.0).contains(noise), "reward.noise", "a number in [0, 100]", noise)?;
         require((0.0..1.0).contains(missing), "reward.missing", "a share in [0, 1)", missing)?;
         let doubled = attributes.iter().enumerate().any(|(at, name)| attributes[..at].contains(name));
@@ -427,7 +443,13 @@ impl Settings for Dpa {
         Self {
             policy: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 48 },
             pretrain: PretrainSettings { n_prompts: 64, error_rate: 0.15, sft: short.clone() },
-            reward: RewardSettings { n_prompts: 12, n_answers: 2, sft: short.clone(), ..RewardSettings::default() },
+            reward: RewardSettings {
+                n_prompts: 12,
+                n_answers: 2,
+                temperatures: vec![1.0, 2.0],
+                sft: short.clone(),
+                ..RewardSettings::default()
+            },
             directions: DirectionSettings { n_measured: 3, ..DirectionSettings::default() },
             rsf: RsfSettings {
                 n_warm_up: 8,
