@@ -4,7 +4,6 @@
 //! result is the answer. Everything is modulo seven. Multiplying by nought makes any value right again, so a wrong prefix has
 //! a chance, and how large it is is what process rewards are about.
 
-use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
 use rand::RngExt;
@@ -48,12 +47,9 @@ impl Chain {
     /// What is asked.
     #[must_use]
     pub fn prompt(&self) -> String {
-        let mut text = self.start.to_string();
-        for (sign, operand) in &self.steps {
-            // Writing to a string cannot fail.
-            let _ = write!(text, " {} {operand}", SIGNS[*sign]);
-        }
-        text + " ="
+        let steps = self.steps.iter().map(|(sign, operand)| format!("{} {operand}", SIGNS[*sign]));
+        let words: Vec<String> = [self.start.to_string()].into_iter().chain(steps).chain(["=".to_owned()]).collect();
+        words.join(" ")
     }
 
     /// The right answer to it.

@@ -159,7 +159,7 @@ pub async fn fit(lab: &Lab, fitter: &Pool<Fitter>, step: Fit<'_>, objective: Obj
     let dataset = put_file_rows(lab, &mut recording, dataset, rows, drawn_from)?;
     let weights = Files {
         config: model.trunk().config().to_json(),
-        files: model.to_files()?,
+        named: model.to_files()?,
         n_params: model.trunk().n_params() + model.n_head_params(),
     };
     let ups = [(Relation::TrainedOn, dataset), (Relation::DerivedFrom, from)];
@@ -178,7 +178,7 @@ pub async fn adopt(lab: &Lab, label: &str, model: RewardModel) -> Result<Judge> 
     }
     let weights = Files {
         config: model.trunk().config().to_json(),
-        files: model.to_files()?,
+        named: model.to_files()?,
         n_params: model.trunk().n_params() + model.n_head_params(),
     };
     let node = record_files(lab, Recording::new(), label, &weights, 0, &[]).await?;

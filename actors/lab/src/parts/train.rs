@@ -286,19 +286,22 @@ async fn record(
     n_steps: usize,
     ups: &[(Relation, NodeId)],
 ) -> Result<Trained> {
-    let weights = Files { config: model.config().to_json(), files: model.to_files()?, n_params: model.n_params() };
+    let weights = Files { config: model.config().to_json(), named: model.to_files()?, n_params: model.n_params() };
     Ok(Trained { node: record_files(lab, recording, label, &weights, n_steps, ups).await?, model })
 }
+
+/// Files by name.
+pub(super) type NamedFiles = Vec<(String, Vec<u8>)>;
 
 /// What a checkpoint is made of.
 pub(super) struct Files {
     pub(super) config: Vec<u8>,
-    pub(super) files: Vec<(String, Vec<u8>)>,
+    pub(super) named: NamedFiles,
     pub(super) n_params: usize,
 }
 
 /// The node and the files of the checkpoint this run recorded under `label`, if it did.
-pub(super) fn recorded_files(lab: &Lab, label: &str) -> Result<Option<(NodeId, Vec<(String, Vec<u8>)>)>> {
+pub(super) fn recorded_files(lab: &Lab, label: &str) -> Result<Option<(NodeId, NamedFiles)>> {
     let all = lab.store().contents_of::<Checkpoint>(lab.run())?;
     let Some((node, checkpoint)) = all.into_iter().find(|(_, c)| c.label == label) else { return Ok(None) };
     Ok(Some((node, lab.get_files(checkpoint.manifest)?)))
@@ -316,7 +319,7 @@ pub(super) async fn record_files(
     let checkpoint = Checkpoint {
         label: label.to_owned(),
         config: Digest::of(&weights.config),
-        manifest: lab.put_files_based_on(parent_files(lab, ups)?, "model", label, &weights.files)?,
+        manifest: lab.put_files_based_on(parent_files(lab, ups)?, "model", label, &weights.named)?,
         n_params: weights.n_params as u64,
         step: n_steps as u64,
     };
