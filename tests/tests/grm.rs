@@ -87,7 +87,8 @@ fn every_figure_leads_to_the_answers_and_the_reward_models_it_rests_on() {
     let text = std::fs::read_to_string(tracker.folder().join("rows/rows.jsonl")).unwrap();
     let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), 16);
-    let known: BTreeSet<&str> = turned.iter().map(|selection| selection["id"].as_str().unwrap()).collect();
+    let id = |selection: &Value| format!("{}/{}", selection["stage"].as_str().unwrap(), selection["item"]);
+    let known: BTreeSet<String> = turned.iter().map(id).collect();
     for row in &rows {
         let flipped = row["flipped"].as_bool().unwrap();
         assert_eq!(known.contains(row["id"].as_str().unwrap()), flipped, "{row}");
