@@ -112,12 +112,12 @@ fn published_preferences_are_learnt_from_a_checkpoint_and_tried_on_others() {
             "conv_A": conversation(&right, "h h h"), "conv_B": conversation(&right, &right),
             "conv_A_rating": 1.0, "conv_B_rating": if id == 3 { 1.0 } else { 4.0 },
         });
-        train += &format!("{row}\n");
+        train.extend([row.to_string().as_str(), "\n"]);
         let row = serde_json::json!({
             "id": id.to_string(), "prompt": format!("upper {right} ="), "chosen": right.to_uppercase(),
             "rejected": right, "subset": "math-prm",
         });
-        bench += &format!("{row}\n");
+        bench.extend([row.to_string().as_str(), "\n"]);
     }
     std::fs::write(path("train.jsonl"), &train).unwrap();
     std::fs::write(path("bench.jsonl"), &bench).unwrap();
