@@ -87,11 +87,74 @@ fn every_figure_leads_to_the_answers_and_the_reward_models_it_rests_on() {
     let text = std::fs::read_to_string(tracker.folder().join("rows/rows.jsonl")).unwrap();
     let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), 16);
-    let known: BTreeSet<&str> = turned.iter().map(|selection| selection["id"].as_str().unwrap()).collect();
+    let id = |selection: &Value| format!("{}/{}", selection["stage"].as_str().unwrap(), selection["item"]);
+    let known: BTreeSet<String> = turned.iter().map(id).collect();
     for row in &rows {
         let flipped = row["flipped"].as_bool().unwrap();
         assert_eq!(known.contains(row["id"].as_str().unwrap()), flipped, "{row}");
     }
+}
+
+#[test]
+fn published_preferences_are_learnt_from_a_checkpoint_and_tried_on_others() {
+    let tracker = Tracker::new();
+    smoke(&tracker, &[]);
+    let path = |name: &str| tracker.folder().join(name).display().to_string();
+    let answer = tracker.run(&["materialize", "checkpoint:policy", &path("base")]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let letters = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let conversation = |asked: &str, said: &str| serde_json::json!([{"role": "user", "content": format!("copy {asked} =")}, {"role": "assistant", "content": said}]);
+    let (mut train, mut bench) = (String::new(), String::new());
+    for (id, letter) in letters.iter().cycle().take(24).enumerate() {
+        let right = format!("{letter} {}", letters[id / 8]);
+        let row = serde_json::json!({
+            "id": format!("row {id}"), "source": "made",
+            "conv_A": conversation(&right, "h h h"), "conv_B": conversation(&right, &right),
+            "conv_A_rating": 1.0, "conv_B_rating": if id == 3 { 1.0 } else { 4.0 },
+        });
+        train.extend([row.to_string().as_str(), "\n"]);
+        let row = serde_json::json!({
+            "id": id.to_string(), "prompt": format!("upper {right} ="), "chosen": right.to_uppercase(),
+            "rejected": right, "subset": "math-prm",
+        });
+        bench.extend([row.to_string().as_str(), "\n"]);
+    }
+    std::fs::write(path("train.jsonl"), &train).unwrap();
+    std::fs::write(path("bench.jsonl"), &bench).unwrap();
+    let plan = format!(
+        "study = 'grm'\n[data]\nbase = '{}'\ntrain = ['{}']\ntrials = ['{}']\n[texts]\nn_test = 4\n\
+         [pairs]\nsizes = [8, 16]\n[rm]\nrepeats = 2\nensemble = 2\nhidden = 8\n[ppo]\nrepeats = 0\n",
+        path("base"),
+        path("train.jsonl"),
+        path("bench.jsonl")
+    );
+    std::fs::write(path("plan.toml"), &plan).unwrap();
+    let answer = tracker.run(&["run", &path("plan.toml"), "--json"]);
+    assert!(answer.code <= 1, "{}", answer.stderr);
+    let end = answer.lines().pop().unwrap();
+    assert_eq!(end["status"], "finished");
+    let ids: BTreeSet<&str> =
+        end["claims"].as_array().unwrap().iter().map(|claim| claim["id"].as_str().unwrap()).collect();
+    assert!(ids.contains("ood-beats-bt") && !ids.contains("best-of-n-beats-bt"), "{ids:?}");
+    let figures: Vec<Value> = answer.lines().into_iter().filter(|event| event["event"] == "figure").collect();
+    let names: BTreeSet<&str> = figures.iter().map(|figure| figure["name"].as_str().unwrap()).collect();
+    assert!(names.contains("accuracy/16 clean grm-sft: bench"), "{names:?}");
+
+    // A row that says nothing of what it is about is named, and so is one that is too long.
+    std::fs::write(path("train.jsonl"), train.replacen("\"id\":\"row 5\"", "\"no\":1", 1)).unwrap();
+    let answer = tracker.run(&["run", &path("plan.toml")]);
+    assert!(
+        answer.code == 2 && answer.stderr.contains("train.jsonl") && answer.stderr.contains("id"),
+        "{}",
+        answer.stderr
+    );
+    std::fs::write(path("train.jsonl"), train.replacen("h h h", &"h ".repeat(40), 1)).unwrap();
+    let answer = tracker.run(&["run", &path("plan.toml")]);
+    assert!(
+        answer.code == 2 && answer.stderr.contains("`row 0`") && answer.stderr.contains("skip_bad"),
+        "{}",
+        answer.stderr
+    );
 }
 
 #[test]

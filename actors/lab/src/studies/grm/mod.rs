@@ -80,8 +80,9 @@ impl Study for Grm {
                 let is_largest = *size as usize == self.n_pairs();
                 let methods = if is_largest && !is_flipped { self.methods()? } else { vec![Method::Bt, grm] };
                 for method in methods {
-                    let cell = judge(&world, actors, &base, (&lessons, method), (&questions, is_largest)).await?;
-                    if is_largest {
+                    let is_searched = is_largest && !is_of_files;
+                    let cell = judge(&world, actors, &base, (&lessons, method), (&questions, is_searched)).await?;
+                    if is_searched {
                         let keeps = [Method::Bt, grm].contains(&method);
                         found.push(search(&world, &candidates, &cell, keeps).await?);
                     }

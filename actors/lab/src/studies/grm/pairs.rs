@@ -12,6 +12,8 @@ use crate::parts::record::FileRow;
 
 /// Two answers to one exercise that differ in score.
 pub(super) struct Preference {
+    /// Stage and item of its record; a line of a dataset names no run, so that equal plans give equal datasets.
+    id: String,
     prompt: String,
     /// The one that is called better, then the other.
     pub(super) answers: [Answer; 2],
@@ -44,7 +46,7 @@ impl Preference {
             .collect();
         let [chosen, rejected] = &self.answers;
         let mut line = serde_json::json!({
-            "id": self.node.to_string(),
+            "id": self.id,
             "prompt": self.prompt,
             "chosen": chosen.text,
             "rejected": rejected.text,
@@ -87,7 +89,8 @@ pub(super) async fn prefer(
         };
         let node = recording.put_selection(stage.row(at, 0), &selection)?;
         let answers = [pair[chosen].clone(), pair[1 - chosen].clone()];
-        all.push(Preference { prompt: task.exercise.prompt.clone(), answers, is_flipped, node });
+        let id = format!("{}/{at}", stage.name());
+        all.push(Preference { id, prompt: task.exercise.prompt.clone(), answers, is_flipped, node });
     }
     lab.record(recording).await?;
     stage.done(tasks.len());

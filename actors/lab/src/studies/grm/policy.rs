@@ -50,7 +50,7 @@ pub(super) async fn optimise(
         let (mut rollouts, mut rows) = (Vec::new(), Vec::new());
         for ((answer, scored), log_probs) in answers.iter().zip(&scored).zip(log_probs) {
             let reward = scale.standard(scored.value);
-            let line = serde_json::json!({"id": answer.row.to_string(), "answer": answer.text, "reward": reward});
+            let line = serde_json::json!({"id": format!("{}/{}", asked.0, answer.row.item), "answer": answer.text, "reward": reward});
             rows.push(FileRow { line: line.to_string(), source: Some(scored.node) });
             let (prompt, completion) = (answer.read.prompt.clone(), answer.read.completion.clone());
             rollouts.push(ScoredRollout { prompt, completion, log_probs, reward });
