@@ -129,8 +129,8 @@ fn noisy(world: &World<'_>, base: &Trained, answered: &Offline) -> Result<Rating
     let plan = &world.plan.reward;
     let mut stream = world.lab.seeds().stream("ratings", 0, 0);
     let mut ratings = Ratings::default();
-    for (question, answers) in answered.questions.iter().zip(&answered.answers) {
-        for answer in answers {
+    for (nth, (question, answers)) in answered.questions.iter().zip(&answered.answers).enumerate() {
+        for (k, answer) in answers.iter().enumerate() {
             let Some(truth) = &answer.truth else { continue };
             let mut rate = |x: &f64| {
                 let off = plan.noise * stream.random_range(-1.0..=1.0);
@@ -138,7 +138,8 @@ fn noisy(world: &World<'_>, base: &Trained, answered: &Offline) -> Result<Rating
                 (!is_missing).then_some((x + off).clamp(0.0, 100.0))
             };
             let labels: Vec<Option<f64>> = truth.iter().map(&mut rate).collect();
-            let id = answer.row.to_string();
+            // Not the name of its row, which has the run's: equal plans give equal ratings.
+            let id = format!("{nth}/{k}");
             let row = Rated { id: &id, prompt: &question.text, response: &answer.text, source: Some(answer.reward) };
             ratings.push(world, base, &row, &labels)?;
         }
