@@ -3,7 +3,7 @@
 //! Paper: Zhang et al. 2024, "Entropy-Regularized Process Reward Model" (arXiv 2412.11006).
 //!
 //! Scaled down: chains of modular arithmetic, whose every step can be checked, in place of GSM8K and MATH; a model of some
-//! hundred thousand parameters, tuned on solutions of somebody who errs, in place of Mistral-7B; reward models that start where it
+//! hundred thousand parameters, tuned on solutions of somebody who slips, in place of Mistral-7B; reward models that start where it
 //! did in place of Llama-3.1-8B. Kept: K completions of every prefix at temperature 1; ORM, hard, soft and entropic labels; a head
 //! that reads two tokens' logits at the end of each step; best of n under every aggregator; rejection sampling (RAFT) on
 //! the worst step's score. Besides: a policy that can be enumerated as the oracle, and where the first error is.
@@ -20,14 +20,13 @@ mod search;
 mod settings;
 mod world;
 
-use rand::seq::SliceRandom;
 use tracker_actors::Pool;
 use tracker_lm::Anchor;
 use tracker_store::{Claim, Finish};
 
 use crate::error::Result;
 use crate::lab::Lab;
-use crate::parts::chains::{Chain, tokenizer};
+use crate::parts::chains::tokenizer;
 use crate::parts::evaluate::Estimate;
 use crate::parts::labels::Estimator;
 use crate::parts::reward::{Fitter, Scorer};
@@ -107,17 +106,15 @@ impl Study for ErPrm {
 }
 
 impl ErPrm {
-    /// A small model that can do sums and tell wrong ones, and one that was then taught by somebody who errs.
+    /// A small model that can do sums, and one that was then taught by somebody who slips.
     async fn pretrained(&self, world: &World<'_>, trainer: &Pool<Trainer>) -> Result<[Trained; 2]> {
         let lab = world.lab;
-        let mut stream = lab.seeds().stream("policy/errors", 0, 0);
+        let mut stream = lab.seeds().stream("policy/slips", 0, 0);
         let right = world.fresh("base", self.base.n_problems).await?;
-        let mut right = lessons("right solutions and marked sums", &right, world::Task::solution);
-        right.rows.extend(marked_sums(lab, self.base.n_sums));
-        right.rows.shuffle(&mut lab.seeds().stream("base/order", 0, 0));
-        let erring = world.fresh("policy", self.policy.n_problems).await?;
-        let erring =
-            lessons("erring solutions", &erring, |task| task.chain.erring(self.policy.error_rate, &mut stream));
+        let right = lessons("right solutions", &right, world::Task::solution);
+        let slipping = world.fresh("policy", self.policy.n_problems).await?;
+        let slipping =
+            lessons("slipping solutions", &slipping, |task| task.chain.slipping(self.policy.error_rate, &mut stream));
         let model = self.model.init(lab, tokenizer(&prm::VERDICTS)?)?;
         let start = Step {
             label: "base",
@@ -133,25 +130,13 @@ impl ErPrm {
             label: "policy",
             from: Some(&base),
             model: &base.model,
-            set: &erring,
+            set: &slipping,
             settings: &self.policy.sft,
             ..start
         };
         let policy = sft(lab, trainer, step).await?;
         Ok([base, policy])
     }
-}
-
-/// Single steps, each with what is to be said of it.
-fn marked_sums(lab: &Lab, n: u32) -> Vec<TrainRow> {
-    let mut stream = lab.seeds().stream("base/sums", 0, 0);
-    let mark = |_| {
-        let (prompt, is_right) = Chain::sum(&mut stream);
-        let [good, bad] = prm::VERDICTS;
-        let completion = if is_right { good } else { bad }.to_owned();
-        TrainRow { prompt, completion, finish: Finish::Stop, source: None }
-    };
-    (0..n).map(mark).collect()
 }
 
 /// Problems to learn, each with a solution somebody wrote.

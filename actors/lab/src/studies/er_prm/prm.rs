@@ -76,7 +76,9 @@ pub(super) async fn label(
                 if let Some(example) = encoded.and_then(|steps| steps.labelled(&labels)) {
                     set.examples.push(example);
                     let text = format!("{} {}", task.prompt, solution.text);
-                    let line = serde_json::json!({"id": solution.row.to_string(), "text": text, "value": labels});
+                    // Without the run, so that equal plans make equal datasets.
+                    let id = format!("{}/{}", solution.row.item, solution.row.k);
+                    let line = serde_json::json!({"id": id, "text": text, "value": labels});
                     set.rows.push(FileRow { line: line.to_string(), source: Some(node) });
                 }
                 of_problem.push(labels);

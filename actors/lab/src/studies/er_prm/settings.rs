@@ -18,9 +18,9 @@ pub struct ErPrm {
     pub problems: ProblemSettings,
     /// The shape of all models.
     pub model: Shape,
-    /// Training of the model that the policy and the reward models start from, on right solutions and marked sums.
+    /// Training of the model that the policy and the reward models start from, on right solutions.
     pub base: BaseSettings,
-    /// Training of the policy from there, on solutions that go wrong now and then.
+    /// Training of the policy from there, on solutions that slip now and then.
     pub policy: PolicySettings,
     /// Solutions, and what is drawn from each of their prefixes.
     pub rollouts: RolloutSettings,
@@ -48,25 +48,23 @@ pub struct ProblemSettings {
     pub n_test: u32,
 }
 
-/// Training on right solutions and marked sums.
+/// Training on right solutions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BaseSettings {
     /// Problems with their solutions.
     pub n_problems: u32,
-    /// Single steps, half of them wrong, each marked `good` or `bad`: what lets a model see an error at all.
-    pub n_sums: u32,
     /// Training.
     pub sft: SftSettings,
 }
 
-/// Training on solutions of somebody who errs.
+/// Training on solutions of somebody who slips.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicySettings {
     /// Problems with their solutions.
     pub n_problems: u32,
-    /// Share of steps whose result is wrong in what it is taught, in [0, 1); what follows goes on from there.
+    /// Share of steps, in what it is taught, that begin with another value than the step before ended in, in [0, 1).
     pub error_rate: f64,
     /// Training.
     pub sft: SftSettings,
@@ -160,7 +158,7 @@ impl Default for ProblemSettings {
 
 impl Default for BaseSettings {
     fn default() -> Self {
-        Self { n_problems: 8000, n_sums: 8000, sft: SftSettings { epochs: 3.0, ..SftSettings::default() } }
+        Self { n_problems: 8000, sft: SftSettings { epochs: 3.0, ..SftSettings::default() } }
     }
 }
 
@@ -249,7 +247,7 @@ impl Settings for ErPrm {
         Self {
             problems: ProblemSettings { min_steps: 2, max_steps: 3, n_train: 12, n_test: 8 },
             model: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 40 },
-            base: BaseSettings { n_problems: 64, n_sums: 64, sft: short.clone() },
+            base: BaseSettings { n_problems: 64, sft: short.clone() },
             policy: PolicySettings { n_problems: 32, error_rate: 0.15, sft: short.clone() },
             rollouts: RolloutSettings { n_trajectories: 2, n_completions: 4, temperature: 1.0, max_tokens: 22 },
             labels: LabelSettings {
