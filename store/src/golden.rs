@@ -247,6 +247,7 @@ fn format_1() -> String {
     merges_of_format_1(&mut lines);
     pieces_of_format_1(&mut lines);
     selections_of_format_1(&mut lines);
+    lines.key("weights", &keys::weights(&digest(0x88)));
     lines.0.join("\n") + "\n"
 }
 
@@ -298,7 +299,6 @@ fn pieces_of_format_1(lines: &mut Lines) {
     lines.key("saved", &keys::meta("saved"));
     lines.key("collected", &keys::meta("collected"));
     lines.key("next_version", &keys::next_version("policy"));
-    lines.key("weights", &keys::weights(&digest(0x88)));
 }
 
 #[test]
