@@ -3,6 +3,7 @@
 
 mod endpoint;
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -90,9 +91,41 @@ impl Tracker {
     /// Runs `goedel` on its smoke plan with further arguments; the last line of its JSON. Claims may fail at that size.
     #[must_use]
     pub fn smoke(&self, args: &[&str]) -> Value {
-        let answer = self.run(&[&["run", "goedel", "--smoke", "--json"], args].concat());
-        assert!(answer.code == 0 || answer.code == 1, "{args:?}: {}", answer.stderr);
+        self.smoke_of("goedel", args)
+    }
+
+    /// Runs a study on its smoke plan with further arguments; the last line of its JSON. Claims may fail at that size.
+    #[must_use]
+    pub fn smoke_of(&self, study: &str, args: &[&str]) -> Value {
+        let answer = self.run(&[&["run", study, "--smoke", "--json"], args].concat());
+        assert!(answer.code == 0 || answer.code == 1, "{study} {args:?}: {}", answer.stderr);
         answer.lines().pop().unwrap()
+    }
+
+    /// Asserts that a study's smoke plan gives equal records whatever the workers and others under another seed, and that a run
+    /// which is killed after such shares of its events resumes to the same records.
+    pub fn assert_repeats(&self, study: &str, shares: &[f64]) {
+        let whole = self.smoke_of(study, &["--workers", "1"]);
+        assert_eq!(whole["status"], "finished", "{whole}");
+        assert_eq!(whole["record_digest"], self.smoke_of(study, &["--workers", "2"])["record_digest"]);
+        assert_ne!(whole["record_digest"], self.smoke_of(study, &["--seed", "2"])["record_digest"]);
+        let plan = ["run", study, "--smoke", "--json"];
+        let n_events = self.run(&plan).lines().len();
+        for share in shares {
+            let mut child = self.spawn(&plan);
+            let mut run = String::new();
+            let n_read = (n_events as f64 * share) as usize;
+            for line in BufReader::new(child.stdout.take().unwrap()).lines().take(n_read) {
+                let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+                if let Some(id) = event["run"].as_str() {
+                    id.clone_into(&mut run);
+                }
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let resumed = self.run(&["run", "--resume", &run, "--json"]).lines().pop().unwrap();
+            assert_eq!(resumed["record_digest"], whole["record_digest"], "{study}, killed after {share} of its events");
+        }
     }
 }
 

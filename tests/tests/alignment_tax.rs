@@ -2,19 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 
 use serde_json::Value;
 use tracker_tests::{Endpoint, Tracker};
 
-const SMOKE: [&str; 4] = ["run", "alignment_tax", "--smoke", "--json"];
-
 /// The last event of the smoke plan.
 fn smoke(tracker: &Tracker, args: &[&str]) -> Value {
-    let answer = tracker.run(&[&SMOKE, args].concat());
-    // A claim of so small a run may fail to hold, which is an answer too.
-    assert!(answer.code <= 1, "{}", answer.stderr);
-    answer.lines().pop().unwrap()
+    tracker.smoke_of("alignment_tax", args)
 }
 
 fn id(event: &Value) -> &str {
@@ -23,26 +17,7 @@ fn id(event: &Value) -> &str {
 
 #[test]
 fn equal_plans_give_equal_records_whatever_the_workers_and_a_killed_run_resumes_to_them() {
-    let tracker = Tracker::new();
-    let whole = smoke(&tracker, &["--workers", "1"]);
-    assert_eq!(whole["status"], "finished", "{whole}");
-    assert_eq!(whole["record_digest"], smoke(&tracker, &["--workers", "2"])["record_digest"]);
-    assert_ne!(whole["record_digest"], smoke(&tracker, &["--seed", "2"])["record_digest"]);
-    let n_events = tracker.run(&SMOKE).lines().len();
-    for part in [1, 3, 5] {
-        let mut child = tracker.spawn(&SMOKE);
-        let mut run = String::new();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines().take(n_events * part / 6) {
-            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            if let Some(id) = event["run"].as_str() {
-                id.clone_into(&mut run);
-            }
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let resumed = tracker.run(&["run", "--resume", &run, "--json"]).lines().pop().unwrap();
-        assert_eq!(resumed["record_digest"], whole["record_digest"], "killed after part {part} of 6");
-    }
+    Tracker::new().assert_repeats("alignment_tax", &[0.17, 0.5, 0.83]);
 }
 
 #[test]
