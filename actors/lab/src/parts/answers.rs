@@ -1,6 +1,5 @@
 //! Ask, grade, record: answers of a policy to tasks whose answers a program can score, and what reward models say of them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tracker_actors::Pool;
@@ -93,12 +92,10 @@ pub async fn answer(lab: &Lab, policy: &Policy, asking: Asking<'_>, tasks: &[Tas
     Ok(answered)
 }
 
-/// Answers to be scored, equal ones once.
+/// Answers to be scored.
 pub struct Asked {
     rows: Vec<RowKey>,
-    /// The place of each among the distinct ones.
-    which: Vec<usize>,
-    distinct: Vec<Steps>,
+    steps: Arc<[Steps]>,
 }
 
 /// What a judge said of an answer.
@@ -113,24 +110,9 @@ pub struct Scored {
 impl Asked {
     /// Answers in this order.
     pub fn new<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> Self {
-        let mut asked = Self { rows: vec![], which: vec![], distinct: vec![] };
-        let mut places: HashMap<&Steps, usize> = HashMap::new();
-        for answer in answers {
-            let n = places.len();
-            let place = *places.entry(&answer.read).or_insert(n);
-            if place == n {
-                asked.distinct.push(answer.read.clone());
-            }
-            asked.rows.push(answer.row);
-            asked.which.push(place);
-        }
-        asked
-    }
-
-    /// How many there are, and how many of them are distinct.
-    #[must_use]
-    pub fn n(&self) -> (usize, usize) {
-        (self.rows.len(), self.distinct.len())
+        let (rows, steps): (Vec<RowKey>, Vec<Steps>) =
+            answers.into_iter().map(|answer| (answer.row, answer.read.clone())).unzip();
+        Self { rows, steps: steps.into() }
     }
 
     /// What a reward model with one output says of each, recorded as rewards.
@@ -138,10 +120,10 @@ impl Asked {
     /// # Errors
     /// Of the model (an output that is not finite) and of the store.
     pub async fn score(&self, lab: &Lab, scorer: &Pool<Scorer>, judge: &Judge) -> Result<Vec<Scored>> {
-        let asked = self.distinct.clone();
-        let outputs = scorer.ask(Scoring { model: Arc::clone(&judge.model), asked }).await?;
-        let of_place = |place: usize| outputs[place].iter().flatten().next_back().copied();
-        let values: Option<Vec<f64>> = self.which.iter().map(|place| of_place(*place)).collect();
+        let scoring = Scoring { model: Arc::clone(&judge.model), asked: Arc::clone(&self.steps) };
+        let outputs = scorer.ask(scoring).await?;
+        let values: Option<Vec<f64>> =
+            outputs.iter().map(|steps| steps.iter().flatten().next_back().copied()).collect();
         let values = values.ok_or_else(|| Error::Input { what: "a reward model gave no score".into(), hint: None })?;
         self.record(lab, judge.node, &values).await
     }

@@ -2,6 +2,7 @@
 //!
 //! A reward model that this run recorded already under the same label is read back instead of fitted again.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -140,9 +141,9 @@ pub struct Fit<'a> {
 pub async fn fit(lab: &Lab, fitter: &Pool<Fitter>, step: Fit<'_>, objective: Objective) -> Result<Judge> {
     let Fit { label, from, model, dataset, rows, drawn_from, trunk, settings } = step;
     let stage = lab.stage(&format!("{label}/fit"), 1).await?;
-    if let Some((node, files)) = recorded_files(lab, label)? {
+    if let Some(judge) = recorded(lab, label)? {
         stage.done(1);
-        return Ok(Judge { node, model: Arc::new(RewardModel::from_files(&files, lab.device())?) });
+        return Ok(judge);
     }
     if objective.n_items() == 0 {
         return Err(Error::Input { what: format!("nothing to fit `{label}` to"), hint: None });
@@ -157,15 +158,10 @@ pub async fn fit(lab: &Lab, fitter: &Pool<Fitter>, step: Fit<'_>, objective: Obj
     let mut recording = Recording::new();
     recording.put_points(lab.run(), &format!("{label}/loss"), &points)?;
     let dataset = put_file_rows(lab, &mut recording, dataset, rows, drawn_from)?;
-    let weights = Files {
-        config: model.trunk().config().to_json(),
-        named: model.to_files()?,
-        n_params: model.trunk().n_params() + model.n_head_params(),
-    };
     let ups = [(Relation::TrainedOn, dataset), (Relation::DerivedFrom, from)];
-    let node = record_files(lab, recording, label, &weights, losses.len(), &ups).await?;
+    let judge = record(lab, recording, label, model, losses.len(), &ups).await?;
     stage.done(1);
-    Ok(Judge { node, model: Arc::new(model) })
+    Ok(judge)
 }
 
 /// Records a reward model that was not fitted here as a checkpoint of this run.
@@ -173,15 +169,32 @@ pub async fn fit(lab: &Lab, fitter: &Pool<Fitter>, step: Fit<'_>, objective: Obj
 /// # Errors
 /// Those of the store.
 pub async fn adopt(lab: &Lab, label: &str, model: RewardModel) -> Result<Judge> {
-    if let Some((node, files)) = recorded_files(lab, label)? {
-        return Ok(Judge { node, model: Arc::new(RewardModel::from_files(&files, lab.device())?) });
+    match recorded(lab, label)? {
+        Some(judge) => Ok(judge),
+        None => record(lab, Recording::new(), label, model, 0, &[]).await,
     }
+}
+
+/// The reward model this run recorded under `label`, if it did.
+fn recorded(lab: &Lab, label: &str) -> Result<Option<Judge>> {
+    let Some((node, files)) = recorded_files(lab, label)? else { return Ok(None) };
+    Ok(Some(Judge { node, model: Arc::new(RewardModel::from_files(&files, lab.device())?) }))
+}
+
+async fn record(
+    lab: &Lab,
+    recording: Recording,
+    label: &str,
+    model: RewardModel,
+    n_steps: usize,
+    ups: &[(Relation, NodeId)],
+) -> Result<Judge> {
     let weights = Files {
         config: model.trunk().config().to_json(),
         named: model.to_files()?,
         n_params: model.trunk().n_params() + model.n_head_params(),
     };
-    let node = record_files(lab, Recording::new(), label, &weights, 0, &[]).await?;
+    let node = record_files(lab, recording, label, &weights, n_steps, ups).await?;
     Ok(Judge { node, model: Arc::new(model) })
 }
 
@@ -238,8 +251,8 @@ impl Steps {
 pub struct Scoring {
     /// The model.
     pub model: Arc<RewardModel>,
-    /// The completions, each with a step at least.
-    pub asked: Vec<Steps>,
+    /// The completions, each with a step at least. Equal ones are scored once.
+    pub asked: Arc<[Steps]>,
 }
 
 /// Scores completions, a batch at a time on all threads.
@@ -264,10 +277,17 @@ impl Worker for Scorer {
     type State = u64;
 
     async fn handle(&mut self, asked: Scoring, turn: &mut Turn<'_, u64>) -> std::result::Result<Self::Reply, Fault> {
-        let tagged: Vec<Tagged<'_>> = asked.asked.iter().map(Steps::tagged).collect();
-        let scores = tracker_lm::tag_scores(&asked.model, &tagged, self.n_threads)
+        let (mut places, mut distinct) = (HashMap::new(), Vec::new());
+        let place = |steps| {
+            *places.entry(steps).or_insert_with(|| {
+                distinct.push(Steps::tagged(steps));
+                distinct.len() - 1
+            })
+        };
+        let which: Vec<usize> = asked.asked.iter().map(place).collect();
+        let scores = tracker_lm::tag_scores(&asked.model, &distinct, self.n_threads)
             .map_err(|error| Fault::input("could not score").because(error))?;
         turn.update(|n_scored| *n_scored += scores.len() as u64);
-        Ok(scores)
+        Ok(which.into_iter().map(|place| scores[place].clone()).collect())
     }
 }

@@ -1,7 +1,7 @@
 //! Prompts, how they are asked under a preference, answers, and what those are worth.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::lock::Mutex;
@@ -119,17 +119,15 @@ impl Ruler {
     async fn attributes(&self, answers: &[(String, &str)]) -> Result<Vec<Vec<f64>>> {
         let steps = |(prompt, text): &(String, &str)| read(self.judge.model.trunk(), prompt, text);
         let all = answers.iter().map(steps).collect::<Result<Vec<Steps>>>()?;
-        let mut fresh = HashSet::new();
-        let asked: Vec<Steps> = {
+        let asked: Arc<[Steps]> = {
             let known = self.known.borrow();
-            let is_fresh = |steps: &&Steps| !known.contains_key(*steps) && fresh.insert((*steps).clone());
-            all.iter().filter(is_fresh).cloned().collect()
+            all.iter().filter(|steps| !known.contains_key(*steps)).cloned().collect()
         };
         if !asked.is_empty() {
-            let scored =
-                self.scorer.ask(Scoring { model: Arc::clone(&self.judge.model), asked: asked.clone() }).await?;
+            let scoring = Scoring { model: Arc::clone(&self.judge.model), asked: Arc::clone(&asked) };
+            let scored = self.scorer.ask(scoring).await?;
             let whole = scored.into_iter().map(|steps| steps.into_iter().flatten().map(|x| 100.0 * x).collect());
-            self.known.borrow_mut().extend(asked.into_iter().zip(whole));
+            self.known.borrow_mut().extend(asked.iter().cloned().zip(whole));
         }
         let known = self.known.borrow();
         let of =

@@ -60,7 +60,7 @@ impl Study for ErPrm {
         let asking = Asking { stage: "trajectories", n: n_trajectories, temperature };
         let solutions = world.solve(&policy, asking, &world.train).await?;
         let counted = world.count(&policy, &world.train, &solutions).await?;
-        let sets = prm::label(&world, &pupil, &solutions, &counted).await?;
+        let sets = prm::label(&world, pupil.node, &solutions, &counted).await?;
         let shares = sets.iter().find(|set| set.estimator == Estimator::Soft);
         let mut n_other = 0;
         for set in sets.iter().filter(|set| set.estimator.eta().is_some()) {
@@ -79,7 +79,7 @@ impl Study for ErPrm {
             let of_set = prm::train(lab, self, &fitter, &base, set).await?;
             let mut scores = Vec::with_capacity(of_set.len());
             for judge in &of_set {
-                scores.push(prm::score(lab, &scorer, judge, &world.test, &candidates).await?);
+                scores.push(prm::score(lab, &scorer, judge, &candidates).await?);
             }
             let nodes = of_set.iter().map(|judge| judge.node).collect();
             let of_set_scored = Scored { estimator: set.estimator, judges: nodes, scores };

@@ -8,12 +8,12 @@ use tracker_lm::{HeadKind, RewardModel, TaggedExample, Trunk};
 use tracker_store::{Edge, NodeId, Recording, Relation, Reward};
 
 use super::settings::ErPrm;
-use super::world::{Counted, Solution, Task, World};
+use super::world::{Counted, Solution, World};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::parts::labels::{Definition, Estimator};
 use crate::parts::record::FileRow;
-use crate::parts::reward::{Fit, Fitter, Judge, Objective, Scorer, Scoring, Steps, fit};
+use crate::parts::reward::{Fit, Fitter, Judge, Objective, Scorer, Scoring, fit};
 use crate::parts::train::Trained;
 
 /// Words that a process reward model chooses between; the policy never writes them.
@@ -31,7 +31,7 @@ pub(super) struct LabelSet {
 /// Makes and records the labels of every estimator; counts are recorded once, with the completions they are of.
 pub(super) async fn label(
     world: &World<'_>,
-    base: &Trained,
+    policy: NodeId,
     solutions: &[Vec<Solution>],
     counted: &[Vec<Counted>],
 ) -> Result<Vec<LabelSet>> {
@@ -39,7 +39,7 @@ pub(super) async fn label(
     let counts = Definition::new(Estimator::Soft)
         .with("splitter", world.splitter.describe())
         .with("grader", "last result, modulo 7")
-        .with("policy", base.node.to_string())
+        .with("policy", policy.to_string())
         .with("n_completions", plan.rollouts.n_completions.to_string());
     let mut sets = Vec::new();
     // The shares themselves come first: they hold the counts, and other labels follow from them.
@@ -72,8 +72,7 @@ pub(super) async fn label(
                 } else if let Some(share) = shares.get(&solution.grade) {
                     recording.put_edge(lab.run(), &Edge::new(node, Relation::DerivedFrom, *share))?;
                 }
-                let encoded = encode(&base.model, task, solution)?;
-                if let Some(example) = encoded.and_then(|steps| steps.labelled(&labels)) {
+                if let Some(example) = solution.read.as_ref().and_then(|steps| steps.labelled(&labels)) {
                     set.examples.push(example);
                     let text = format!("{} {}", task.prompt, solution.text);
                     // Without the run, so that equal plans make equal datasets.
@@ -91,10 +90,6 @@ pub(super) async fn label(
     }
     sets.sort_by_key(|set| estimators.iter().position(|estimator| *estimator == set.estimator));
     Ok(sets)
-}
-
-fn encode(model: &tracker_lm::Lm, task: &Task, solution: &Solution) -> Result<Option<Steps>> {
-    Steps::encode(model.tokenizer(), &task.prompt, solution.steps())
 }
 
 /// The reward models of one label set, a repeat each.
@@ -130,48 +125,25 @@ pub(super) async fn train(
     Ok(judges)
 }
 
-/// The score of each step of each solution; those of equal solutions are computed once. Recorded as rewards.
+/// The score of each step of each solution, recorded as rewards; none of a solution that cannot be read.
 pub(super) async fn score(
     lab: &Lab,
     scorer: &Pool<Scorer>,
     judge: &Judge,
-    tasks: &[Task],
     solutions: &[Vec<Solution>],
 ) -> Result<Vec<Vec<Vec<f64>>>> {
-    let mut distinct: Vec<Steps> = Vec::new();
-    let mut places: HashMap<Steps, usize> = HashMap::new();
-    let mut which = Vec::new();
-    for (task, solutions) in tasks.iter().zip(solutions) {
-        for solution in solutions {
-            let Some(steps) = encode(judge.model.trunk(), task, solution)? else {
-                which.push(None);
-                continue;
-            };
-            let place = *places.entry(steps.clone()).or_insert_with(|| {
-                distinct.push(steps);
-                distinct.len() - 1
-            });
-            which.push(Some(place));
-        }
-    }
-    let scored = scorer.ask(Scoring { model: Arc::clone(&judge.model), asked: distinct }).await?;
-    let of_place = |place: Option<usize>| -> Vec<f64> {
-        place.map_or_else(Vec::new, |place| scored[place].iter().flatten().copied().collect())
-    };
-    let mut which = which.into_iter();
+    let asked = solutions.iter().flatten().filter_map(|solution| solution.read.clone()).collect();
+    let mut scored = scorer.ask(Scoring { model: Arc::clone(&judge.model), asked }).await?.into_iter();
     let mut recording = Recording::new();
     let mut all = Vec::with_capacity(solutions.len());
     for solutions in solutions {
         let mut of_problem = Vec::with_capacity(solutions.len());
-        for (solution, place) in solutions.iter().zip(which.by_ref()) {
-            let scores = of_place(place);
+        for solution in solutions {
+            let scores = solution.read.as_ref().and_then(|_| scored.next());
+            let scores: Vec<f64> = scores.into_iter().flatten().flatten().collect();
             if !scores.is_empty() {
-                let reward = Reward {
-                    scorer: judge.node,
-                    kind: Definition::KIND.into(),
-                    values: scores.clone(),
-                    tallies: vec![],
-                };
+                let (scorer, kind) = (judge.node, Definition::KIND.into());
+                let reward = Reward { scorer, kind, values: scores.clone(), tallies: vec![] };
                 recording.put_reward(solution.row, &reward)?;
             }
             of_problem.push(scores);

@@ -57,7 +57,7 @@ pub(super) async fn raft(
         let label = format!("raft {} {round}", estimator.to_string().replace(':', " "));
         let asking = Asking { stage: &format!("{label}/sample"), n: plan.n_samples, temperature: 1.0 };
         let solved = world.solve(&world.policy(policy.node, &policy.model), asking, &tasks).await?;
-        let scores = score(lab, scorer, judge, &tasks, &solved).await?;
+        let scores = score(lab, scorer, judge, &solved).await?;
         let mut rows = Vec::new();
         for ((task, solutions), scores) in tasks.iter().zip(&solved).zip(&scores) {
             let least = scores.iter().map(|steps| Aggregator::Min.score(steps)).collect::<Result<Vec<f64>>>()?;

@@ -40,6 +40,7 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Solution>], scor
     let stage = lab.stage(&format!("search/{}", scored.estimator), Aggregator::ALL.len()).await?;
     let resampler = resampler(world)?;
     let right = right(candidates);
+    let used = used_by(world, scored);
     let mut all = Vec::new();
     for (nth, aggregator) in Aggregator::ALL.into_iter().enumerate() {
         // The mean over repeats of one problem's curves is the problem's curve.
@@ -56,7 +57,6 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Solution>], scor
         };
         let set = CurveSet::new((0..right.len()).map(of_problem).collect::<Result<Vec<_>>>()?)?;
         let bands = resampler.bands(&set);
-        let used: Vec<NodeId> = [world.benchmark].into_iter().chain(scored.judges.iter().copied()).collect();
         let mut last = None;
         for (at, n) in (0..).zip(&plan.search.sizes) {
             let name = format!("best of {n}, {aggregator}");
@@ -68,7 +68,7 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Solution>], scor
         all.push(Found { estimator: scored.estimator, aggregator, curves: set, figure });
         stage.done(nth + 1);
     }
-    vote(world, candidates, scored, &used_by(world, scored)).await?;
+    vote(world, candidates, scored, &used).await?;
     Ok(all)
 }
 
@@ -150,11 +150,7 @@ async fn elect(
 }
 
 /// Where the first error is: the first step whose score is below one half, against the truth.
-pub(super) async fn localise(
-    world: &World<'_>,
-    candidates: &[Vec<Solution>],
-    scored: &Scored,
-) -> Result<Option<Estimate>> {
+pub(super) async fn localise(world: &World<'_>, candidates: &[Vec<Solution>], scored: &Scored) -> Result<()> {
     /// Candidates of each problem that are looked at.
     const LOOKED_AT: usize = 8;
     let stage = world.lab.stage(&format!("first error/{}", scored.estimator), 1).await?;
@@ -176,18 +172,16 @@ pub(super) async fn localise(
         }
     }
     let used = used_by(world, scored);
-    let mut first = None;
     for (at, (name, found)) in
         (0..).zip(["of wrong solutions, found", "of right solutions, none seen"].iter().zip(&found))
     {
         let mut stream = world.lab.seeds().stream(stage.name(), at, 0);
         if let Some(estimate) = mean(found, &mut stream) {
             stage.figure(at, name, estimate, found.len(), &used).await?;
-            first = first.or(Some(estimate));
         }
     }
     stage.done(1);
-    Ok(first)
+    Ok(())
 }
 
 /// How many problems have another winner under the labels of an entropic estimator than under the shares themselves, by the

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tracker_actors::Pool;
-use tracker_lm::Lm;
+use tracker_lm::{Lm, Tokenizer};
 use tracker_store::{Finish, NodeId, Problem, Program, Recording, Reward, RowKey, Sampling, Tally};
 
+use super::prm::VERDICTS;
 use super::settings::ErPrm;
 use crate::error::Result;
 use crate::lab::Lab;
-use crate::parts::chains::{Chain, SEPARATOR};
+use crate::parts::chains::{Chain, SEPARATOR, tokenizer};
 use crate::parts::generate::{Ask, LocalGenerator, Policy, draw};
 use crate::parts::record::record_members;
+use crate::parts::reward::Steps;
 use crate::parts::steps::{Splitter, Trajectory};
 
 /// A problem with its record.
@@ -41,6 +43,8 @@ pub(super) struct Solution {
     pub(super) steps: Option<Trajectory>,
     /// Whether its last result is the right answer.
     pub(super) is_right: bool,
+    /// As a reward model reads it; none if it has no steps.
+    pub(super) read: Option<Steps>,
     /// Its last result, if it has one.
     pub(super) answer: Option<u32>,
     /// How it ended.
@@ -62,6 +66,8 @@ pub(super) struct World<'a> {
     pub(super) test: Vec<Task>,
     /// The held-out problems as a dataset.
     pub(super) benchmark: NodeId,
+    /// The words of problems, solutions and verdicts.
+    pub(super) tokenizer: Tokenizer,
     /// Takes solutions apart.
     pub(super) splitter: Splitter,
     grader: NodeId,
@@ -92,7 +98,8 @@ impl<'a> World<'a> {
         lab.record(recording).await?;
         let generator = LocalGenerator::start(lab.actors(), lab.workers())?;
         let splitter = Splitter { separator: SEPARATOR.to_owned(), merge_up_to: 0 };
-        Ok(Self { lab, plan, train, test, benchmark, splitter, grader, generator })
+        let tokenizer = tokenizer(&VERDICTS)?;
+        Ok(Self { lab, plan, train, test, benchmark, tokenizer, splitter, grader, generator })
     }
 
     /// Problems that are neither held out nor labelled.
@@ -134,17 +141,20 @@ impl<'a> World<'a> {
             let rows = asks.iter().flat_map(|ask| &ask.rows);
             let mut all = Vec::with_capacity(samples.len());
             for ((row, sample), at) in rows.zip(samples).zip(0..) {
-                let chain = &batch[at / n as usize].chain;
-                let is_right = chain.grade(&sample.text);
+                let task = &batch[at / n as usize];
+                let is_right = task.chain.grade(&sample.text);
                 let values = vec![f64::from(u8::from(is_right))];
                 let reward = Reward { scorer: self.grader, kind: "outcome".into(), values, tallies: vec![] };
                 let text = sample.text;
-                let steps = self.splitter.split(&row.to_string(), &batch[at / n as usize].node.to_string(), &text).ok();
+                let steps = self.splitter.split(&row.to_string(), &task.node.to_string(), &text).ok();
+                let in_steps = steps.iter().flat_map(Trajectory::steps);
+                let read = Steps::encode(&self.tokenizer, &task.prompt, in_steps)?;
                 all.push(Solution {
                     row: *row,
                     grade: recording.put_reward(*row, &reward)?,
                     steps,
                     is_right,
+                    read,
                     answer: Chain::given(&text),
                     finish: sample.finish,
                     text,
