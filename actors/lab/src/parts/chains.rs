@@ -3,6 +3,9 @@
 //! A prompt is a start and operations, `3 + 2 * 0 - 6 =`; a solution writes an equation a step, `3 + 2 = 5 ;`, and its last
 //! result is the answer. Everything is modulo seven. Multiplying by nought makes any value right again, so a wrong prefix has
 //! a chance, and how large it is is what process rewards are about.
+//!
+//! Who solves one says with each result how it came about: worked out (`=`), half remembered (`~`) or guessed (`?`). What is
+//! guessed is wrong more often, so a step can be doubted without doing the sum again; whether it *is* wrong, the sum says.
 
 use std::ops::RangeInclusive;
 
@@ -19,6 +22,22 @@ pub const SEPARATOR: &str = ";";
 
 const DIGITS: [&str; 7] = ["0", "1", "2", "3", "4", "5", "6"];
 const SIGNS: [&str; 3] = ["+", "-", "*"];
+/// What stands before a result: worked out, half remembered, guessed.
+const MARKS: [&str; 3] = ["=", "~", "?"];
+
+/// How somebody solves chains: a share of steps, and a share of those that are wrong, for each of `=`, `~` and `?`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Manner {
+    /// Share of steps with each mark, in [0, 1], summing to one.
+    pub shares: [f64; 3],
+    /// Share of the results behind each mark that are wrong, in [0, 1].
+    pub wrong: [f64; 3],
+}
+
+impl Manner {
+    /// Works everything out, and errs never.
+    pub const EXACT: Self = Self { shares: [1.0, 0.0, 0.0], wrong: [0.0; 3] };
+}
 
 /// A problem: a start, and what is done to it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,28 +91,30 @@ impl Chain {
     /// The right solution.
     #[must_use]
     pub fn solution(&self) -> String {
-        self.written(|value| value)
+        self.written(|right| (MARKS[0], right))
     }
 
-    /// A solution of somebody who, with probability `rate` in [0, 1], copies the value that a step begins with wrong, and goes on from
-    /// there.
+    /// A solution in a manner; after a wrong result it goes on from there.
     #[must_use]
-    pub fn slipping(&self, rate: f64, stream: &mut ChaCha8Rng) -> String {
-        self.written(
-            |value| {
-                if stream.random_bool(rate) { (value + stream.random_range(1..MODULUS)) % MODULUS } else { value }
-            },
-        )
+    pub fn solved(&self, manner: &Manner, stream: &mut ChaCha8Rng) -> String {
+        self.written(|right| {
+            let draw: f64 = stream.random();
+            let [worked_out, remembered, _] = manner.shares;
+            let mark = usize::from(draw >= worked_out) + usize::from(draw >= worked_out + remembered);
+            let is_wrong = stream.random_bool(manner.wrong[mark]);
+            let result = if is_wrong { (right + stream.random_range(1..MODULUS)) % MODULUS } else { right };
+            (MARKS[mark], result)
+        })
     }
 
-    /// A solution whose steps begin with what `copied` makes of the value before.
-    fn written(&self, mut copied: impl FnMut(u32) -> u32) -> String {
+    /// A solution with the marks and results that `resulting` makes of what each step should give.
+    fn written(&self, mut resulting: impl FnMut(u32) -> (&'static str, u32)) -> String {
         let mut value = self.start;
         let mut equation = |at: usize| {
             let (sign, operand) = self.steps[at];
-            let (sign, before) = (SIGNS[sign], copied(value));
-            value = self.apply(at, before);
-            format!("{before} {sign} {operand} = {value} {SEPARATOR}")
+            let (before, (mark, after)) = (value, resulting(self.apply(at, value)));
+            value = after;
+            format!("{before} {} {operand} {mark} {value} {SEPARATOR}", SIGNS[sign])
         };
         (0..self.n_steps()).map(&mut equation).collect::<Vec<_>>().join(" ")
     }
@@ -101,8 +122,9 @@ impl Chain {
     /// The answer a text gives: the result of its last step. None if it gives none.
     #[must_use]
     pub fn given(text: &str) -> Option<u32> {
-        let last = text.trim_end().strip_suffix(SEPARATOR)?;
-        digit(last.rsplit_once('=')?.1.trim())
+        let mut words = text.trim_end().strip_suffix(SEPARATOR)?.split_whitespace().rev();
+        let result = digit(words.next()?)?;
+        words.next().filter(|mark| MARKS.contains(mark)).map(|_| result)
     }
 
     /// Whether a text ends in the right answer.
@@ -119,9 +141,11 @@ impl Chain {
         for (at, step) in steps.iter().enumerate() {
             let Some((sign, operand)) = self.steps.get(at) else { return Some(at) };
             let words: Vec<&str> = step.as_ref().split_whitespace().collect();
-            let right =
-                [&value.to_string(), SIGNS[*sign], &operand.to_string(), "=", &self.apply(at, value).to_string()];
-            if words.strip_suffix(&[SEPARATOR]).unwrap_or(&words) != right {
+            let (before, operand, after) = (value.to_string(), operand.to_string(), self.apply(at, value).to_string());
+            let is_right = |mark: &&str| {
+                words.strip_suffix(&[SEPARATOR]).unwrap_or(&words) == [&before, SIGNS[*sign], &operand, mark, &after]
+            };
+            if !MARKS.iter().any(is_right) {
                 return Some(at);
             }
             value = self.apply(at, value);
@@ -139,7 +163,7 @@ fn digit(word: &str) -> Option<u32> {
 /// # Errors
 /// Of the tokenizer, if a word occurs twice.
 pub fn tokenizer(more: &[&str]) -> Result<Tokenizer> {
-    let all: Vec<&str> = DIGITS.iter().chain(&SIGNS).chain(&["=", SEPARATOR]).chain(more).copied().collect();
+    let all: Vec<&str> = DIGITS.iter().chain(&SIGNS).chain(&MARKS).chain(&[SEPARATOR]).chain(more).copied().collect();
     Ok(Tokenizer::words(&all)?)
 }
 
@@ -179,19 +203,29 @@ mod tests {
     }
 
     #[test]
-    fn who_slips_at_a_rate_slips_at_that_rate_and_nowhere_else() {
+    fn marks_are_as_frequent_and_as_wrong_as_the_manner_says() {
+        let manner = Manner { shares: [0.5, 0.3, 0.2], wrong: [0.0, 0.3, 0.9] };
         let mut stream = ChaCha8Rng::seed_from_u64(4);
-        let (mut n_steps, mut n_wrong) = (0, 0);
+        let (mut seen, mut wrong) = ([0.0; 3], [0.0; 3]);
         for _ in 0..2000 {
             let chain = Chain::random(&mut stream, 3..=8);
-            let text = chain.slipping(0.2, &mut stream);
+            let text = chain.solved(&manner, &mut stream);
             let steps: Vec<&str> = text.split_inclusive(SEPARATOR).map(str::trim).collect();
+            let error = chain.first_error(&steps);
             // Up to the first error all is right, so the first error is a draw of its own.
-            n_wrong += usize::from(chain.first_error(&steps).is_some());
-            n_steps += chain.first_error(&steps).map_or(steps.len(), |at| at + 1);
-            assert_eq!(chain.slipping(0.0, &mut stream), chain.solution());
+            for (at, step) in steps.iter().enumerate().take(error.map_or(steps.len(), |at| at + 1)) {
+                let mark = MARKS.iter().position(|mark| step.contains(mark)).unwrap();
+                seen[mark] += 1.0;
+                wrong[mark] += f64::from(u8::from(error == Some(at)));
+            }
+            assert_eq!(chain.solved(&Manner::EXACT, &mut stream), chain.solution());
+            assert!(Chain::given(&text).is_some());
         }
-        assert!((n_wrong as f64 / n_steps as f64 - 0.2).abs() < 0.02, "{n_wrong} of {n_steps}");
+        let n: f64 = seen.iter().sum();
+        for mark in 0..3 {
+            assert!((seen[mark] / n - manner.shares[mark]).abs() < 0.03, "{seen:?}");
+            assert!((wrong[mark] / seen[mark] - manner.wrong[mark]).abs() < 0.03, "{wrong:?} of {seen:?}");
+        }
     }
 
     #[test]
@@ -199,6 +233,9 @@ mod tests {
         let chain = chain(3, &[(0, 2), (2, 2)]);
         for (steps, error) in [
             (&["3 + 2 = 5 ;", "5 * 2 = 3 ;"][..], None),
+            (&["3 + 2 ~ 5 ;", "5 * 2 ? 3 ;"], None),
+            (&["3 + 2 ~ 5 ;", "5 * 2 ? 2 ;"], Some(1)),
+            (&["3 + 2 5 ;", "5 * 2 = 3 ;"], Some(0)),
             (&["3 + 2 = 5 ;", "5 * 2 = 4 ;"], Some(1)),
             (&["3 + 2 = 5 ;", "6 * 2 = 5 ;"], Some(1)),
             (&["3 + 4 = 0 ;", "0 * 2 = 0 ;"], Some(0)),
@@ -217,6 +254,7 @@ mod tests {
         for (text, given) in [
             ("3 + 2 = 5 ;", Some(5)),
             ("3 + 2 = 5 ; 5 * 2 = 3 ; ", Some(3)),
+            ("3 + 2 ? 5 ;", Some(5)),
             ("3 + 2 = 5", None),
             ("3 + 2 = ;", None),
             ("3 + 2 = 5 6 ;", None),

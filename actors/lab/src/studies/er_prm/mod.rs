@@ -3,7 +3,7 @@
 //! Paper: Zhang et al. 2024, "Entropy-Regularized Process Reward Model" (arXiv 2412.11006).
 //!
 //! Scaled down: chains of modular arithmetic, whose every step can be checked, in place of GSM8K and MATH; a model of some
-//! hundred thousand parameters, tuned on solutions of somebody who slips, in place of Mistral-7B; reward models that start where it
+//! hundred thousand parameters, tuned on solutions of somebody who guesses at times and marks it, in place of Mistral-7B; reward models that start where it
 //! did in place of Llama-3.1-8B. Kept: K completions of every prefix at temperature 1; ORM, hard, soft and entropic labels; a head
 //! that reads two tokens' logits at the end of each step; best of n under every aggregator; rejection sampling (RAFT) on
 //! the worst step's score. Besides: a policy that can be enumerated as the oracle, and where the first error is.
@@ -106,15 +106,15 @@ impl Study for ErPrm {
 }
 
 impl ErPrm {
-    /// A small model that can do sums, and one that was then taught by somebody who slips.
+    /// A small model that can do sums, and one that was then taught by somebody who guesses.
     async fn pretrained(&self, world: &World<'_>, trainer: &Pool<Trainer>) -> Result<[Trained; 2]> {
         let lab = world.lab;
-        let mut stream = lab.seeds().stream("policy/slips", 0, 0);
+        let mut stream = lab.seeds().stream("policy/solutions", 0, 0);
         let right = world.fresh("base", self.base.n_problems).await?;
         let right = lessons("right solutions", &right, world::Task::solution);
-        let slipping = world.fresh("policy", self.policy.n_problems).await?;
-        let slipping =
-            lessons("slipping solutions", &slipping, |task| task.chain.slipping(self.policy.error_rate, &mut stream));
+        let guessing = world.fresh("policy", self.policy.n_problems).await?;
+        let manner = self.policy.manner();
+        let guessing = lessons("solutions with guesses", &guessing, |task| task.chain.solved(&manner, &mut stream));
         let model = self.model.init(lab, tokenizer(&prm::VERDICTS)?)?;
         let start = Step {
             label: "base",
@@ -130,7 +130,7 @@ impl ErPrm {
             label: "policy",
             from: Some(&base),
             model: &base.model,
-            set: &slipping,
+            set: &guessing,
             settings: &self.policy.sft,
             ..start
         };

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::parts::best_of::Aggregator;
+use crate::parts::chains::Manner;
 use crate::parts::labels::Estimator;
 use crate::parts::model::Shape;
 use crate::parts::train::SftSettings;
@@ -20,7 +21,7 @@ pub struct ErPrm {
     pub model: Shape,
     /// Training of the model that the policy and the reward models start from, on right solutions.
     pub base: BaseSettings,
-    /// Training of the policy from there, on solutions that slip now and then.
+    /// Training of the policy from there, on solutions whose results are sometimes guessed.
     pub policy: PolicySettings,
     /// Solutions, and what is drawn from each of their prefixes.
     pub rollouts: RolloutSettings,
@@ -58,16 +59,24 @@ pub struct BaseSettings {
     pub sft: SftSettings,
 }
 
-/// Training on solutions of somebody who slips.
+/// Training on solutions of somebody who does not work everything out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicySettings {
     /// Problems with their solutions.
     pub n_problems: u32,
-    /// Share of steps, in what it is taught, that begin with another value than the step before ended in, in [0, 1).
-    pub error_rate: f64,
+    /// Share of steps, in what it is taught, whose result is worked out (`=`), half remembered (`~`) and guessed (`?`).
+    pub marks: [f64; 3],
+    /// Share of the results behind each mark that are wrong, in [0, 1].
+    pub wrong: [f64; 3],
     /// Training.
     pub sft: SftSettings,
+}
+
+impl PolicySettings {
+    pub(super) fn manner(&self) -> Manner {
+        Manner { shares: self.marks, wrong: self.wrong }
+    }
 }
 
 /// What is drawn.
@@ -165,7 +174,7 @@ impl Default for BaseSettings {
 impl Default for PolicySettings {
     fn default() -> Self {
         let sft = SftSettings { epochs: 2.0, lr: 1e-3, ..SftSettings::default() };
-        Self { n_problems: 1500, error_rate: 0.18, sft }
+        Self { n_problems: 1500, marks: [0.6, 0.2, 0.2], wrong: [0.03, 0.35, 0.85], sft }
     }
 }
 
@@ -184,7 +193,7 @@ impl Default for LabelSettings {
 
 impl Default for PrmSettings {
     fn default() -> Self {
-        Self { repeats: 2, sft: SftSettings { epochs: 4.0, lr: 1e-3, ..SftSettings::default() } }
+        Self { repeats: 2, sft: SftSettings { epochs: 2.0, lr: 1e-3, ..SftSettings::default() } }
     }
 }
 
@@ -248,7 +257,7 @@ impl Settings for ErPrm {
             problems: ProblemSettings { min_steps: 2, max_steps: 3, n_train: 12, n_test: 8 },
             model: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 40 },
             base: BaseSettings { n_problems: 64, sft: short.clone() },
-            policy: PolicySettings { n_problems: 32, error_rate: 0.15, sft: short.clone() },
+            policy: PolicySettings { n_problems: 32, sft: short.clone(), ..PolicySettings::default() },
             rollouts: RolloutSettings { n_trajectories: 2, n_completions: 4, temperature: 1.0, max_tokens: 22 },
             labels: LabelSettings {
                 estimators: ["orm", "hard", "soft", "er:2"].map(str::to_owned).to_vec(),
@@ -281,8 +290,11 @@ impl Settings for ErPrm {
         require(self.base.n_problems > 0, "base.n_problems", "at least 1", self.base.n_problems)?;
         self.policy.sft.check("policy.sft")?;
         require(self.policy.n_problems > 0, "policy.n_problems", "at least 1", self.policy.n_problems)?;
-        let is_rate = (0.0..1.0).contains(&self.policy.error_rate);
-        require(is_rate, "policy.error_rate", "a share in [0, 1)", self.policy.error_rate)?;
+        let PolicySettings { marks, wrong, .. } = &self.policy;
+        let are_shares = |all: &[f64; 3]| all.iter().all(|share| (0.0..=1.0).contains(share));
+        let sum_to_one = are_shares(marks) && (marks.iter().sum::<f64>() - 1.0).abs() < 1e-9;
+        require(sum_to_one, "policy.marks", "three shares in [0, 1] that sum to 1", format!("{marks:?}"))?;
+        require(are_shares(wrong), "policy.wrong", "three shares in [0, 1]", format!("{wrong:?}"))?;
         let RolloutSettings { n_trajectories, n_completions, temperature, max_tokens } = self.rollouts;
         require(n_trajectories > 0, "rollouts.n_trajectories", "at least 1", n_trajectories)?;
         require(n_completions > 0, "rollouts.n_completions", "at least 1", n_completions)?;
