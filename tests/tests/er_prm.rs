@@ -47,6 +47,138 @@ fn labels_keep_their_counts_lead_to_completions_and_can_be_made_anew() {
     assert_eq!(relabelled.code, 0, "{}", relabelled.stderr);
 }
 
+/// A folder with a base model and a policy, and files of problems, labels and candidates as they are published.
+fn given(tracker: &Tracker) -> impl Fn(&str) -> String + use<> {
+    let folder = tracker.folder().to_path_buf();
+    let path = move |name: &str| folder.join(name).display().to_string();
+    smoke(tracker, &[]);
+    for name in ["base", "policy"] {
+        let answer = tracker.run(&["materialize", &format!("checkpoint:{name}"), &path(name)]);
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+    }
+    let (mut train, mut test, mut labels, mut candidates) =
+        (String::new(), String::new(), String::new(), String::new());
+    for id in 0..12 {
+        let (start, middle) = (id % 7, (id % 7 + 2) % 7);
+        let end = (middle + id % 3) % 7;
+        let (asked, first) = (format!("{start} + 2 + {} =", id % 3), format!("{start} + 2 = {middle} ;"));
+        let (right, wrong) =
+            (format!("{middle} + {} = {end} ;", id % 3), format!("{middle} + {} ? {middle} ;", id % 3));
+        let row =
+            serde_json::json!({"id": format!("row {id}"), "question": asked, "answer": format!("so\n#### {end}")});
+        if id < 6 { &mut train } else { &mut test }.extend([row.to_string().as_str(), "\n"]);
+        let row = serde_json::json!({"id": format!("row {id}"), "text": format!("{asked} {first} {wrong}"), "value": [0.9, 0.25]});
+        labels.extend([row.to_string().as_str(), "\n"]);
+        let answers = [
+            format!("{first} {wrong}"),
+            format!("{first} {right}"),
+            format!("{first} ").repeat(12),
+            format!("{first} {right}"),
+        ];
+        let row =
+            serde_json::json!({"id": format!("row {id}"), "prompt": asked, "answers": answers, "label": [0, 1, 0, 1]});
+        candidates.extend([row.to_string().as_str(), "\n"]);
+    }
+    for (name, text) in [("train", train), ("test", test), ("labels", labels), ("candidates", candidates)] {
+        std::fs::write(path(&format!("{name}.jsonl")), text).unwrap();
+    }
+    path
+}
+
+/// The last event of a plan, and the names of its figures.
+fn finished(tracker: &Tracker, plan: &str, path: &impl Fn(&str) -> String) -> (Value, BTreeSet<String>) {
+    std::fs::write(path("plan.toml"), plan).unwrap();
+    let answer = tracker.run(&["run", &path("plan.toml"), "--json"]);
+    assert!(answer.code <= 1, "{}", answer.stderr);
+    let lines = answer.lines();
+    let figures = lines.iter().filter(|event| event["event"] == "figure");
+    let names = figures.map(|figure| figure["name"].as_str().unwrap().to_owned()).collect();
+    (lines.last().unwrap().clone(), names)
+}
+
+#[test]
+fn a_policy_from_a_folder_solves_labels_and_learns_problems_of_files() {
+    let tracker = Tracker::new();
+    let path = given(&tracker);
+    let plan = format!(
+        "study = 'er_prm'\n[data]\nbase = '{}'\npolicy = '{}'\ntrain = ['{}']\ntest = ['{}']\nid = 'id'\n\
+         template = '{{problem}} '\ngrader = 'last-result'\nseparator = ';'\ntag = ''\n\
+         [rollouts]\nn_trajectories = 2\nn_completions = 4\nmax_tokens = 14\n[labels]\nestimators = ['soft', 'er:2']\n\
+         [prm]\nrepeats = 1\n[search]\nn_candidates = 4\nsizes = [1, 4]\nn_resamples = 100\n\
+         [raft]\nestimators = ['er:2']\nrounds = 1\nn_problems = 4\nn_samples = 4\n",
+        path("base"),
+        path("policy"),
+        path("train.jsonl"),
+        path("test.jsonl"),
+    );
+    let (end, figures) = finished(&tracker, &plan, &path);
+    let claims: BTreeSet<&str> =
+        end["claims"].as_array().unwrap().iter().map(|claim| claim["id"].as_str().unwrap()).collect();
+    for claim in ["labels-alone-rank-alike", "er-beats-soft", "raft-improves"] {
+        assert!(claims.contains(claim), "{claims:?}");
+    }
+    for figure in ["search/er:2: best of 4, min", "vote/majority: vote of 4", "raft er 2 1/figures: pass@1"] {
+        let (stage, name) = figure.split_once(": ").unwrap();
+        assert!(figures.iter().any(|found| found.contains(stage) && found.contains(name)), "{figure}: {figures:?}");
+    }
+    // A policy behind an endpoint is not trained, and a chat goes on from no prefix: both are said before any work.
+    let behind = |api: &str| {
+        let plan = plan.replace(&format!("policy = '{}'\n", path("policy")), "");
+        format!("{plan}[endpoint]\nurl = 'http://127.0.0.1:1/v1'\napi = '{api}'\n")
+    };
+    for (plan, key) in [
+        (behind("completions"), "raft.estimators"),
+        (behind("chat"), "endpoint.api"),
+        (plan.replace("{problem} ", "what?"), "data.template"),
+        (plan.replace("[prm]", "[prm]\nverdicts = ['good bad', 'bad']"), "prm.verdicts"),
+        (plan.replace("test.jsonl", "nowhere.jsonl"), "nowhere.jsonl"),
+    ] {
+        std::fs::write(path("plan.toml"), plan).unwrap();
+        let answer = tracker.run(&["run", &path("plan.toml")]);
+        assert!(answer.code == 2 && answer.stderr.contains(key), "{key}: {}", answer.stderr);
+    }
+}
+
+#[test]
+fn published_labels_and_candidates_need_no_policy() {
+    let tracker = Tracker::new();
+    let path = given(&tracker);
+    let plan = format!(
+        "study = 'er_prm'\n[data]\nbase = '{}'\nlabels = {{ 'er:1' = ['{}'] }}\ncandidates = ['{}']\n\
+         separator = ';'\ntag = ';'\n[labels]\nentropic = 'er:1'\n[prm]\nrepeats = 2\n\
+         [search]\nn_candidates = 4\nsizes = [1, 4]\nn_resamples = 100\n[raft]\nestimators = []\n",
+        path("base"),
+        path("labels.jsonl"),
+        path("candidates.jsonl"),
+    );
+    let (end, figures) = finished(&tracker, &plan, &path);
+    assert_eq!(end["status"], "finished");
+    assert!(figures.iter().any(|name| name.contains("best of 4, min")), "{figures:?}");
+    // What is longer than the context is not scored, so it is 0 under every aggregator; the rest is, by both models.
+    let run = end["run"].as_str().unwrap();
+    let scored = |k: u32| {
+        let of = format!("stage = 'candidates' and k = {k}");
+        tracker.json(&["query", "rewards", &of, "--kind", "step", "--run", run, "--limit", "100"]).len()
+    };
+    assert_eq!([0, 1, 2, 3].map(scored), [24, 24, 0, 24]);
+
+    // Rows that cannot be are named with file, row and field, or left out and counted.
+    let labels = std::fs::read_to_string(path("labels.jsonl")).unwrap();
+    for (from, to, field) in [
+        ("0.25", "1.25", "value"),
+        ("[0.9,0.25]", "[0.9]", "value"),
+        ("\"text\"", "\"texts\"", "text"),
+        ("0.25", "null", "value"),
+    ] {
+        std::fs::write(path("labels.jsonl"), labels.replacen(from, to, 1)).unwrap();
+        let answer = tracker.run(&["run", &path("plan.toml")]);
+        let is_named = answer.stderr.contains("labels.jsonl") && answer.stderr.contains(field);
+        assert!(answer.code == 2 && is_named, "{to}: {}", answer.stderr);
+    }
+    let answer = tracker.run(&["run", &path("plan.toml"), "--set", "data.skip_bad=true", "--json"]);
+    assert!(answer.code <= 1 && answer.stdout.contains("11 of 12 rows kept"), "{}{}", answer.stdout, answer.stderr);
+}
+
 #[test]
 fn settings_that_make_no_sense_are_refused_by_name() {
     let tracker = Tracker::new();
@@ -57,7 +189,10 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         ("raft.estimators=[\"er:7\"]", "raft.estimators"),
         ("search.sizes=[4, 2]", "search.sizes"),
         ("search.aggregator=\"median\"", "aggregator"),
-        ("policy.error_rate=1.0", "policy.error_rate"),
+        ("policy.marks=[0.5, 0.2, 0.2]", "policy.marks"),
+        ("policy.wrong=[0.5, 0.2, 1.2]", "policy.wrong"),
+        ("data.policy=somewhere", "data.base"),
+        ("endpoint.url=http://127.0.0.1:1/v1", "data.base"),
         ("rollouts.max_tokens=500", "rollouts.max_tokens"),
         ("problems.min_steps=9", "problems.min_steps"),
     ] {

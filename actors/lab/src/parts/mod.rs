@@ -14,6 +14,7 @@ pub mod facts;
 pub mod formalise;
 pub mod front;
 pub mod generate;
+pub mod grade;
 pub mod interpolate;
 pub mod judge;
 pub mod jury;

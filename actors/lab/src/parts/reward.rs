@@ -210,8 +210,8 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Encodes each step by itself, so that every step ends in a token of its own. None if there is no step, or one without a
-    /// token: nothing could be read at its end.
+    /// Encodes the prompt with the tokenizer's special tokens, and each step by itself, so that every step ends in a token of its
+    /// own. None if there is no step, or one without a token: nothing could be read at its end.
     ///
     /// # Errors
     /// Of the tokenizer.
@@ -220,7 +220,7 @@ impl Steps {
         prompt: &str,
         steps: impl Iterator<Item = &'a str>,
     ) -> Result<Option<Self>> {
-        let prompt = tokenizer.encode(prompt)?;
+        let prompt = tokenizer.encode_with_special(prompt)?;
         let (mut completion, mut at) = (Vec::new(), Vec::new());
         for step in steps {
             let ids = tokenizer.encode(step)?;

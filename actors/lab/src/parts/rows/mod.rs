@@ -25,7 +25,7 @@ pub use attributes::{
 };
 pub use fields::{Fault, Fields, Message};
 pub use preference::{ChosenRejected, Comparison, Pair, RewardBench, UnifiedFeedback, reward_bench_score};
-pub use process::{BestOfTest, Candidates, Completions, CompletionsOf, ErPrm, Question, Questions, StepValues};
+pub use process::{BestOfTest, Candidates, Completions, CompletionsOf, ErPrm, Question, Questions, StepValues, boxed};
 pub use report::{Report, Skipped};
 
 use source::Source;

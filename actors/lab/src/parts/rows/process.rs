@@ -175,7 +175,8 @@ impl Format for Questions {
 }
 
 /// What stands in the last `\boxed{…}`, braces matched.
-fn boxed(text: &str) -> Option<&str> {
+#[must_use]
+pub fn boxed(text: &str) -> Option<&str> {
     const BOX: &str = "\\boxed{";
     let inside = &text[text.rfind(BOX)? + BOX.len()..];
     let mut depth = 1_u32;

@@ -17,9 +17,8 @@ const EXACT: f64 = 1e-12;
 /// Everything claims rest on.
 pub(super) struct Evidence<'a> {
     pub(super) shown: &'a Shown,
-    /// Problems in which labels alone choose another winner than the shares, over all η; and the figure.
-    pub(super) n_other: usize,
-    pub(super) alike: NodeId,
+    /// Problems in which labels alone choose another winner than the shares, over all η, with the figure; if known.
+    pub(super) alike: Option<(usize, NodeId)>,
     pub(super) found: &'a [Found],
     pub(super) entropic: Estimator,
     pub(super) before: Option<&'a Measured>,
@@ -28,17 +27,19 @@ pub(super) struct Evidence<'a> {
 
 /// The claims of the study, recorded with what they rest on.
 pub(super) async fn claims(world: &World<'_>, evidence: &Evidence<'_>) -> Result<Vec<Claim>> {
-    let Evidence { shown, n_other, alike, found, entropic, before, after } = evidence;
+    let Evidence { shown, alike, found, entropic, before, after } = evidence;
     let plan = world.plan;
     let mut all: Vec<(Claim, Vec<NodeId>)> = Vec::new();
     all.push((
         within("dual-and-telescoping", "soft-min over the tilted policy and sums of its advantages give the process reward of an enumerated policy", shown.gap, EXACT),
         vec![shown.figure],
     ));
-    all.push((
+    if let Some((n_other, figure)) = alike {
+        all.push((
         within("labels-alone-rank-alike", "ranked by their own labels, min and last choose the same solution at every η: what entropy changes, only a fitted model can show", *n_other as f64, 0.0),
-        vec![*alike],
+        vec![*figure],
     ));
+    }
     let aggregator = plan.aggregator()?;
     let n = plan.search.sizes.last().copied().unwrap_or(1);
     let of = |estimator: Estimator, aggregator: Aggregator| {

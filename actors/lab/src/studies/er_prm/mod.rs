@@ -13,6 +13,7 @@
 //! from a model fitted to the labels.
 
 mod claims;
+mod files;
 mod oracle;
 mod prm;
 mod raft;
@@ -22,24 +23,26 @@ mod world;
 
 use tracker_actors::Pool;
 use tracker_lm::Anchor;
-use tracker_store::{Claim, Finish};
+use tracker_store::{Claim, Finish, NodeId};
 
 use crate::error::Result;
 use crate::lab::Lab;
-use crate::parts::chains::tokenizer;
+use crate::parts::chains::{Chain, tokenizer};
 use crate::parts::evaluate::Estimate;
+use crate::parts::generate::Policy;
 use crate::parts::labels::Estimator;
 use crate::parts::reward::{Fitter, Scorer};
 use crate::parts::train::{Step, TrainRow, TrainSet, Trained, Trainer, sft};
 use crate::study::Study;
 
 use claims::Evidence;
+use prm::LabelSet;
 use search::Scored;
 pub use settings::{
-    BaseSettings, ErPrm, LabelSettings, PolicySettings, PrmSettings, ProblemSettings, RaftSettings, RolloutSettings,
-    SearchSettings,
+    BaseSettings, DataSettings, ErPrm, LabelSettings, PolicySettings, PrmSettings, ProblemSettings, RaftSettings,
+    RolloutSettings, SearchSettings,
 };
-use world::{Asking, World};
+use world::{Asking, Reading, Task, World};
 
 impl Study for ErPrm {
     const NAME: &'static str = "er_prm";
@@ -51,29 +54,30 @@ impl Study for ErPrm {
         let fitter = Fitter::start(lab.actors(), lab.workers())?;
         let scorer = Scorer::start(lab.actors(), lab.workers())?;
         let shown = oracle::oracle(lab, self).await?;
-        let world = World::open(lab, self).await?;
-        let [base, pupil] = self.pretrained(&world, &trainer).await?;
-        let policy = world.policy(pupil.node, &pupil.model);
+        let Start { mut world, base, policy, pupil } = self.start(lab, &trainer).await?;
 
         // Labels.
         let RolloutSettings { n_trajectories, temperature, .. } = self.rollouts;
-        let asking = Asking { stage: "trajectories", n: n_trajectories, temperature };
-        let solutions = world.solve(&policy, asking, &world.train).await?;
-        let counted = world.count(&policy, &world.train, &solutions).await?;
-        let sets = prm::label(&world, pupil.node, &solutions, &counted).await?;
-        let shares = sets.iter().find(|set| set.estimator == Estimator::Soft);
-        let mut n_other = 0;
-        for set in sets.iter().filter(|set| set.estimator.eta().is_some()) {
-            n_other += shares.map_or(Ok(0), |shares| search::other_winners(&shares.labels, &set.labels))?;
-        }
-        let stage = lab.stage("labels alone", 1).await?;
-        let other = Estimate::exactly(n_other as f64);
-        let alike = stage.figure(0, "problems with another winner", other, world.train.len(), &[]).await?;
+        let sets = if let (Some(policy), true) = (&policy, self.data.labels.is_empty()) {
+            let asking = Asking { stage: "trajectories", n: n_trajectories, temperature };
+            let solutions = world.solve(policy, asking, &world.train).await?;
+            let counted = world.count(policy, &world.train, &solutions).await?;
+            prm::label(&world, policy.node(), &solutions, &counted).await?
+        } else {
+            files::labels(&world).await?
+        };
+        let alike = self.rank_alike(&world, &sets).await?;
 
         // Reward models and what they choose.
-        let asking = Asking { stage: "candidates", n: self.search.n_candidates, temperature };
-        let candidates = world.solve(&policy, asking, &world.test).await?;
-        search::without_scores(&world, &candidates, &[world.benchmark, pupil.node]).await?;
+        let candidates = if let (Some(policy), true) = (&policy, self.data.candidates.is_empty()) {
+            let asking = Asking { stage: "candidates", n: self.search.n_candidates, temperature };
+            world.solve(policy, asking, &world.test).await?
+        } else {
+            files::candidates(&mut world).await?
+        };
+        let drawn_by = policy.iter().map(Policy::node);
+        search::without_scores(&world, &candidates, &[world.benchmark].into_iter().chain(drawn_by).collect::<Vec<_>>())
+            .await?;
         let (mut judges, mut scored, mut found) = (Vec::new(), Vec::new(), Vec::new());
         for set in &sets {
             let of_set = prm::train(lab, self, &fitter, &base, set).await?;
@@ -90,32 +94,51 @@ impl Study for ErPrm {
         }
 
         // Rejection sampling.
-        let before = raft::measure(&world, "policy", &pupil).await?;
+        let before = match &policy {
+            Some(policy) => raft::measure(&world, "policy", policy).await?,
+            None => None,
+        };
         let mut after = Vec::new();
         for at in self.choosers()? {
-            let Some((estimator, judge)) = raft::first(&judges, &scored, at) else { continue };
-            if let Some(measured) = raft::raft(&world, &trainer, &scorer, &pupil, estimator, judge).await? {
+            let (Some((estimator, judge)), Some(pupil)) = (raft::first(&judges, &scored, at), &pupil) else { continue };
+            if let Some(measured) = raft::raft(&world, &trainer, &scorer, pupil, estimator, judge).await? {
                 after.push((estimator, measured));
             }
         }
         let entropic = sets[self.entropic()?].estimator;
         let evidence =
-            Evidence { shown: &shown, n_other, alike, found: &found, entropic, before: before.as_ref(), after: &after };
+            Evidence { shown: &shown, alike, found: &found, entropic, before: before.as_ref(), after: &after };
         claims::claims(&world, &evidence).await
     }
 }
 
+/// What a run starts with.
+struct Start<'a> {
+    world: World<'a>,
+    /// What reward models start from.
+    base: Trained,
+    /// Who writes solutions, unless all are given.
+    policy: Option<Policy>,
+    /// It as a model that can be trained, if it is one.
+    pupil: Option<Trained>,
+}
+
 impl ErPrm {
-    /// A small model that can do sums, and one that was then taught by somebody who guesses.
-    async fn pretrained(&self, world: &World<'_>, trainer: &Pool<Trainer>) -> Result<[Trained; 2]> {
-        let lab = world.lab;
-        let mut stream = lab.seeds().stream("policy/solutions", 0, 0);
-        let right = world.fresh("base", self.base.n_problems).await?;
-        let right = lessons("right solutions", &right, world::Task::solution);
-        let guessing = world.fresh("policy", self.policy.n_problems).await?;
-        let manner = self.policy.manner();
-        let guessing = lessons("solutions with guesses", &guessing, |task| task.chain.solved(&manner, &mut stream));
-        let model = self.model.init(lab, tokenizer(&prm::VERDICTS)?)?;
+    /// Problems, the model that reward models start from, and a policy: given ones, or small ones made here.
+    async fn start<'a>(&'a self, lab: &'a Lab, trainer: &Pool<Trainer>) -> Result<Start<'a>> {
+        if self.is_of_files() {
+            return files::start(lab, self).await;
+        }
+        let tokenizer = tokenizer(&self.prm.verdicts.each_ref().map(String::as_str))?;
+        let model = self.model.init(lab, tokenizer)?;
+        let reading = Reading { model: model.clone(), tag: String::new() };
+        let world = World::open(lab, self, reading).await?;
+
+        let right = world.fresh("base", self.base.n_problems, 0).await?;
+        let right = lessons("right solutions", &right, Chain::solution);
+        let (mut stream, manner) = (lab.seeds().stream("policy/solutions", 0, 0), self.policy.manner());
+        let guessing = world.fresh("policy", self.policy.n_problems, 0).await?;
+        let guessing = lessons("solutions with guesses", &guessing, |chain| chain.solved(&manner, &mut stream));
         let start = Step {
             label: "base",
             from: None,
@@ -134,18 +157,34 @@ impl ErPrm {
             settings: &self.policy.sft,
             ..start
         };
-        let policy = sft(lab, trainer, step).await?;
-        Ok([base, policy])
+        let pupil = sft(lab, trainer, step).await?;
+        let policy = Some(world.policy(pupil.node, &pupil.model));
+        Ok(Start { world, base, policy, pupil: Some(pupil) })
+    }
+
+    /// In how many problems, over all η, another solution wins by entropic labels than by the shares they are made of; none
+    /// if the shares are not known.
+    async fn rank_alike(&self, world: &World<'_>, sets: &[LabelSet]) -> Result<Option<(usize, NodeId)>> {
+        let Some(shares) = sets.iter().find(|set| set.estimator == Estimator::Soft && !set.labels.is_empty()) else {
+            return Ok(None);
+        };
+        let mut n_other = 0;
+        for set in sets.iter().filter(|set| set.estimator.eta().is_some()) {
+            n_other += search::other_winners(&shares.labels, &set.labels)?;
+        }
+        let stage = world.lab.stage("labels alone", 1).await?;
+        let other = Estimate::exactly(n_other as f64);
+        let used: Vec<NodeId> = shares.rows.iter().filter_map(|row| row.source).collect();
+        let figure = stage.figure(0, "problems with another winner", other, world.train.len(), &used).await?;
+        Ok(Some((n_other, figure)))
     }
 }
 
 /// Problems to learn, each with a solution somebody wrote.
-fn lessons(name: &str, tasks: &[world::Task], mut solution: impl FnMut(&world::Task) -> String) -> TrainSet {
-    let row = |task: &world::Task| TrainRow {
-        prompt: task.prompt.clone(),
-        completion: solution(task),
-        finish: Finish::Stop,
-        source: Some(task.node),
+fn lessons(name: &str, tasks: &[Task], mut solution: impl FnMut(&Chain) -> String) -> TrainSet {
+    let row = |task: &Task| {
+        let completion = solution(task.chain.as_ref()?);
+        Some(TrainRow { prompt: task.prompt.clone(), completion, finish: Finish::Stop, source: Some(task.node) })
     };
-    TrainSet { name: name.to_owned(), rows: tasks.iter().map(row).collect(), drawn_from: vec![] }
+    TrainSet { name: name.to_owned(), rows: tasks.iter().filter_map(row).collect(), drawn_from: vec![] }
 }

@@ -5,27 +5,31 @@ use std::sync::Arc;
 
 use tracker_actors::Pool;
 use tracker_lm::{HeadKind, RewardModel, TaggedExample, Trunk};
-use tracker_store::{Edge, NodeId, Recording, Relation, Reward};
+use tracker_store::{Edge, NodeId, Program, Recording, Relation, Reward};
 
 use super::settings::ErPrm;
 use super::world::{Counted, Solution, World};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::parts::grade::Grader;
 use crate::parts::labels::{Definition, Estimator};
 use crate::parts::record::FileRow;
 use crate::parts::reward::{Fit, Fitter, Judge, Objective, Scorer, Scoring, fit};
 use crate::parts::train::Trained;
-
-/// Words that a process reward model chooses between; the policy never writes them.
-pub(super) const VERDICTS: [&str; 2] = ["good", "bad"];
 
 /// Labels of all solutions by one estimator.
 pub(super) struct LabelSet {
     pub(super) estimator: Estimator,
     /// For each problem and solution the label of each step that has one.
     pub(super) labels: Vec<Vec<Vec<Option<f64>>>>,
-    rows: Vec<FileRow>,
-    examples: Vec<TaggedExample>,
+    pub(super) rows: Vec<FileRow>,
+    pub(super) examples: Vec<TaggedExample>,
+}
+
+/// A grader in a line.
+fn describe(grader: Grader) -> String {
+    let Program { name, version, settings } = grader.program();
+    format!("{name} {version}, {settings}")
 }
 
 /// Makes and records the labels of every estimator; counts are recorded once, with the completions they are of.
@@ -38,7 +42,7 @@ pub(super) async fn label(
     let World { lab, plan, train, .. } = world;
     let counts = Definition::new(Estimator::Soft)
         .with("splitter", world.splitter.describe())
-        .with("grader", "last result, modulo 7")
+        .with("grader", describe(world.grader))
         .with("policy", policy.to_string())
         .with("n_completions", plan.rollouts.n_completions.to_string());
     let mut sets = Vec::new();
@@ -100,11 +104,14 @@ pub(super) async fn train(
     base: &Trained,
     set: &LabelSet,
 ) -> Result<Vec<Judge>> {
-    let word = |word: &str| {
-        let ids = base.model.tokenizer().encode(word)?;
-        ids.first().copied().ok_or_else(|| Error::Input { what: format!("`{word}` is no token"), hint: None })
+    let word = |word: &String| match base.model.tokenizer().encode(word)?.as_slice() {
+        [id] => Ok(*id),
+        ids => Err(Error::Input {
+            what: format!("`prm.verdicts`: expected `{word}` to be one token of the base model, it is {}", ids.len()),
+            hint: Some("name two tokens, such as `+` and `-`".into()),
+        }),
     };
-    let [plus, minus] = VERDICTS.map(word);
+    let [plus, minus] = plan.prm.verdicts.each_ref().map(word);
     let start = RewardModel::init(&base.model, HeadKind::TwoToken { plus: plus?, minus: minus? }, 0)?;
     let mut judges = Vec::new();
     let name = set.estimator.to_string().replace(':', " ");

@@ -9,6 +9,7 @@ use super::world::{Asking, Solution, Task, World};
 use crate::error::Result;
 use crate::parts::best_of::{Aggregator, first_greatest};
 use crate::parts::evaluate::mean;
+use crate::parts::generate::Policy;
 use crate::parts::labels::Estimator;
 use crate::parts::reward::{Judge, Scorer};
 use crate::parts::train::{SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, sft};
@@ -23,10 +24,10 @@ pub(super) struct Measured {
 }
 
 /// Draws solutions of the held-out problems and records the share that is right.
-pub(super) async fn measure(world: &World<'_>, label: &str, policy: &Trained) -> Result<Option<Measured>> {
+pub(super) async fn measure(world: &World<'_>, label: &str, policy: &Policy) -> Result<Option<Measured>> {
     let asking =
         Asking { stage: &format!("{label}/test"), n: N_MEASURED, temperature: world.plan.rollouts.temperature };
-    let solved = world.solve(&world.policy(policy.node, &policy.model), asking, &world.test).await?;
+    let solved = world.solve(policy, asking, &world.test).await?;
     let share = |solutions: &Vec<Solution>| {
         solutions.iter().filter(|s| s.is_right).count() as f64 / solutions.len().max(1) as f64
     };
@@ -34,7 +35,7 @@ pub(super) async fn measure(world: &World<'_>, label: &str, policy: &Trained) ->
     let stage = world.lab.stage(&format!("{label}/figures"), 1).await?;
     let mut stream = world.lab.seeds().stream(stage.name(), 0, 0);
     let Some(estimate) = mean(&right, &mut stream) else { return Ok(None) };
-    let figure = stage.figure(0, "pass@1", estimate, right.len(), &[world.benchmark, policy.node]).await?;
+    let figure = stage.figure(0, "pass@1", estimate, right.len(), &[world.benchmark, policy.node()]).await?;
     stage.done(1);
     Ok(Some(Measured { right, figure }))
 }
@@ -53,7 +54,7 @@ pub(super) async fn raft(
     let mut measured = None;
     for round in 1..=plan.rounds {
         // The same problems whoever judges.
-        let tasks: Vec<Task> = world.fresh(&format!("raft {round}"), plan.n_problems).await?;
+        let tasks: Vec<Task> = world.fresh(&format!("raft {round}"), plan.n_problems, round - 1).await?;
         let label = format!("raft {} {round}", estimator.to_string().replace(':', " "));
         let asking = Asking { stage: &format!("{label}/sample"), n: plan.n_samples, temperature: 1.0 };
         let solved = world.solve(&world.policy(policy.node, &policy.model), asking, &tasks).await?;
@@ -84,7 +85,7 @@ pub(super) async fn raft(
         };
         let next = sft(lab, trainer, step).await?;
         policy = next;
-        measured = measure(world, &label, &policy).await?;
+        measured = measure(world, &label, &world.policy(policy.node, &policy.model)).await?;
     }
     Ok(measured)
 }

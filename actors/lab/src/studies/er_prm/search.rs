@@ -129,8 +129,8 @@ async fn elect(
         let elected = candidates.iter().enumerate().map(|(problem, solutions)| {
             let solutions = &solutions[..*n as usize];
             // Who gives no answer does not vote.
-            let (voters, answers): (Vec<usize>, Vec<u32>) =
-                solutions.iter().enumerate().filter_map(|(i, solution)| Some((i, solution.answer?))).unzip();
+            let (voters, answers): (Vec<usize>, Vec<&String>) =
+                solutions.iter().enumerate().filter_map(|(i, solution)| Some((i, solution.answer.as_ref()?))).unzip();
             if voters.is_empty() {
                 return Ok(0.0);
             }
@@ -149,18 +149,20 @@ async fn elect(
     Ok(())
 }
 
-/// Where the first error is: the first step whose score is below one half, against the truth.
+/// Where the first error is: the first step whose score is below one half, against the truth; of problems whose steps can
+/// be checked.
 pub(super) async fn localise(world: &World<'_>, candidates: &[Vec<Solution>], scored: &Scored) -> Result<()> {
     /// Candidates of each problem that are looked at.
     const LOOKED_AT: usize = 8;
     let stage = world.lab.stage(&format!("first error/{}", scored.estimator), 1).await?;
     let mut found: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
     for (problem, (task, solutions)) in world.test.iter().zip(candidates).enumerate() {
+        let Some(chain) = &task.chain else { continue };
         let mut hits: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
         for repeat in &scored.scores {
             for (solution, scores) in solutions.iter().zip(&repeat[problem]).take(LOOKED_AT) {
                 let steps: Vec<&str> = solution.steps().collect();
-                let truth = task.chain.first_error(&steps);
+                let truth = chain.first_error(&steps);
                 let said = scores.iter().position(|score| *score < 0.5);
                 hits[usize::from(truth.is_none())].push(f64::from(u8::from(said == truth)));
             }

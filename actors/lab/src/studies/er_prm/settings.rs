@@ -1,11 +1,15 @@
 //! What a plan of `er_prm` may say.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::parts::best_of::Aggregator;
 use crate::parts::chains::Manner;
+use crate::parts::endpoint::{Api, EndpointSettings};
+use crate::parts::grade::Grader;
 use crate::parts::labels::Estimator;
 use crate::parts::model::Shape;
 use crate::parts::train::SftSettings;
@@ -15,6 +19,10 @@ use crate::plan::{Settings, require};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ErPrm {
+    /// Real models and data in place of chains.
+    pub data: DataSettings,
+    /// The policy behind an endpoint, in place of `data.policy`; it is sampled and measured, not trained.
+    pub endpoint: EndpointSettings,
     /// The problems: chains of modular arithmetic.
     pub problems: ProblemSettings,
     /// The shape of all models.
@@ -33,6 +41,65 @@ pub struct ErPrm {
     pub search: SearchSettings,
     /// Rejection sampling on the reward models (RAFT).
     pub raft: RaftSettings,
+}
+
+/// Real models and data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataSettings {
+    /// Folder of a Hugging Face checkpoint that reward models start from; empty for chains.
+    pub base: String,
+    /// Folder of the policy that writes solutions.
+    pub policy: String,
+    /// Files of problems whose solutions are labelled (GSM8K's or MATH's rows); at most `problems.n_train` are used.
+    pub train: Vec<String>,
+    /// Files of held-out problems; at most `problems.n_test` are used.
+    pub test: Vec<String>,
+    /// Files of problems for rejection sampling, `raft.n_problems` a round in order; those of `train` if there are none.
+    pub raft: Vec<String>,
+    /// Files of labelled solutions in ER-PRM's format, by the estimator that made the labels: `"er:1" = ["rows.jsonl"]`. Given
+    /// ones take the place of `train`; `labels.estimators` is then theirs.
+    pub labels: BTreeMap<String, Vec<String>>,
+    /// Files of candidates with their grades in `RLHFlow`'s format, in place of `test`; the first `search.n_candidates` of each.
+    pub candidates: Vec<String>,
+    /// The field that names a row; empty to name rows by what they say.
+    pub id: String,
+    /// Whether wrong rows, and those longer than the context, are left out and counted.
+    pub skip_bad: bool,
+    /// What a policy reads; `{problem}` stands for the problem.
+    pub template: String,
+    /// How answers are found and compared: `gsm8k`, `math`, or `last-result` for chains.
+    pub grader: Grader,
+    /// What ends a step.
+    pub separator: String,
+    /// A step that adds this many characters or fewer merges into the next.
+    pub merge_up_to: usize,
+    /// What is put behind each step for the reward model, which is asked there; empty for nothing.
+    pub tag: String,
+    /// Texts that end a solution.
+    pub stop: Vec<String>,
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self {
+            base: String::new(),
+            policy: String::new(),
+            train: vec![],
+            test: vec![],
+            raft: vec![],
+            labels: BTreeMap::new(),
+            candidates: vec![],
+            id: String::new(),
+            skip_bad: false,
+            template: "{problem}\n".into(),
+            grader: Grader::Gsm8k,
+            separator: "\n".into(),
+            merge_up_to: 0,
+            tag: "ки".into(),
+            stop: vec![],
+        }
+    }
 }
 
 /// Which problems.
@@ -107,6 +174,9 @@ pub struct LabelSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrmSettings {
+    /// The tokens a reward model chooses between, for a step on a right way and one on a wrong way. A policy of chains never writes
+    /// them.
+    pub verdicts: [String; 2],
     /// How often each is trained, each time on its examples in another order.
     pub repeats: u32,
     /// Training.
@@ -146,6 +216,8 @@ pub struct RaftSettings {
 impl Default for ErPrm {
     fn default() -> Self {
         Self {
+            data: DataSettings::default(),
+            endpoint: EndpointSettings::default(),
             problems: ProblemSettings::default(),
             model: Shape { hidden: 64, layers: 4, heads: 4, ffn: 172, context: 64 },
             base: BaseSettings::default(),
@@ -161,7 +233,7 @@ impl Default for ErPrm {
 
 impl Default for ProblemSettings {
     fn default() -> Self {
-        Self { min_steps: 3, max_steps: 6, n_train: 400, n_test: 150 }
+        Self { min_steps: 3, max_steps: 6, n_train: 2400, n_test: 150 }
     }
 }
 
@@ -174,13 +246,13 @@ impl Default for BaseSettings {
 impl Default for PolicySettings {
     fn default() -> Self {
         let sft = SftSettings { epochs: 2.0, lr: 1e-3, ..SftSettings::default() };
-        Self { n_problems: 1500, marks: [0.6, 0.2, 0.2], wrong: [0.03, 0.35, 0.85], sft }
+        Self { n_problems: 4000, marks: [0.6, 0.2, 0.2], wrong: [0.03, 0.35, 0.85], sft }
     }
 }
 
 impl Default for RolloutSettings {
     fn default() -> Self {
-        Self { n_trajectories: 4, n_completions: 16, temperature: 1.0, max_tokens: 42 }
+        Self { n_trajectories: 1, n_completions: 16, temperature: 1.0, max_tokens: 42 }
     }
 }
 
@@ -193,7 +265,11 @@ impl Default for LabelSettings {
 
 impl Default for PrmSettings {
     fn default() -> Self {
-        Self { repeats: 2, sft: SftSettings { epochs: 2.0, lr: 1e-3, ..SftSettings::default() } }
+        Self {
+            verdicts: ["good", "bad"].map(str::to_owned),
+            repeats: 2,
+            sft: SftSettings { epochs: 2.0, lr: 1e-3, ..SftSettings::default() },
+        }
     }
 }
 
@@ -216,9 +292,22 @@ impl Default for RaftSettings {
 }
 
 impl ErPrm {
+    /// Whether real models and data take the place of chains.
+    pub(super) fn is_of_files(&self) -> bool {
+        !self.data.base.is_empty()
+    }
+
+    /// The names of the estimators: those of the files that labels are given in, or those of `labels.estimators`.
+    fn estimator_names(&self) -> Vec<&str> {
+        match &self.data.labels {
+            given if given.is_empty() => self.labels.estimators.iter().map(String::as_str).collect(),
+            given => given.keys().map(String::as_str).collect(),
+        }
+    }
+
     /// The estimators of the plan.
     pub(super) fn estimators(&self) -> Result<Vec<Estimator>> {
-        self.labels.estimators.iter().map(|name| name.parse()).collect()
+        self.estimator_names().into_iter().map(str::parse).collect()
     }
 
     /// The aggregator that claims are about.
@@ -232,10 +321,7 @@ impl ErPrm {
         let all = self.estimators()?;
         all.iter().position(|estimator| *estimator == wanted).ok_or_else(|| Error::Value {
             key: key.to_owned(),
-            message: format!(
-                "expected one of `labels.estimators` ({}), got `{name}`",
-                self.labels.estimators.join(", ")
-            ),
+            message: format!("expected one of the estimators ({}), got `{name}`", self.estimator_names().join(", ")),
         })
     }
 
@@ -254,6 +340,8 @@ impl Settings for ErPrm {
     fn smoke() -> Self {
         let short = SftSettings { epochs: 1.0, ..SftSettings::default() };
         Self {
+            data: DataSettings::default(),
+            endpoint: EndpointSettings::default(),
             problems: ProblemSettings { min_steps: 2, max_steps: 3, n_train: 12, n_test: 8 },
             model: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 40 },
             base: BaseSettings { n_problems: 64, sft: short.clone() },
@@ -263,7 +351,7 @@ impl Settings for ErPrm {
                 estimators: ["orm", "hard", "soft", "er:2"].map(str::to_owned).to_vec(),
                 entropic: "er:2".into(),
             },
-            prm: PrmSettings { repeats: 1, sft: short.clone() },
+            prm: PrmSettings { repeats: 1, sft: short.clone(), ..PrmSettings::default() },
             search: SearchSettings {
                 n_candidates: 8,
                 sizes: vec![1, 4, 8],
@@ -295,21 +383,17 @@ impl Settings for ErPrm {
         let sum_to_one = are_shares(marks) && (marks.iter().sum::<f64>() - 1.0).abs() < 1e-9;
         require(sum_to_one, "policy.marks", "three shares in [0, 1] that sum to 1", format!("{marks:?}"))?;
         require(are_shares(wrong), "policy.wrong", "three shares in [0, 1]", format!("{wrong:?}"))?;
-        let RolloutSettings { n_trajectories, n_completions, temperature, max_tokens } = self.rollouts;
+        let RolloutSettings { n_trajectories, n_completions, temperature, .. } = self.rollouts;
         require(n_trajectories > 0, "rollouts.n_trajectories", "at least 1", n_trajectories)?;
         require(n_completions > 0, "rollouts.n_completions", "at least 1", n_completions)?;
         require(temperature > 0.0 && temperature.is_finite(), "rollouts.temperature", "a number above 0", temperature)?;
-        // A prompt has two tokens a step and two more, a solution six a step and one more.
-        let longest = 2 * max_steps + 2 + max_tokens as usize;
-        let expected = format!("at most {} (`model.context`, less the longest prompt)", self.model.context);
-        require(longest <= self.model.context, "rollouts.max_tokens", &expected, max_tokens)?;
-        let estimators = self.estimators()?;
-        for needed in [Estimator::Outcome, Estimator::Hard, Estimator::Soft] {
-            let has = estimators.contains(&needed);
-            require(has, "labels.estimators", "orm, hard and soft among others", self.labels.estimators.join(", "))?;
+        if self.is_of_files() {
+            self.check_files()?;
+        } else {
+            self.check_chains()?;
         }
         let at = self.entropic()?;
-        require(estimators[at].eta().is_some(), "labels.entropic", "er:ETA", &self.labels.entropic)?;
+        require(self.estimators()?[at].eta().is_some(), "labels.entropic", "er:ETA", &self.labels.entropic)?;
         self.choosers()?;
         self.prm.sft.check("prm.sft")?;
         require(self.prm.repeats > 0, "prm.repeats", "at least 1", self.prm.repeats)?;
@@ -323,5 +407,60 @@ impl Settings for ErPrm {
         self.raft.sft.check("raft.sft")?;
         require(self.raft.n_problems > 0, "raft.n_problems", "at least 1", self.raft.n_problems)?;
         require(self.raft.n_samples > 0, "raft.n_samples", "at least 1", self.raft.n_samples)
+    }
+}
+
+impl ErPrm {
+    fn check_chains(&self) -> Result<()> {
+        let DataSettings { policy, train, test, raft, labels, candidates, .. } = &self.data;
+        let is_unused = policy.is_empty() && self.endpoint.url.is_empty() && labels.is_empty();
+        let is_unused = is_unused && [train, test, raft, candidates].iter().all(|files| files.is_empty());
+        require(
+            is_unused,
+            "data.base",
+            "a folder that reward models start from, for policies and data of files",
+            "none",
+        )?;
+        // A prompt has two tokens a step and two more, a solution six a step and one more.
+        let (max_steps, max_tokens) = (self.problems.max_steps, self.rollouts.max_tokens);
+        let longest = 2 * max_steps + 2 + max_tokens as usize;
+        let expected = format!("at most {} (`model.context`, less the longest prompt)", self.model.context);
+        require(longest <= self.model.context, "rollouts.max_tokens", &expected, max_tokens)?;
+        let estimators = self.estimators()?;
+        for needed in [Estimator::Outcome, Estimator::Hard, Estimator::Soft] {
+            let has = estimators.contains(&needed);
+            require(has, "labels.estimators", "orm, hard and soft among others", self.labels.estimators.join(", "))?;
+        }
+        Ok(())
+    }
+
+    fn check_files(&self) -> Result<()> {
+        let DataSettings { policy, train, test, labels, candidates, template, separator, .. } = &self.data;
+        let (has_folder, has_endpoint) = (!policy.is_empty(), !self.endpoint.url.is_empty());
+        require(!(has_folder && has_endpoint), "data.policy", "a folder or `endpoint.url`, not both", policy)?;
+        let has_policy = has_folder || has_endpoint;
+        let has_labels = !labels.is_empty() || (has_policy && !train.is_empty());
+        require(has_labels, "data.labels", "files by estimator, or `data.train` and a policy that solves it", "none")?;
+        let has_candidates = !candidates.is_empty() || (has_policy && !test.is_empty());
+        require(has_candidates, "data.candidates", "files, or `data.test` and a policy that solves it", "none")?;
+        let is_used =
+            labels.is_empty() || candidates.is_empty() || !test.is_empty() || !self.raft.estimators.is_empty();
+        require(!has_policy || is_used, "data.policy", "none where labels and candidates are given", policy)?;
+        // Completing a prefix needs a policy that goes on from any text.
+        let goes_on = !has_endpoint || !labels.is_empty() || self.endpoint.api == Api::Completions;
+        require(goes_on, "endpoint.api", "`completions`: completions of a prefix cannot be asked of a chat", "chat")?;
+        let trains = has_folder || self.raft.estimators.is_empty();
+        require(
+            trains,
+            "raft.estimators",
+            "none ([]) unless `data.policy` is a folder that can be trained",
+            self.raft.estimators.join(", "),
+        )?;
+        let has_tasks = self.raft.estimators.is_empty() || !(train.is_empty() && self.data.raft.is_empty());
+        require(has_tasks, "data.raft", "files of problems for rejection sampling", "none")?;
+        let is_measured = self.raft.estimators.is_empty() || !test.is_empty();
+        require(is_measured, "data.test", "problems to measure policies by, for rejection sampling", "none")?;
+        require(template.contains("{problem}"), "data.template", "a text with `{problem}` in it", template)?;
+        require(!separator.is_empty(), "data.separator", "some text", "none")
     }
 }

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tracker_actors::Pool;
-use tracker_lm::{Lm, Tokenizer};
-use tracker_store::{Finish, NodeId, Problem, Program, Recording, Reward, RowKey, Sampling, Tally};
+use tracker_lm::Lm;
+use tracker_store::{Finish, NodeId, Problem, Recording, Reward, RowKey, Sampling, Tally};
 
-use super::prm::VERDICTS;
+use super::files;
 use super::settings::ErPrm;
 use crate::error::Result;
 use crate::lab::Lab;
-use crate::parts::chains::{Chain, SEPARATOR, tokenizer};
+use crate::parts::chains::{Chain, SEPARATOR};
 use crate::parts::generate::{Ask, LocalGenerator, Policy, draw};
+use crate::parts::grade::Grader;
 use crate::parts::record::record_members;
 use crate::parts::reward::Steps;
 use crate::parts::steps::{Splitter, Trajectory};
@@ -21,15 +22,12 @@ use crate::parts::steps::{Splitter, Trajectory};
 #[derive(Clone)]
 pub(super) struct Task {
     pub(super) node: NodeId,
+    /// What a policy reads; steps follow it as they are.
     pub(super) prompt: String,
-    pub(super) chain: Chain,
-}
-
-impl Task {
-    /// The right solution.
-    pub(super) fn solution(&self) -> String {
-        self.chain.solution()
-    }
+    /// The right answer, as the grader has it.
+    pub(super) expected: String,
+    /// The chain it is, if its every step can be checked.
+    pub(super) chain: Option<Chain>,
 }
 
 /// A solution somebody wrote.
@@ -41,12 +39,12 @@ pub(super) struct Solution {
     pub(super) text: String,
     /// Its steps; none of a text without any.
     pub(super) steps: Option<Trajectory>,
-    /// Whether its last result is the right answer.
+    /// Whether that is the right one.
     pub(super) is_right: bool,
     /// As a reward model reads it; none if it has no steps.
     pub(super) read: Option<Steps>,
-    /// Its last result, if it has one.
-    pub(super) answer: Option<u32>,
+    /// The answer it gives, if it gives one.
+    pub(super) answer: Option<String>,
     /// How it ended.
     pub(super) finish: Finish,
 }
@@ -66,12 +64,45 @@ pub(super) struct World<'a> {
     pub(super) test: Vec<Task>,
     /// The held-out problems as a dataset.
     pub(super) benchmark: NodeId,
-    /// The words of problems, solutions and verdicts.
-    pub(super) tokenizer: Tokenizer,
     /// Takes solutions apart.
     pub(super) splitter: Splitter,
-    grader: NodeId,
+    /// Finds and compares answers.
+    pub(super) grader: Grader,
+    /// How reward models read solutions.
+    pub(super) reading: Reading,
+    /// Problems of files to draw new ones from.
+    more: Vec<Task>,
+    grader_node: NodeId,
     generator: Pool<LocalGenerator>,
+}
+
+/// How a reward model reads a solution.
+pub(super) struct Reading {
+    /// What they start from: its tokens are theirs.
+    pub(super) model: Lm,
+    /// What is put behind each step that does not end in it; nothing if empty. The model is asked at its last token.
+    pub(super) tag: String,
+}
+
+impl Reading {
+    /// A solution as the model reads it: none if it has no steps, or is longer than the model can read.
+    pub(super) fn steps<'a>(&self, prompt: &str, steps: impl Iterator<Item = &'a str>) -> Result<Option<Steps>> {
+        let tagged: Vec<String> = steps.map(|step| self.tagged(step)).collect();
+        let read = Steps::encode(self.model.tokenizer(), prompt, tagged.iter().map(String::as_str))?;
+        Ok(read.filter(|steps| steps.prompt.len() + steps.completion.len() <= self.context()))
+    }
+
+    /// Longest sequence it reads, in tokens.
+    pub(super) fn context(&self) -> usize {
+        self.model.config().max_positions
+    }
+
+    fn tagged(&self, step: &str) -> String {
+        if self.tag.is_empty() || step.trim_end().ends_with(&self.tag) {
+            return step.to_owned();
+        }
+        format!("{} {}", step.trim_end(), self.tag)
+    }
 }
 
 /// A question to a policy: how often, how, and where it is recorded.
@@ -83,29 +114,51 @@ pub(super) struct Asking<'a> {
 }
 
 impl<'a> World<'a> {
-    /// Draws distinct problems and records them.
-    pub(super) async fn open(lab: &'a Lab, plan: &'a ErPrm) -> Result<Self> {
-        let mut taken = BTreeSet::new();
-        let test = chains(lab, plan, "test", plan.problems.n_test, &mut taken);
-        let train = chains(lab, plan, "train", plan.problems.n_train, &mut taken);
-        let (test, train) = (record(lab, test).await?, record(lab, train).await?);
-        let answers: Vec<String> = test.iter().map(|task| format!("{} {}", task.prompt, task.chain.answer())).collect();
+    /// Problems of files, or distinct chains; recorded. `reading` is the way of the reward models to come.
+    pub(super) async fn open(lab: &'a Lab, plan: &'a ErPrm, reading: Reading) -> Result<Self> {
+        let is_of_files = plan.is_of_files();
+        let (grader, [train, test, more]) = if is_of_files {
+            (plan.data.grader, files::problems(lab, plan).await?)
+        } else {
+            let mut taken = BTreeSet::new();
+            let test = chains(lab, plan, "test", plan.problems.n_test, &mut taken);
+            let train = chains(lab, plan, "train", plan.problems.n_train, &mut taken);
+            (Grader::LastResult, [record(lab, train).await?, record(lab, test).await?, vec![]])
+        };
+        let answers: Vec<String> = test.iter().map(|task| format!("{}{}", task.prompt, task.expected)).collect();
+        let name = if is_of_files { "held-out problems" } else { "held-out chains" };
         let nodes = test.iter().map(|task| task.node);
-        let benchmark = record_members(lab, "held-out chains", "benchmark", &answers.join("\n"), nodes).await?;
-        let grader = Program { name: "last result".into(), version: "1".into(), settings: "modulo 7".into() };
+        let benchmark = record_members(lab, name, "benchmark", &answers.join("\n"), nodes).await?;
         let mut recording = Recording::new();
-        let grader = recording.put(lab.run(), &grader)?;
+        let grader_node = recording.put(lab.run(), &grader.program())?;
         lab.record(recording).await?;
         let generator = LocalGenerator::start(lab.actors(), lab.workers())?;
-        let splitter = Splitter { separator: SEPARATOR.to_owned(), merge_up_to: 0 };
-        let tokenizer = tokenizer(&VERDICTS)?;
-        Ok(Self { lab, plan, train, test, benchmark, tokenizer, splitter, grader, generator })
+        let splitter = if is_of_files {
+            Splitter { separator: plan.data.separator.clone(), merge_up_to: plan.data.merge_up_to }
+        } else {
+            Splitter { separator: SEPARATOR.to_owned(), merge_up_to: 0 }
+        };
+        Ok(Self { lab, plan, train, test, benchmark, splitter, grader, reading, more, grader_node, generator })
     }
 
-    /// Problems that are neither held out nor labelled.
-    pub(super) async fn fresh(&self, name: &str, n: u32) -> Result<Vec<Task>> {
-        let mut taken = self.train.iter().chain(&self.test).map(|task| task.chain.clone()).collect();
+    /// Problems to learn from in round `at` (from 0): chains that are neither held out nor labelled; of files the next ones.
+    pub(super) async fn fresh(&self, name: &str, n: u32, at: u32) -> Result<Vec<Task>> {
+        if self.plan.is_of_files() {
+            let (n, all) = (n as usize, if self.more.is_empty() { &self.train } else { &self.more });
+            return Ok(all.iter().cycle().skip(n * at as usize).take(n.min(all.len())).cloned().collect());
+        }
+        let mut taken = self.train.iter().chain(&self.test).filter_map(|task| task.chain.clone()).collect();
         record(self.lab, chains(self.lab, self.plan, name, n, &mut taken)).await
+    }
+
+    /// What a policy reads to go on after some text of a solution.
+    fn prefixed(&self, task: &Task, prefix: &str) -> String {
+        // Words of chains have a blank between them; texts of files are put together as they are.
+        if self.plan.is_of_files() {
+            format!("{}{prefix}", task.prompt)
+        } else {
+            format!("{} {}", task.prompt, prefix.trim())
+        }
     }
 
     /// A model as something that can be asked.
@@ -115,7 +168,8 @@ impl<'a> World<'a> {
 
     fn sampling(&self, temperature: f64) -> Sampling {
         let max_tokens = self.plan.rollouts.max_tokens;
-        Sampling { temperature, top_p: 1.0, max_tokens, stop: vec![], template: String::new() }
+        let template = self.plan.data.template.clone();
+        Sampling { temperature, top_p: 1.0, max_tokens, stop: self.plan.data.stop.clone(), template }
     }
 
     /// Solutions of each task, graded.
@@ -142,29 +196,37 @@ impl<'a> World<'a> {
             let mut all = Vec::with_capacity(samples.len());
             for ((row, sample), at) in rows.zip(samples).zip(0..) {
                 let task = &batch[at / n as usize];
-                let is_right = task.chain.grade(&sample.text);
-                let values = vec![f64::from(u8::from(is_right))];
-                let reward = Reward { scorer: self.grader, kind: "outcome".into(), values, tallies: vec![] };
-                let text = sample.text;
-                let steps = self.splitter.split(&row.to_string(), &task.node.to_string(), &text).ok();
-                let in_steps = steps.iter().flat_map(Trajectory::steps);
-                let read = Steps::encode(&self.tokenizer, &task.prompt, in_steps)?;
-                all.push(Solution {
-                    row: *row,
-                    grade: recording.put_reward(*row, &reward)?,
-                    steps,
-                    is_right,
-                    read,
-                    answer: Chain::given(&text),
-                    finish: sample.finish,
-                    text,
-                });
+                all.push(self.graded(&mut recording, *row, task, sample.text, sample.finish)?);
             }
             lab.record(recording).await?;
             solved.extend(all.chunks(n as usize).map(<[Solution]>::to_vec));
             stage.done(solved.len());
         }
         Ok(solved)
+    }
+
+    /// A solution with its grade, its steps, and how it is read.
+    fn graded(
+        &self,
+        recording: &mut Recording,
+        row: RowKey,
+        task: &Task,
+        text: String,
+        finish: Finish,
+    ) -> Result<Solution> {
+        let answer = self.grader.answer(&text);
+        let is_right = answer.as_ref() == Some(&task.expected);
+        let values = vec![f64::from(u8::from(is_right))];
+        let reward = Reward { scorer: self.grader_node, kind: "outcome".into(), values, tallies: vec![] };
+        let grade = recording.put_reward(row, &reward)?;
+        self.taken_apart(Solution { row, grade, steps: None, is_right, read: None, answer, finish, text }, task)
+    }
+
+    /// A solution with its steps, and how it is read.
+    pub(super) fn taken_apart(&self, solution: Solution, task: &Task) -> Result<Solution> {
+        let steps = self.splitter.split(&solution.row.to_string(), &task.node.to_string(), &solution.text).ok();
+        let read = self.reading.steps(&task.prompt, steps.iter().flat_map(Trajectory::steps))?;
+        Ok(Solution { steps, read, ..solution })
     }
 
     /// For each solution, how many of the completions drawn after each of its steps end in the right answer; of the last step
@@ -184,8 +246,7 @@ impl<'a> World<'a> {
             for steps in solutions.iter().filter_map(|solution| solution.steps.as_ref()) {
                 for prefix in steps.prefixes().take(steps.n_steps() - 1) {
                     let rows = (0..n).map(|k| stage.row(asks.len() as u32, k)).collect();
-                    let prompt = format!("{} {}", task.prompt, prefix.trim());
-                    asks.push(Ask { subject: task.node, prompt, rows });
+                    asks.push(Ask { subject: task.node, prompt: self.prefixed(task, prefix), rows });
                 }
             }
         }
@@ -205,7 +266,8 @@ impl<'a> World<'a> {
             let Some(steps) = &solution.steps else { return Counted::default() };
             let (mut tallies, mut rollouts) = (Vec::with_capacity(steps.n_steps()), Vec::new());
             for (nodes, texts) in drawn.by_ref().take(steps.n_steps() - 1) {
-                let hits = texts.iter().filter(|text| task.chain.grade(text)).count();
+                let is_right = |text: &&String| self.grader.answer(text).as_ref() == Some(&task.expected);
+                let hits = texts.iter().filter(is_right).count();
                 tallies.push(Tally { hits: hits as u32, of: texts.len() as u32 });
                 rollouts.extend(nodes);
             }
@@ -247,7 +309,8 @@ async fn record(lab: &Lab, chains: Vec<Chain>) -> Result<Vec<Task>> {
     let task = |chain: Chain| {
         let prompt = chain.prompt();
         let problem = Problem { name: prompt.clone(), source: "chains".into(), text: prompt.clone() };
-        Ok(Task { node: recording.put(lab.run(), &problem)?, prompt, chain })
+        let expected = chain.answer().to_string();
+        Ok(Task { node: recording.put(lab.run(), &problem)?, prompt, expected, chain: Some(chain) })
     };
     let tasks = chains.into_iter().map(task).collect::<Result<Vec<_>>>()?;
     lab.record(recording).await?;

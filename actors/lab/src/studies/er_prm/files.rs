@@ -1,0 +1,197 @@
+//! Real models and data: problems with answers, labelled solutions and graded candidates as they are published.
+
+use std::path::PathBuf;
+
+use tracker_store::{Content as _, Finish, Problem, Program, Recording, Reward, Sample, Sampling};
+
+use super::Start;
+use super::prm::LabelSet;
+use super::settings::ErPrm;
+use super::world::{Reading, Solution, Task, World};
+use crate::error::{Error, Result};
+use crate::lab::Lab;
+use crate::parts::generate::Policy;
+use crate::parts::model::load;
+use crate::parts::record::{FileRow, record_members};
+use crate::parts::rows::{self, BestOfTest, Format, Ids, Options, Questions, Reader};
+use crate::parts::train::adopt;
+
+/// The given models, and problems of files.
+pub(super) async fn start<'a>(lab: &'a Lab, plan: &'a ErPrm) -> Result<Start<'a>> {
+    let base = adopt(lab, "base", load(lab, &plan.data.base)?).await?;
+    let reading = Reading { model: base.model.clone(), tag: plan.data.tag.clone() };
+    let world = World::open(lab, plan, reading).await?;
+    let pupil = match plan.data.policy.as_str() {
+        "" => None,
+        folder => Some(adopt(lab, "policy", load(lab, folder)?).await?),
+    };
+    let policy = match &pupil {
+        Some(pupil) => Some(world.policy(pupil.node, &pupil.model)),
+        None if plan.endpoint.url.is_empty() => None,
+        None => Some(Policy::endpoint(lab, "endpoint", &plan.endpoint).await?),
+    };
+    Ok(Start { world, base, policy, pupil })
+}
+
+/// Rows of files, with the report of what was left out recorded under `name`.
+async fn read<F: Format>(lab: &Lab, plan: &ErPrm, name: &str, format: F, paths: &[String]) -> Result<Vec<F::Row>> {
+    if paths.is_empty() {
+        return Ok(vec![]);
+    }
+    let data = &plan.data;
+    let ids = if data.id.is_empty() { Ids::Content } else { Ids::Field(data.id.clone()) };
+    let options = Options { ids, n_rows: None, skip_bad: data.skip_bad };
+    let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+    let (rows, report) = Reader::open(format, &paths, options)?.collect_all()?;
+    let mut recording = Recording::new();
+    report.record(&mut recording, lab.run(), name)?;
+    lab.record(recording).await?;
+    lab.note(format!("{name}: {} of {} rows kept", report.n_kept, report.n_read));
+    Ok(rows)
+}
+
+/// Problems to label, held-out ones, and those for rejection sampling.
+pub(super) async fn problems(lab: &Lab, plan: &ErPrm) -> Result<[Vec<Task>; 3]> {
+    let mut all = [vec![], vec![], vec![]];
+    let of_files = [
+        ("train problems", &plan.data.train, plan.problems.n_train),
+        ("test problems", &plan.data.test, plan.problems.n_test),
+        ("raft problems", &plan.data.raft, u32::MAX),
+    ];
+    for (tasks, (name, paths, most)) in all.iter_mut().zip(of_files) {
+        let questions = read(lab, plan, name, Questions, paths).await?;
+        for questions in questions.chunks(1024) {
+            let mut recording = Recording::new();
+            for question in questions.iter().take((most as usize).saturating_sub(tasks.len())) {
+                let Some(expected) = plan.data.grader.expected(&question.answer) else {
+                    let what = format!(
+                        "{name}, row `{}`, field `answer`: expected one that the grader `{}` can compare, got `{}`",
+                        question.id,
+                        plan.data.grader.program().name,
+                        question.answer
+                    );
+                    return Err(Error::Input { what, hint: Some("see `data.grader`".into()) });
+                };
+                let problem =
+                    Problem { name: question.id.clone(), source: "files".into(), text: question.text.clone() };
+                let prompt = plan.data.template.replace("{problem}", &question.text);
+                tasks.push(Task { node: recording.put(lab.run(), &problem)?, prompt, expected, chain: None });
+            }
+            lab.record(recording).await?;
+        }
+    }
+    Ok(all)
+}
+
+/// Labels as they are published, a set an estimator.
+pub(super) async fn labels(world: &World<'_>) -> Result<Vec<LabelSet>> {
+    let World { lab, plan, reading, .. } = world;
+    let format = rows::ErPrm { tag: plan.data.tag.clone() };
+    let mut sets = Vec::new();
+    for (name, paths) in &plan.data.labels {
+        let name = format!("labels {}", name.replace(':', " "));
+        let all = read(lab, plan, &name, format.clone(), paths).await?;
+        let (mut rows, mut examples, mut too_long) = (Vec::new(), Vec::new(), 0_u32);
+        for row in &all {
+            let labels: Vec<Option<f64>> = row.values.iter().copied().map(Some).collect();
+            let steps = reading.steps("", row.steps.iter().map(String::as_str))?;
+            let Some(example) = steps.and_then(|steps| steps.labelled(&labels)) else {
+                if !plan.data.skip_bad {
+                    return Err(too_long_row(&name, &row.id, reading.context()));
+                }
+                too_long += 1;
+                continue;
+            };
+            examples.push(example);
+            let line = serde_json::json!({"id": row.id, "text": row.steps.concat(), "value": row.values});
+            rows.push(FileRow { line: line.to_string(), source: None });
+        }
+        if too_long > 0 {
+            lab.note(format!("{name}: {too_long} of {} rows are longer than the context and were left out", all.len()));
+        }
+        sets.push((rows, examples));
+    }
+    let sets = plan.estimators()?.into_iter().zip(sets);
+    Ok(sets.map(|(estimator, (rows, examples))| LabelSet { estimator, labels: vec![], rows, examples }).collect())
+}
+
+fn too_long_row(name: &str, id: &str, context: usize) -> Error {
+    Error::Input {
+        what: format!("row `{id}` of {name}, field `text`: expected at most {context} tokens, got more"),
+        hint: Some("`data.skip_bad` leaves such rows out and counts them".into()),
+    }
+}
+
+/// Candidates as they are published, with their grades; their problems take the place of the held-out ones.
+pub(super) async fn candidates(world: &mut World<'_>) -> Result<Vec<Vec<Solution>>> {
+    let (lab, plan) = (world.lab, world.plan);
+    let given = read(lab, plan, "candidates", BestOfTest, &plan.data.candidates).await?;
+    let n = plan.search.n_candidates as usize;
+    let stage = lab.stage("candidates", given.len()).await?;
+    let program = |name: &str| Program { name: name.into(), version: "1".into(), settings: String::new() };
+    let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_tokens: 0, stop: vec![], template: String::new() };
+    let (mut tasks, mut all) = (Vec::new(), Vec::new());
+    for (row, item) in given.iter().zip(0..) {
+        if row.answers.len() < n {
+            let what = format!(
+                "row `{}` of candidates, field `answers`: expected at least {n} (`search.n_candidates`), got {}",
+                row.id,
+                row.answers.len()
+            );
+            return Err(Error::Input { what, hint: None });
+        }
+        let mut recording = Recording::new();
+        let writer = recording.put(lab.run(), &program("published answers"))?;
+        let grader = recording.put(lab.run(), &program("published grades"))?;
+        recording.put(lab.run(), &sampling)?;
+        let problem = Problem { name: row.id.clone(), source: "files".into(), text: row.prompt.clone() };
+        let node = recording.put(lab.run(), &problem)?;
+        let task = Task { node, prompt: row.prompt.clone(), expected: String::new(), chain: None };
+        let mut solutions = Vec::with_capacity(n);
+        for ((text, is_right), k) in row.answers.iter().zip(&row.labels).zip(0..).take(n) {
+            let key = stage.row(item, k);
+            let n_tokens = world.reading.model.tokenizer().encode(text)?.len() as u32;
+            let (subject, policy, sampling) = (node, writer, sampling.digest()?);
+            let sample = Sample {
+                subject,
+                policy,
+                sampling,
+                seed: 0,
+                text: text.clone(),
+                n_tokens,
+                sum_logprob: None,
+                finish: Finish::Stop,
+            };
+            recording.put_sample(key, &sample)?;
+            let values = vec![f64::from(u8::from(*is_right))];
+            let reward = Reward { scorer: grader, kind: "outcome".into(), values, tallies: vec![] };
+            let solution = Solution {
+                row: key,
+                grade: recording.put_reward(key, &reward)?,
+                text: text.clone(),
+                steps: None,
+                is_right: *is_right,
+                read: None,
+                answer: world.grader.answer(text),
+                finish: Finish::Stop,
+            };
+            solutions.push(world.taken_apart(solution, &task)?);
+        }
+        lab.record(recording).await?;
+        tasks.push(task);
+        all.push(solutions);
+        stage.done(all.len());
+    }
+    let unread = all.iter().flatten().filter(|solution| solution.read.is_none()).count();
+    if unread > 0 {
+        lab.note(format!(
+            "{unread} of {} candidates have no step or are longer than the context: they score 0",
+            n * all.len()
+        ));
+    }
+    let content: Vec<String> = given.iter().map(|row| format!("{row:?}")).collect();
+    let nodes = tasks.iter().map(|task| task.node);
+    world.benchmark = record_members(lab, "candidates", "benchmark", &content.join("\n"), nodes).await?;
+    world.test = tasks;
+    Ok(all)
+}
