@@ -218,6 +218,20 @@ pub struct Step<'a> {
     pub adapter: Option<Lora>,
 }
 
+impl<'a> Step<'a> {
+    /// Trains all of a model's weights, wherever they go.
+    #[must_use]
+    pub fn new(label: &'a str, from: &'a Trained, set: &'a TrainSet, settings: &'a SftSettings) -> Self {
+        Self { from: Some(from), ..Self::first(label, &from.model, set, settings) }
+    }
+
+    /// The same of weights that come from nowhere.
+    #[must_use]
+    pub fn first(label: &'a str, model: &'a Lm, set: &'a TrainSet, settings: &'a SftSettings) -> Self {
+        Self { label, from: None, model, set, settings, anchor: Anchor::None, adapter: None }
+    }
+}
+
 /// Supervised training on the rows of the step's set.
 ///
 /// # Errors

@@ -21,7 +21,6 @@ mod settings;
 mod world;
 
 use tracker_actors::Pool;
-use tracker_lm::Anchor;
 use tracker_store::{Claim, Finish};
 
 use crate::error::Result;
@@ -116,25 +115,8 @@ impl ErPrm {
         let slipping =
             lessons("slipping solutions", &slipping, |task| task.chain.slipping(self.policy.error_rate, &mut stream));
         let model = self.model.init(lab, tokenizer(&prm::VERDICTS)?)?;
-        let start = Step {
-            label: "base",
-            from: None,
-            model: &model,
-            set: &right,
-            settings: &self.base.sft,
-            anchor: Anchor::None,
-            adapter: None,
-        };
-        let base = sft(lab, trainer, start.clone()).await?;
-        let step = Step {
-            label: "policy",
-            from: Some(&base),
-            model: &base.model,
-            set: &slipping,
-            settings: &self.policy.sft,
-            ..start
-        };
-        let policy = sft(lab, trainer, step).await?;
+        let base = sft(lab, trainer, Step::first("base", &model, &right, &self.base.sft)).await?;
+        let policy = sft(lab, trainer, Step::new("policy", &base, &slipping, &self.policy.sft)).await?;
         Ok([base, policy])
     }
 }
