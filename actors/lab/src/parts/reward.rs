@@ -15,8 +15,9 @@ use tracker_store::{NodeId, Point, Recording, Relation, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::parts::checkpoint::{Files, record_files, recorded_files};
 use crate::parts::record::{FileRow, put_file_rows};
-use crate::parts::train::{Files, SftSettings, record_files, recorded_files};
+use crate::parts::train::SftSettings;
 
 /// A reward model with its record.
 #[derive(Clone)]
