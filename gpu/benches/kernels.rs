@@ -123,6 +123,53 @@ fn mix(opened: &[Device], rng: &mut ChaCha8Rng) {
     }
 }
 
+/// Groups of candidates in many directions, scores counted: a wide sweep, and what a study of directions asks in a round.
+fn direction_argmax(opened: &[Device], rng: &mut ChaCha8Rng) {
+    for (n_groups, size, n_dims, n_directions) in [(4096, 256, 10, 100), (60_000, 16, 2, 10), (1000, 16, 2, 1)] {
+        let kernel = format!("argmax {n_groups}×{size}×{n_dims}·{n_directions}");
+        let rewards = uniform(rng, n_groups * size * n_dims);
+        let directions = uniform(rng, n_directions * n_dims);
+        let ends: Vec<u32> = (1..=n_groups as u32).map(|group| group * size as u32).collect();
+        let n_scores = n_groups * size * n_directions;
+        measure(&kernel, "plain", n_scores, || {
+            for group in rewards.chunks(size * n_dims) {
+                for direction in directions.chunks(n_dims) {
+                    let score = |row: &[f32]| row.iter().zip(direction).map(|(r, v)| r * v).sum::<f32>();
+                    let better = |best: (usize, f32), (at, row)| {
+                        let score = score(row);
+                        if score > best.1 { (at, score) } else { best }
+                    };
+                    black_box(group.chunks(n_dims).enumerate().fold((0, f32::NEG_INFINITY), better));
+                }
+            }
+        });
+        for device in opened {
+            measure(&kernel, &label(device), n_scores, || {
+                black_box(device.kernels().direction_argmax(&rewards, n_dims, &ends, &directions).unwrap());
+            });
+        }
+    }
+}
+
+/// Hidden states of step tags, elements counted.
+fn two_token(opened: &[Device], rng: &mut ChaCha8Rng) {
+    for (n_rows, n_cols) in [(16_384, 128), (2048, 4096)] {
+        let kernel = format!("two_token {n_rows}×{n_cols}");
+        let hidden = uniform(rng, n_rows * n_cols);
+        let [plus, minus] = [(); 2].map(|()| uniform(rng, n_cols));
+        measure(&kernel, "plain", hidden.len(), || {
+            let logit = |row: &[f32], head: &[f32]| row.iter().zip(head).map(|(h, w)| h * w).sum::<f32>();
+            let p = |row: &[f32]| 1.0 / (1.0 + (logit(row, &minus) - logit(row, &plus)).exp());
+            black_box(hidden.chunks(n_cols).map(p).collect::<Vec<f32>>());
+        });
+        for device in opened {
+            measure(&kernel, &label(device), hidden.len(), || {
+                black_box(device.kernels().two_token(&hidden, n_cols, [&plus, &minus]).unwrap());
+            });
+        }
+    }
+}
+
 /// A right-leaning statement of 12 leaves over all atoms.
 fn statement(rng: &mut ChaCha8Rng) -> Program {
     let mut ops: Vec<Op> = (0..12).map(|_| Op::Atom(rng.random_range(0..MAX_ATOMS as u8))).collect();
@@ -185,10 +232,12 @@ fn main() {
     let mut opened = vec![Device::cpu()];
     opened.extend(devices().iter().map(|adapter| Device::open(&Choice::Wgpu(Some(adapter.idx))).unwrap()));
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let benches: [(&str, Bench); 5] = [
+    let benches: [(&str, Bench); 7] = [
         ("log_softmax_gather", log_softmax_gather),
         ("log_mean_exp", log_mean_exp),
         ("mix", mix),
+        ("direction_argmax", direction_argmax),
+        ("two_token", two_token),
         ("truth_tables", truth_tables),
         ("start_up", |opened, _| start_up(opened)),
     ];

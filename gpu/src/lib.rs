@@ -22,6 +22,7 @@ mod self_test;
 pub use device::{Adapter, Choice, Device, Kind, devices};
 pub use error::{Error, Result};
 pub use kernels::Kernels;
+pub use kernels::direction_argmax::Best;
 pub use kernels::mix::{Held, Piece};
 pub use kernels::truth_table::{MAX_ATOMS, MAX_DEPTH, MAX_OPS, Op, Program, Tables};
 

@@ -84,7 +84,7 @@ pub(crate) fn bit_equal(kernels: &dyn Kernels) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Held, Program, Tables};
+    use crate::{Best, Held, Program, Tables};
 
     /// A device that computes weighted sums of two arrays in its own way, and nothing else.
     struct Deviant(fn([f32; 2], f32, f32) -> f32);
@@ -116,6 +116,14 @@ mod tests {
         }
 
         fn log_mean_exp(&self, _: &[f32], _: usize, _: f32) -> Result<Vec<f32>> {
+            unreachable!("not bit-equal")
+        }
+
+        fn direction_argmax(&self, _: &[f32], _: usize, _: &[u32], _: &[f32]) -> Result<Vec<Best>> {
+            unreachable!("not tested at start-up")
+        }
+
+        fn two_token(&self, _: &[f32], _: usize, _: [&[f32]; 2]) -> Result<Vec<f32>> {
             unreachable!("not bit-equal")
         }
 

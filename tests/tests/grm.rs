@@ -143,6 +143,8 @@ fn settings_that_cannot_work_are_refused_before_any_work() {
         ("rm.alpha=1", &["rm.alpha", "[0, 1)"]),
         ("rm.beta=0", &["rm.beta", "above 0"]),
         ("rm.ensemble=9", &["rm.ensemble", "rm.repeats"]),
+        ("rm.lora.scale=0", &["rm.lora.scale", "above 0"]),
+        ("rm.lora.maps=heads", &["rm.lora", "mlp"]),
         ("pairs.sizes=[16,8]", &["pairs.sizes", "rising"]),
         ("pairs.flip_rate=0.5", &["pairs.flip_rate", "[0, 0.5)"]),
         ("pairs.max_tokens=99", &["pairs.max_tokens", "policy.context"]),

@@ -31,7 +31,6 @@ fn main() {
         for batch in [1, 32] {
             bench.sampling(name, &lm, batch);
         }
-        bench.sharing(name, &lm);
         bench.training(name, &lm);
     }
 }
@@ -65,23 +64,6 @@ impl Bench {
         self.report(&format!("sample {name} b={batch}"), || {
             sample(lm, &prompts, &settings, self.n_threads).unwrap().iter().map(|one| one.ids.len()).sum()
         });
-    }
-
-    /// Sixteen short rollouts from each of four long prompts, and the same with prompts that differ in their first token.
-    fn sharing(&self, name: &str, lm: &Lm) {
-        let settings = Sampling { temperature: 1.0, top_p: 1.0, max_tokens: 16, stop_ids: vec![] };
-        for (what, own) in [("shared", 0), ("own", 1)] {
-            let prompts: Vec<Prompt> = (0..64)
-                .map(|row| {
-                    let mut ids = copies(row / 16, CONTEXT - 16);
-                    ids[0] = (row * own) as u32;
-                    Prompt { ids, seed: row as u64 }
-                })
-                .collect();
-            self.report(&format!("rollouts {name}, 16 tokens after 112, {what} prompts"), || {
-                sample(lm, &prompts, &settings, self.n_threads).unwrap().iter().map(|one| one.ids.len()).sum()
-            });
-        }
     }
 
     fn training(&self, name: &str, lm: &Lm) {

@@ -27,6 +27,8 @@ const GENERATION: &str = "generation_config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const WEIGHTS: &str = "model.safetensors";
+/// What marks a folder of factors that are not merged into the weights yet.
+const ADAPTER: &str = "adapter_config.json";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// A checkpoint's parts.
@@ -38,6 +40,9 @@ pub(crate) struct Parts {
 
 /// Reads a checkpoint through `file`, which gives the bytes of a file by name, or none if it is absent.
 pub(crate) fn read<'a>(file: impl Fn(&str) -> Result<Option<Cow<'a, [u8]>>>) -> Result<Parts> {
+    if file(ADAPTER)?.is_some() {
+        return Err(Error::Unmerged { name: ADAPTER.to_owned() });
+    }
     let need = |name: &str| file(name)?.ok_or_else(|| Error::NoFile { name: name.to_owned() });
     let config = Config::from_json(&need(CONFIG)?)?;
     let tokenizer = Tokenizer::from_json(&need(TOKENIZER)?, file(TOKENIZER_CONFIG)?.as_deref())?;

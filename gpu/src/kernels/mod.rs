@@ -8,12 +8,15 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::gpu::Gpu;
 
+pub(crate) mod direction_argmax;
 mod log_mean_exp;
 mod log_softmax_gather;
 pub(crate) mod mix;
 pub(crate) mod truth_table;
+mod two_token;
 mod vector;
 
+use direction_argmax::{Ask, Best};
 use mix::Held;
 use truth_table::{Program, Tables};
 
@@ -41,6 +44,33 @@ pub trait Kernels: Send + Sync {
     /// # Errors
     /// `Shape` or `Range` for lengths or η; `Undefined` for a row that is not finite.
     fn log_mean_exp(&self, x: &[f32], n_cols: usize, eta: f32) -> Result<Vec<f32>>;
+
+    /// The best candidate of each group in each direction: the first row i of the group with the greatest
+    /// `Σⱼ directions[d, j] · rewards[i, j]`. No more scores are stored than are returned.
+    ///
+    /// `rewards`: f32 `[n, n_dims]` row-major, the candidates of a group together. `ends`: u32 `[n_groups]`, the row after
+    /// the last of each group, ascending, the last one n. `directions`: f32 `[n_directions, n_dims]` row-major, finite.
+    /// Returns `[n_groups, n_directions]`, row-major. Sums are in the order of dimensions, each product and sum rounded: the
+    /// same rows and bits on every device, but where a product is denormal.
+    /// Source: the choice of Wang et al. 2024 (arXiv 2402.18571), argmax of vᵀr.
+    ///
+    /// # Errors
+    /// `Shape` or `Range` if the arrays do not belong together, a group is empty or a direction is not finite; `Undefined`
+    /// for the first row without a finite score.
+    fn direction_argmax(&self, rewards: &[f32], n_dims: usize, ends: &[u32], directions: &[f32]) -> Result<Vec<Best>>;
+
+    /// The probability of one token where only two are asked about: `σ(Σⱼ hidden[i, j] · (plus[j] − minus[j]))`, in [0, 1].
+    /// No other row of the language head is touched.
+    ///
+    /// `hidden`: f32 `[n, n_cols]` row-major, after the final norm. `head`: the rows of the language head of `plus` and
+    /// `minus`, f32 `[n_cols]` each, finite. Returns f32 `[n]`. The difference of logits, z, is within
+    /// `1e-5 · (1 + Σⱼ |hidden[i, j] · (plus[j] − minus[j])|)` on every device, and σ(z) within `1e-6` of it beside.
+    /// Source: the step score of Zhang et al. 2024 (arXiv 2412.11006).
+    ///
+    /// # Errors
+    /// `Shape` or `Range` if the arrays do not belong together or the head is not finite; `Undefined` for a row whose
+    /// difference of logits is not finite.
+    fn two_token(&self, hidden: &[f32], n_cols: usize, head: [&[f32]; 2]) -> Result<Vec<f32>>;
 
     /// Keeps arrays of one length on the device, for weighted sums of them.
     ///
@@ -74,6 +104,15 @@ impl Kernels for Cpu {
         log_mean_exp::on_cpu(x, n_rows, n_cols, eta)
     }
 
+    fn direction_argmax(&self, rewards: &[f32], n_dims: usize, ends: &[u32], directions: &[f32]) -> Result<Vec<Best>> {
+        direction_argmax::on_cpu(Ask::new(rewards, n_dims, ends, directions)?)
+    }
+
+    fn two_token(&self, hidden: &[f32], n_cols: usize, head: [&[f32]; 2]) -> Result<Vec<f32>> {
+        let gap = two_token::gap(hidden, n_cols, head)?;
+        two_token::on_cpu(hidden, &gap)
+    }
+
     fn hold(&self, arrays: Vec<Arc<Vec<f32>>>) -> Result<Box<dyn Held>> {
         Ok(Box::new(mix::OnCpu::new(arrays)?))
     }
@@ -93,6 +132,15 @@ impl Kernels for Wgpu {
     fn log_mean_exp(&self, x: &[f32], n_cols: usize, eta: f32) -> Result<Vec<f32>> {
         let n_rows = log_mean_exp::check(x, n_cols, eta)?;
         log_mean_exp::on_gpu(&self.0, x, n_rows, n_cols, eta)
+    }
+
+    fn direction_argmax(&self, rewards: &[f32], n_dims: usize, ends: &[u32], directions: &[f32]) -> Result<Vec<Best>> {
+        direction_argmax::on_gpu(&self.0, Ask::new(rewards, n_dims, ends, directions)?)
+    }
+
+    fn two_token(&self, hidden: &[f32], n_cols: usize, head: [&[f32]; 2]) -> Result<Vec<f32>> {
+        let gap = two_token::gap(hidden, n_cols, head)?;
+        two_token::on_gpu(&self.0, hidden, &gap)
     }
 
     fn hold(&self, arrays: Vec<Arc<Vec<f32>>>) -> Result<Box<dyn Held>> {

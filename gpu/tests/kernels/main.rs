@@ -9,10 +9,12 @@
     reason = "a test fails by panicking, and the exact cases are meant exactly"
 )]
 
+mod direction_argmax;
 mod log_mean_exp;
 mod log_softmax_gather;
 mod mix;
 mod truth_tables;
+mod two_token;
 
 use std::sync::{Arc, OnceLock};
 

@@ -6,6 +6,7 @@ pub mod author;
 pub mod best_of;
 pub mod bootstrap;
 pub mod chains;
+mod checkpoint;
 pub mod correlate;
 pub mod direction;
 pub mod endpoint;

@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{
-    Continuation, FitObjective, Lm, OnStep, PairLoss, Ppo, RatedPair, RatedText, RewardModel, ScoredRollout, Tagged,
-    TaggedExample, Tokenizer, Training, Trunk,
+    Continuation, FitObjective, Lm, Lora, OnStep, PairLoss, Ppo, RatedPair, RatedText, RewardModel, ScoredRollout,
+    Tagged, TaggedExample, Tokenizer, Training, Trunk,
 };
 use tracker_store::{NodeId, Point, Recording, Relation, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::parts::checkpoint::{Files, record_files, recorded_files};
 use crate::parts::record::{FileRow, put_file_rows};
-use crate::parts::train::{Files, SftSettings, record_files, recorded_files};
+use crate::parts::train::SftSettings;
 
 /// A reward model with its record.
 #[derive(Clone)]
@@ -130,6 +131,9 @@ pub struct Fit<'a> {
     pub drawn_from: &'a [NodeId],
     /// Whether the trunk is trained with the head.
     pub trunk: Trunk,
+    /// What of the trunk is trained instead of all its weights, if anything. What comes out has it merged: a reward model is
+    /// whole, wherever it is recorded, saved or asked.
+    pub adapter: Option<Lora>,
     /// How to train.
     pub settings: &'a SftSettings,
 }
@@ -139,7 +143,7 @@ pub struct Fit<'a> {
 /// # Errors
 /// Of the model (a loss that is not finite, a row longer than its context) and of the store.
 pub async fn fit(lab: &Lab, fitter: &Pool<Fitter>, step: Fit<'_>, objective: Objective) -> Result<Judge> {
-    let Fit { label, from, model, dataset, rows, drawn_from, trunk, settings } = step;
+    let Fit { label, from, model, dataset, rows, drawn_from, trunk, adapter, settings } = step;
     let stage = lab.stage(&format!("{label}/fit"), 1).await?;
     if let Some(judge) = recorded(lab, label)? {
         stage.done(1);
@@ -148,7 +152,7 @@ pub async fn fit(lab: &Lab, fitter: &Pool<Fitter>, step: Fit<'_>, objective: Obj
     if objective.n_items() == 0 {
         return Err(Error::Input { what: format!("nothing to fit `{label}` to"), hint: None });
     }
-    let training = settings.training(stage.seed(0, 0));
+    let training = Training { adapter, ..settings.training(stage.seed(0, 0)) };
     let lesson = Lesson { model: model.clone(), objective, trunk, training, cancel: lab.cancel().clone() };
     let (model, losses) = fitter.ask(lesson).await?;
     // A lesson that was broken off leaves nothing: what it would have recorded is not what the plan says.

@@ -8,10 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{Anchor, Batch, Continuation, Dpo, Example, Grpo, Kd, Length, Lm, Lora, Pair, Rollout, Training};
-use tracker_store::{Checkpoint, Digest, Edge, Finish, Kind, NodeId, Point, Recording, Relation, Timestamp, Weights};
+use tracker_store::{Finish, NodeId, Point, Recording, Relation, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::parts::checkpoint::{Files, record_files, recorded_files};
 use crate::parts::record::{FileRow, put_file_rows};
 use crate::plan::require;
 
@@ -218,6 +219,20 @@ pub struct Step<'a> {
     pub adapter: Option<Lora>,
 }
 
+impl<'a> Step<'a> {
+    /// Trains all of a model's weights, wherever they go.
+    #[must_use]
+    pub fn new(label: &'a str, from: &'a Trained, set: &'a TrainSet, settings: &'a SftSettings) -> Self {
+        Self { from: Some(from), ..Self::first(label, &from.model, set, settings) }
+    }
+
+    /// The same of weights that come from nowhere.
+    #[must_use]
+    pub fn first(label: &'a str, model: &'a Lm, set: &'a TrainSet, settings: &'a SftSettings) -> Self {
+        Self { label, from: None, model, set, settings, anchor: Anchor::None, adapter: None }
+    }
+}
+
 /// Supervised training on the rows of the step's set.
 ///
 /// # Errors
@@ -288,62 +303,6 @@ async fn record(
 ) -> Result<Trained> {
     let weights = Files { config: model.config().to_json(), named: model.to_files()?, n_params: model.n_params() };
     Ok(Trained { node: record_files(lab, recording, label, &weights, n_steps, ups).await?, model })
-}
-
-/// Files by name.
-pub(super) type NamedFiles = Vec<(String, Vec<u8>)>;
-
-/// What a checkpoint is made of.
-pub(super) struct Files {
-    pub(super) config: Vec<u8>,
-    pub(super) named: NamedFiles,
-    pub(super) n_params: usize,
-}
-
-/// The node and the files of the checkpoint this run recorded under `label`, if it did.
-pub(super) fn recorded_files(lab: &Lab, label: &str) -> Result<Option<(NodeId, NamedFiles)>> {
-    let all = lab.store().contents_of::<Checkpoint>(lab.run())?;
-    let Some((node, checkpoint)) = all.into_iter().find(|(_, c)| c.label == label) else { return Ok(None) };
-    Ok(Some((node, lab.get_files(checkpoint.manifest)?)))
-}
-
-/// Records a checkpoint with its files, and where it came from.
-pub(super) async fn record_files(
-    lab: &Lab,
-    mut recording: Recording,
-    label: &str,
-    weights: &Files,
-    n_steps: usize,
-    ups: &[(Relation, NodeId)],
-) -> Result<NodeId> {
-    let checkpoint = Checkpoint {
-        label: label.to_owned(),
-        config: Digest::of(&weights.config),
-        manifest: lab.put_files_based_on(parent_files(lab, ups)?, "model", label, &weights.named)?,
-        n_params: weights.n_params as u64,
-        step: n_steps as u64,
-    };
-    let node = recording.put(lab.run(), &checkpoint)?;
-    for (relation, to) in ups {
-        recording.put_edge(lab.run(), &Edge::new(node, *relation, *to))?;
-    }
-    // From the files that people name to what they are.
-    if let Some(files) = NodeId::content(Kind::Artifact, checkpoint.manifest) {
-        recording.put_edge(lab.run(), &Edge::new(files, Relation::GeneratedBy, node))?;
-    }
-    lab.record(recording).await?;
-    Ok(node)
-}
-
-/// The files of the checkpoint that these edges derive from, if they do.
-fn parent_files(lab: &Lab, ups: &[(Relation, NodeId)]) -> Result<Option<Digest>> {
-    let Some((_, parent)) = ups.iter().find(|(relation, _)| *relation == Relation::DerivedFrom) else {
-        return Ok(None);
-    };
-    Ok(match lab.store().weights(*parent)? {
-        Weights::Files(files) => Some(files),
-        Weights::Virtual { .. } | Weights::Elsewhere(_) => None,
-    })
 }
 
 /// Rows as a model reads them: prompts given, completions learnt. A row that was cut off before its first word teaches

@@ -1,13 +1,12 @@
 //! What reward models are fitted to: soft labels at step tags, preferred completions, and several ratings with gaps.
 
-use super::objective::{self, Known, Pair, Row, Seen, Signal, Unit, sigmoid, softplus};
+use super::items::Pair;
+use super::objective::{Seen, Signal, sigmoid, softplus};
+use super::units::{Unit, pair_units, rating_units, tag_units};
 use super::{Objective, OnStep, Reader, Training, Trunk, rule, run_with};
-use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lm::Lm;
-use crate::reward::{HeadKind, RewardModel, check_positions};
-use crate::sample::{check_ids, check_len};
-use crate::score::{self, Continuation};
+use crate::reward::{HeadKind, RewardModel};
 
 /// A text with step tags, and how likely each step leads to the right end.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,108 +167,7 @@ impl FitObjective<'_> {
         })
     }
 }
-
-fn tag_units(config: &Config, examples: &[TaggedExample]) -> Result<Vec<Unit>> {
-    let what = "tagged example";
-    let unit = |(idx, example): (usize, &TaggedExample)| {
-        let TaggedExample { ids, at, labels } = example;
-        check_ids(what, idx, ids, config.vocab_size)?;
-        check_len(what, idx, ids.len(), config.max_positions)?;
-        check_positions(what, idx, at, 0, ids.len())?;
-        if labels.len() != at.len() {
-            let expected = format!("{} labels, one for each tag", at.len());
-            let position = at[labels.len().min(at.len() - 1)];
-            return Err(Error::At { what, idx, position, expected, got: labels.len().to_string() });
-        }
-        if let Some((label, position)) = labels.iter().zip(at).find(|(label, _)| !(0.0..=1.0).contains(*label)) {
-            let expected = "a label in [0, 1]".to_owned();
-            return Err(Error::At { what, idx, position: *position, expected, got: label.to_string() });
-        }
-        let row = Row { ids: ids.clone(), predicted: Vec::new(), reads: at.clone() };
-        Ok(Unit { rows: vec![row], known: Known::Labels(labels.iter().copied().map(Some).collect()) })
-    };
-    examples.iter().enumerate().map(unit).collect()
-}
-
-fn pair_units<'a>(
-    config: &Config,
-    pairs: &'a [RatedPair],
-    loss: &PairLoss,
-    n_threads: usize,
-) -> Result<(Objective, Vec<Unit>)> {
-    let PairLoss { smoothing, positive, alpha, .. } = *loss;
-    rule((0.0..0.5).contains(&smoothing), "smoothing", "a number in [0, 0.5)", &smoothing)?;
-    rule(positive.is_finite() && positive >= 0.0, "positive", "a number, at least 0", &positive)?;
-    rule((0.0..1.0).contains(&alpha), "alpha", "a number in [0, 1)", &alpha)?;
-    let (language, reference) = match &loss.regulariser {
-        Regulariser::Dpo { beta, reference } => (Language::Dpo { beta: *beta }, Some(reference)),
-        Regulariser::DpoWithoutReference { beta } => (Language::Dpo { beta: *beta }, None),
-        Regulariser::Sft { beta } => (Language::Sft { beta: *beta }, None),
-        Regulariser::Nll => (Language::Nll, None),
-    };
-    if let Language::Dpo { beta } | Language::Sft { beta } = language {
-        rule(beta.is_finite() && beta > 0.0, "beta", "a positive number", &beta)?;
-    }
-    let mut units = Vec::with_capacity(pairs.len());
-    for (idx, RatedPair { pair, margin }) in pairs.iter().enumerate() {
-        let what = "pair";
-        if !(margin.is_finite() && *margin >= 0.0) {
-            let expected = format!("a number, at least 0, in pair {idx}");
-            return Err(Error::Range { what: "margin", expected, got: margin.to_string() });
-        }
-        let row = |completion: &[u32]| {
-            let mut row = objective::row(config, what, idx, &pair.prompt, completion)?;
-            row.reads = vec![row.ids.len() - 1];
-            Ok(row)
-        };
-        let mut rows = [row(&pair.chosen)?, row(&pair.rejected)?];
-        if alpha == 0.0 {
-            for row in &mut rows {
-                row.predicted.clear();
-            }
-        } else if !matches!(language, Language::Dpo { .. }) {
-            rows[1].predicted.clear();
-        }
-        units.push(Unit { rows: rows.into(), known: Known::Preference { margin: *margin, reference: 0.0 } });
-    }
-    if let (Some(lm), true) = (reference, alpha > 0.0) {
-        let of = |rated: &'a RatedPair| {
-            let Pair { prompt, chosen, rejected } = &rated.pair;
-            [Continuation { prompt, completion: chosen }, Continuation { prompt, completion: rejected }]
-        };
-        let both: Vec<Continuation<'_>> = pairs.iter().flat_map(of).collect();
-        let log_probs = score::log_probs(lm, &both, n_threads)?;
-        let sums: Vec<f64> = log_probs.iter().map(|row| total(row)).collect();
-        for ((unit, rated), sums) in units.iter_mut().zip(pairs).zip(sums.as_chunks::<2>().0) {
-            unit.known = Known::Preference { margin: rated.margin, reference: sums[0] - sums[1] };
-        }
-    }
-    Ok((Objective::Preference(Preference { smoothing, positive, alpha, language }), units))
-}
-
-fn rating_units(config: &Config, texts: &[RatedText], outputs: &[&str]) -> Result<Vec<Unit>> {
-    let what = "rated text";
-    let unit = |(idx, text): (usize, &RatedText)| {
-        let mut row = objective::row(config, what, idx, &text.prompt, &text.completion)?;
-        row.predicted.clear();
-        row.reads = vec![row.ids.len() - 1];
-        if text.labels.len() != outputs.len() {
-            let expected = format!("{} labels in {what} {idx}, one for each of {outputs:?}", outputs.len());
-            return Err(Error::Range { what: "labels", expected, got: text.labels.len().to_string() });
-        }
-        if text.labels.iter().all(Option::is_none) {
-            return Err(Error::Empty { what, idx, expected: "at least one label" });
-        }
-        if let Some(at) = text.labels.iter().position(|label| label.is_some_and(|label| !label.is_finite())) {
-            let expected = format!("a finite number or none as `{}` of {what} {idx}", outputs[at]);
-            return Err(Error::Range { what: "labels", expected, got: format!("{:?}", text.labels[at]) });
-        }
-        Ok(Unit { rows: vec![row], known: Known::Labels(text.labels.clone()) })
-    };
-    texts.iter().enumerate().map(unit).collect()
-}
-
-fn total(log_probs: &[f32]) -> f64 {
+pub(super) fn total(log_probs: &[f32]) -> f64 {
     log_probs.iter().map(|log_prob| f64::from(*log_prob)).sum()
 }
 
@@ -340,6 +238,7 @@ pub(super) fn preference_signal(
 
 #[cfg(test)]
 mod tests {
+    use super::super::units::{Known, Row};
     use super::*;
 
     /// Compares slopes with central differences of the loss.

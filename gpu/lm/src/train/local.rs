@@ -4,7 +4,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use super::lora::Adapter;
-use super::objective::{Objective, Seen, Signal, Unit};
+use super::objective::{Objective, Seen, Signal};
+use super::units::Unit;
 use super::{Anchor, Gradient, Learner, Reader, Training, Trunk, Update, add_figures};
 use crate::cpu::{self, AdamStep, Learned, Readout, Reads, Tape, Target};
 use crate::error::Result;

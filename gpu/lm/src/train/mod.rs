@@ -5,17 +5,19 @@
 //! threads; a loss or gradient that is not finite stops the training and names the step.
 
 mod fit;
+mod items;
 mod local;
 mod lora;
 mod objective;
 mod plan;
 mod ppo;
+mod units;
 
 use std::ops::ControlFlow;
 
 pub use fit::{FitObjective, PairLoss, RatedPair, RatedText, Regulariser, TaggedExample, fit};
+pub use items::{Dpo, Example, Grpo, Kd, Pair, Rollout, advantages};
 pub use lora::{Lora, Projection};
-pub use objective::{Dpo, Example, Grpo, Kd, Pair, Rollout, advantages};
 pub use ppo::{Ppo, ScoredRollout, gae, ppo, whiten};
 
 use crate::error::{Error, Result};
@@ -24,9 +26,10 @@ use crate::net::NetLearner;
 use crate::reward::Head;
 use crate::sample;
 pub(crate) use lora::Adapted;
-pub(crate) use objective::{Objective, Row, Seen, Unit};
+pub(crate) use objective::{Objective, Seen};
+pub(crate) use units::{Row, Unit};
 #[cfg(test)]
-pub(crate) use {local::LocalLearner, objective::sft_units};
+pub(crate) use {local::LocalLearner, units::sft_units};
 
 /// How long training goes on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -140,7 +143,7 @@ pub type OnStep<'a> = &'a mut dyn FnMut(Step) -> ControlFlow<()>;
 /// `Range` for a setting; `Empty`, `Token` or `TooLong` for an example; `NonFinite` if the training diverges; `Device` if
 /// the device fails.
 pub fn sft(lm: &Lm, examples: &[Example], training: &Training, n_threads: usize, on_step: OnStep<'_>) -> Result<Lm> {
-    let units = objective::sft_units(lm.config(), examples)?;
+    let units = units::sft_units(lm.config(), examples)?;
     run(lm, &Objective::Sft, &units, training, n_threads, on_step)
 }
 
@@ -160,7 +163,7 @@ pub fn kd(
     n_threads: usize,
     on_step: OnStep<'_>,
 ) -> Result<Lm> {
-    let units = objective::kd_units(lm.config(), reference, examples, kd, n_threads)?;
+    let units = units::kd_units(lm.config(), reference, examples, kd, n_threads)?;
     run(lm, &Objective::Kd(kd), &units, training, n_threads, on_step)
 }
 
@@ -181,7 +184,7 @@ pub fn dpo(
     n_threads: usize,
     on_step: OnStep<'_>,
 ) -> Result<Lm> {
-    let units = objective::dpo_units(lm.config(), reference, pairs, dpo, n_threads)?;
+    let units = units::dpo_units(lm.config(), reference, pairs, dpo, n_threads)?;
     run(lm, &Objective::Dpo(*dpo), &units, training, n_threads, on_step)
 }
 
@@ -202,14 +205,14 @@ pub fn grpo(
     n_threads: usize,
     on_step: OnStep<'_>,
 ) -> Result<Lm> {
-    let units = objective::grpo_units(lm.config(), reference, rollouts, grpo, n_threads)?;
+    let units = units::grpo_units(lm.config(), reference, rollouts, grpo, n_threads)?;
     run(lm, &Objective::Grpo(*grpo), &units, training, n_threads, on_step)
 }
 
 /// The loss of [`sft`] on all examples at once, and ⟨∂loss/∂θ, to − from⟩ of each tensor.
 pub(crate) fn slopes(lm: &Lm, ends: [&Lm; 2], examples: &[Example], n_threads: usize) -> Result<(f64, Vec<f64>)> {
     sample::check_threads(n_threads)?;
-    let units = objective::sft_units(lm.config(), examples)?;
+    let units = units::sft_units(lm.config(), examples)?;
     let lens: Vec<usize> = units.iter().map(Unit::n_ids).collect();
     let training = Training { micro_batches: MICRO_BATCHES, ..Training::default() };
     let items: Vec<usize> = (0..units.len()).collect();

@@ -1,6 +1,7 @@
 //! Proximal policy optimisation with a value head on the policy's own hidden states.
 
-use super::objective::{Known as KnownOf, Objective, Row, Seen, Signal, Unit};
+use super::objective::{Objective, Seen, Signal};
+use super::units::{Known as KnownOf, Row, Unit};
 use super::{OnStep, Reader, Training, Trunk, positive, rule, run_with};
 use crate::config::Config;
 use crate::error::{Error, Result};

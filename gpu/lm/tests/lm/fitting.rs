@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 
 use tracker_lm::{
-    Anchor, Batch, Continuation, Error, FitObjective, HeadKind, Length, Pair, PairLoss, Ppo, Prompt, RatedPair,
-    RatedText, Regulariser, RewardModel, Sampling, ScoredRollout, Step, Tagged, TaggedExample, Training, Trunk, fit,
-    ppo, sample, scores, tag_scores,
+    Anchor, Batch, Continuation, Error, FitObjective, HeadKind, Length, Lora, Pair, PairLoss, Ppo, Projection, Prompt,
+    RatedPair, RatedText, Regulariser, RewardModel, Sampling, ScoredRollout, Step, Tagged, TaggedExample, Training,
+    Trunk, fit, ppo, sample, scores, tag_scores,
 };
 
 use crate::rewards::{bits, named, trunk_bits};
@@ -381,4 +381,66 @@ fn rollouts_and_settings_out_of_range_are_refused() {
     let two = RewardModel::init(policy.trunk(), HeadKind::TwoToken { plus: 9, minus: 17 }, 0).unwrap();
     assert!(matches!(go_with(&two, rollout.clone(), Ppo::default()), Err(Error::Range { what: "head", .. })));
     assert!(matches!(ppo(&policy, None, &[], &Ppo::default(), &training(1), 1, &mut go), Err(Error::Empty { .. })));
+}
+
+fn adapted(n_steps: usize) -> Training {
+    let adapter = Lora { rank: 3, alpha: 6.0, projections: vec![Projection::Query, Projection::Down] };
+    Training { adapter: Some(adapter), ..training(n_steps) }
+}
+
+#[test]
+fn an_adapter_of_a_trunk_comes_out_merged_whatever_is_fitted() {
+    let trunk = init(qwen(), 4);
+    let (examples, pairs, loss) = (tagged(), pairs(16), PairLoss::default());
+    let regularised = PairLoss { alpha: 0.2, ..PairLoss::default() };
+    let texts: Vec<RatedText> = (0..16)
+        .map(|row| RatedText {
+            prompt: ids(3, row),
+            completion: ids(4, row + 2),
+            labels: vec![Some(row as f64 / 16.0)],
+        })
+        .collect();
+    let deep = HeadKind::Mlp { hidden: 8, outputs: named(&["r"]) };
+    let cases = [
+        (HeadKind::TwoToken { plus: 9, minus: 17 }, FitObjective::Tags(&examples)),
+        (HeadKind::reward(), FitObjective::Pairs(&pairs, &loss)),
+        (deep, FitObjective::Pairs(&pairs, &regularised)),
+        (HeadKind::reward(), FitObjective::Ratings(&texts)),
+    ];
+    for (kind, objective) in cases {
+        let start = RewardModel::init(&trunk, kind, 1).unwrap();
+        let fitted = |n_threads| fit(&start, &objective, Trunk::Trained, &adapted(6), n_threads, &mut go).unwrap();
+        let model = fitted(2);
+        assert!(bits(&model) == bits(&fitted(1)), "threads change no bit");
+        // Tensors have the names and shapes they had; those that are named moved, by what has a rank of three, the others kept their bits.
+        for ((name, shape, now), (old_name, old_shape, before)) in model.trunk().tensors().zip(trunk.tensors()) {
+            assert_eq!((name, shape), (old_name, old_shape));
+            let is_adapted = ["q_proj.weight", "down_proj.weight"].iter().any(|end| name.ends_with(end));
+            let same = now.iter().zip(before).all(|(now, before)| now.to_bits() == before.to_bits());
+            assert_eq!(same, !is_adapted, "{name}");
+        }
+        let learns = model.n_head_params() > 0;
+        assert_eq!(model.head_digest() != start.head_digest(), learns, "the head learns in full");
+        // What is saved needs nothing beside it, and says the same.
+        let back = RewardModel::from_files(&model.to_files().unwrap(), model.trunk().device()).unwrap();
+        let asked = [Continuation { prompt: &[5, 6], completion: &[10, 11, 12] }];
+        assert_eq!(scores(&back, &asked, 1).unwrap(), scores(&model, &asked, 1).unwrap());
+        assert_ne!(scores(&model, &asked, 1).unwrap(), scores(&start, &asked, 1).unwrap());
+    }
+}
+
+#[test]
+fn an_adapted_trunk_learns_pairs_and_a_frozen_one_has_no_adapter() {
+    let start = RewardModel::init(&init(llama(), 2), HeadKind::reward(), 1).unwrap();
+    let (pairs, loss) = (pairs(32), PairLoss::default());
+    let objective = FitObjective::Pairs(&pairs, &loss);
+    let mut accuracy = 0.0;
+    let mut watch = |step: Step| {
+        accuracy = step.figures[0].1;
+        ControlFlow::Continue(())
+    };
+    fit(&start, &objective, Trunk::Trained, &adapted(120), 2, &mut watch).unwrap();
+    assert!(accuracy > 0.85, "{accuracy}");
+    let frozen = fit(&start, &objective, Trunk::Frozen, &adapted(1), 1, &mut go);
+    assert!(matches!(frozen, Err(Error::Range { what: "adapter", .. })), "{frozen:?}");
 }

@@ -174,7 +174,7 @@ impl School<'_> {
         settings: &SftSettings,
         anchor: Anchor,
     ) -> Result<Trained> {
-        sft(self.lab, &self.trainer, Step { label, from, model, set, settings, anchor, adapter: None }).await
+        sft(self.lab, &self.trainer, Step { from, anchor, ..Step::first(label, model, set, settings) }).await
     }
 
     /// Every baseline of the plan, from θ₀: its family, its setting, its model.
@@ -218,8 +218,7 @@ impl School<'_> {
                 Family::Kd => (&plan.sft, Objective::Kd(examples(&from.model, &set.rows)?, Kd { lambda: strength })),
                 _ => (&plan.sft, Objective::Sft(examples(&from.model, &set.rows)?)),
             };
-            let model = &from.model;
-            let step = Step { label: &label, from: Some(from), model, set: &set, settings, anchor, adapter };
+            let step = Step { anchor, adapter, ..Step::new(&label, from, &set, settings) };
             trained.push((family, strength, train(self.lab, &self.trainer, step, objective).await?));
         }
         Ok(trained)

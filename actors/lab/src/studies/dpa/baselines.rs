@@ -2,7 +2,7 @@
 //! mixtures of two of those (rewarded soups).
 
 use tracker_actors::Pool;
-use tracker_lm::{Anchor, Dpo, Grpo, Rollout};
+use tracker_lm::{Dpo, Grpo, Rollout};
 use tracker_store::Finish;
 
 use super::measure::{Measured, measure};
@@ -104,9 +104,7 @@ async fn dpo(
         rows.push(world.row(question, &Wish::None, &answers[worst], answers[worst].reward));
     }
     let set = TrainSet { name: format!("{label}/pairs"), rows, drawn_from: vec![world.map] };
-    let settings = &world.plan.baselines.preference;
-    let (from, model, anchor) = (Some(base), &base.model, Anchor::None);
-    let step = Step { label, from, model, set: &set, settings, anchor, adapter: None };
+    let step = Step::new(label, base, &set, &world.plan.baselines.preference);
     train(world.lab, trainer, step, Objective::Dpo(pairs, Dpo { beta, smoothing: 0.0 })).await
 }
 
@@ -120,9 +118,7 @@ async fn steer_lm(world: &World<'_>, trainer: &Pool<Trainer>, base: &Trained, of
         rows.extend(answers.iter().filter_map(row));
     }
     let set = TrainSet { name: "steerlm/answers".into(), rows, drawn_from: vec![world.map] };
-    let settings = &world.plan.baselines.steer;
-    let (from, model, anchor) = (Some(base), &base.model, Anchor::None);
-    sft(world.lab, trainer, Step { label: "steerlm", from, model, set: &set, settings, anchor, adapter: None }).await
+    sft(world.lab, trainer, Step::new("steerlm", base, &set, &world.plan.baselines.steer)).await
 }
 
 /// A model for one direction: what scores above its prompt's other answers becomes more likely.
@@ -156,10 +152,7 @@ async fn morlhf(
         }
         let rollouts = scored(&now.model, rollouts, lab.workers())?;
         let set = TrainSet { name: format!("{label}/answers"), rows, drawn_from: vec![world.map] };
-        let (settings, anchor) = (&plan.gradient, Anchor::None);
-        let from = &now;
-        let step =
-            Step { label: &label, from: Some(from), model: &from.model, set: &set, settings, anchor, adapter: None };
+        let step = Step::new(&label, &now, &set, &plan.gradient);
         let next = train(lab, trainer, step, Objective::Grpo(rollouts, Grpo { clip: CLIP, kl: plan.kl })).await?;
         now = next;
     }

@@ -94,6 +94,7 @@ pub(super) async fn reward_model(
         rows: &ratings.rows,
         drawn_from: &ratings.drawn_from,
         trunk: Trunk::Trained,
+        adapter: None,
         settings: &plan.sft,
     };
     let judge = fit(lab, fitter, step, Objective::Ratings(ratings.texts)).await?;

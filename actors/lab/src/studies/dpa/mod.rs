@@ -21,7 +21,6 @@ mod rounds;
 mod settings;
 mod world;
 
-use tracker_lm::Anchor;
 use tracker_store::{Claim, Finish};
 
 use crate::error::Result;
@@ -99,15 +98,6 @@ impl Dpa {
             drawn_from: vec![],
         };
         let model = self.policy.init(lab, tokenizer(&world::WORDS)?)?;
-        let step = Step {
-            label: "base",
-            from: None,
-            model: &model,
-            set: &set,
-            settings: &self.pretrain.sft,
-            anchor: Anchor::None,
-            adapter: None,
-        };
-        sft(lab, trainer, step).await
+        sft(lab, trainer, Step::first("base", &model, &set, &self.pretrain.sft)).await
     }
 }

@@ -2,7 +2,6 @@
 
 use rand::RngExt;
 use tracker_actors::Pool;
-use tracker_lm::Anchor;
 use tracker_store::{NodeId, Point, Recording, Timestamp};
 
 use super::settings::{Split, Start};
@@ -169,16 +168,7 @@ impl Round {
             rows: std::mem::take(&mut self.rows),
             drawn_from: judge.into_iter().chain([world.map]).collect(),
         };
-        let step = Step {
-            label,
-            from: Some(from),
-            model: &from.model,
-            set: &set,
-            settings,
-            anchor: Anchor::None,
-            adapter: None,
-        };
-        let trained = sft(lab, trainer, step).await?;
+        let trained = sft(lab, trainer, Step::new(label, from, &set, settings)).await?;
         let used = [set.node(lab)?];
         let stage = lab.stage(&format!("{label}/chosen"), 1).await?;
         let named =

@@ -22,7 +22,6 @@ mod settings;
 mod world;
 
 use tracker_actors::Pool;
-use tracker_lm::Anchor;
 use tracker_store::{Claim, Finish, NodeId};
 
 use crate::error::Result;
@@ -139,25 +138,8 @@ impl ErPrm {
         let (mut stream, manner) = (lab.seeds().stream("policy/solutions", 0, 0), self.policy.manner());
         let guessing = world.fresh("policy", self.policy.n_problems, 0).await?;
         let guessing = lessons("solutions with guesses", &guessing, |chain| chain.solved(&manner, &mut stream));
-        let start = Step {
-            label: "base",
-            from: None,
-            model: &model,
-            set: &right,
-            settings: &self.base.sft,
-            anchor: Anchor::None,
-            adapter: None,
-        };
-        let base = sft(lab, trainer, start.clone()).await?;
-        let step = Step {
-            label: "policy",
-            from: Some(&base),
-            model: &base.model,
-            set: &guessing,
-            settings: &self.policy.sft,
-            ..start
-        };
-        let pupil = sft(lab, trainer, step).await?;
+        let base = sft(lab, trainer, Step::first("base", &model, &right, &self.base.sft)).await?;
+        let pupil = sft(lab, trainer, Step::new("policy", &base, &guessing, &self.policy.sft)).await?;
         let policy = Some(world.policy(pupil.node, &pupil.model));
         Ok(Start { world, base, policy, pupil: Some(pupil) })
     }

@@ -125,6 +125,7 @@ pub(super) async fn train(
             rows: &set.rows,
             drawn_from: &[],
             trunk: Trunk::Trained,
+            adapter: None,
             settings: &plan.prm.sft,
         };
         judges.push(fit(lab, fitter, step, Objective::Tags(set.examples.clone())).await?);

@@ -1,7 +1,6 @@
 //! Rejection sampling on reward models: of each problem's solutions the one whose worst step scores highest is learnt, and again.
 
 use tracker_actors::Pool;
-use tracker_lm::Anchor;
 
 use super::prm::score;
 use super::search::Scored;
@@ -73,18 +72,7 @@ pub(super) async fn raft(
         let set = TrainSet { name: format!("{label}/best"), rows, drawn_from: vec![judge.node] };
         let lr = plan.sft.lr * f64::from(plan.rounds - round + 1) / f64::from(plan.rounds);
         let settings = SftSettings { lr, ..plan.sft.clone() };
-        let from = &policy;
-        let step = Step {
-            label: &label,
-            from: Some(from),
-            model: &from.model,
-            set: &set,
-            settings: &settings,
-            anchor: Anchor::None,
-            adapter: None,
-        };
-        let next = sft(lab, trainer, step).await?;
-        policy = next;
+        policy = sft(lab, trainer, Step::new(&label, &policy, &set, &settings)).await?;
         measured = measure(world, &label, &world.policy(policy.node, &policy.model)).await?;
     }
     Ok(measured)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use tracker_actors::Pool;
-use tracker_lm::{Anchor, Lm};
+use tracker_lm::Lm;
 use tracker_proof::formula::Style;
 use tracker_proof::search;
 use tracker_store::{Digest, Finish, NodeId, Sampling};
@@ -176,20 +176,7 @@ impl Provers {
         set: TrainSet,
         settings: &SftSettings,
     ) -> Result<Trained> {
-        sft(
-            lab,
-            &self.trainer,
-            Step {
-                label,
-                from: Some(from),
-                model: &from.model,
-                set: &set,
-                settings,
-                anchor: Anchor::None,
-                adapter: None,
-            },
-        )
-        .await
+        sft(lab, &self.trainer, Step::new(label, from, &set, settings)).await
     }
 
     /// The model every round starts from.
@@ -210,16 +197,7 @@ impl Provers {
         let tokenizer = words()?;
         let model = plan.policy.shape().init(lab, tokenizer)?;
         let set = TrainSet { name: "base pairs".into(), rows, drawn_from: vec![] };
-        let step = Step {
-            label: "base",
-            from: None,
-            model: &model,
-            set: &set,
-            settings: &plan.base.sft,
-            anchor: Anchor::None,
-            adapter: None,
-        };
-        let trained = sft(lab, &self.trainer, step).await?;
+        let trained = sft(lab, &self.trainer, Step::first("base", &model, &set, &plan.base.sft)).await?;
         let dataset = Some(set.node(lab)?);
         Ok(Base { policy: self.policy(&trained), trained: Some(trained), rows: set.rows, canonical, dataset })
     }

@@ -4,7 +4,7 @@
 //! each (the length-penalised variant takes the shortest correct one); GRPO on those in (0, 1/2], rewards ±8.
 
 use rand::seq::IndexedRandom;
-use tracker_lm::{Anchor, Dpo, Grpo, Pair, Rollout};
+use tracker_lm::{Dpo, Grpo, Pair, Rollout};
 use tracker_store::Outcome;
 
 use super::base::Provers;
@@ -52,15 +52,7 @@ pub(super) async fn run(
         ));
         return Ok(None);
     }
-    let step = Step {
-        label: "post",
-        from: Some(last),
-        model: &last.model,
-        set: &set,
-        settings: &plan.after.sft,
-        anchor: Anchor::None,
-        adapter: None,
-    };
+    let step = Step::new("post", last, &set, &plan.after.sft);
     Ok(Some(train(lab, &provers.trainer, step, objective).await?))
 }
 

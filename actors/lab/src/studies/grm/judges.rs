@@ -115,6 +115,7 @@ pub(super) async fn judge(
             rows: &rows,
             drawn_from: &[],
             trunk: method.trunk(),
+            adapter: method.adapter(&plan.rm),
             settings: &plan.rm.sft,
         };
         let judge = fit(lab, fitter, step, objective).await?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tracker_lm::{HeadKind, Lm, PairLoss, Regulariser, Trunk};
+use tracker_lm::{HeadKind, Lm, Lora, PairLoss, Regulariser, Trunk};
 
 use super::settings::{GrmHead, RmSettings};
 use crate::error::{Error, Result};
@@ -79,6 +79,11 @@ impl Method {
     /// What is trained beside the head.
     pub(super) fn trunk(self) -> Trunk {
         if self == Self::Frozen { Trunk::Frozen } else { Trunk::Trained }
+    }
+
+    /// What of the trunk is trained instead of all its weights; nothing of a frozen one is.
+    pub(super) fn adapter(self, settings: &RmSettings) -> Option<Lora> {
+        settings.lora.adapter().filter(|_| self.trunk() == Trunk::Trained)
     }
 
     /// Whether pairs tell by how much one is better.

@@ -23,7 +23,6 @@ mod search;
 mod settings;
 mod world;
 
-use tracker_lm::Anchor;
 use tracker_store::Claim;
 
 use crate::error::{Error, Result};
@@ -42,8 +41,8 @@ use pairs::{Preference, prefer};
 use policy::Optimised;
 use search::search;
 pub use settings::{
-    DataSettings, Grm, GrmHead, PairSettings, PpoSettings, PretrainingSettings, RmSettings, Rows, SearchSettings,
-    TextSettings,
+    DataSettings, Grm, GrmHead, LoraSettings, Maps, PairSettings, PpoSettings, PretrainingSettings, RmSettings, Rows,
+    SearchSettings, TextSettings,
 };
 use world::World;
 
@@ -134,16 +133,7 @@ impl Grm {
         let trainer = Trainer::start(lab.actors(), lab.workers())?;
         let set = TrainSet { name: "answers".into(), rows: world.pretraining(), drawn_from: vec![] };
         let model = self.policy.init(lab, tokenizer()?)?;
-        let step = Step {
-            label: "policy",
-            from: None,
-            model: &model,
-            set: &set,
-            settings: &self.pretraining.sft,
-            anchor: Anchor::None,
-            adapter: None,
-        };
-        sft(lab, &trainer, step).await
+        sft(lab, &trainer, Step::first("policy", &model, &set, &self.pretraining.sft)).await
     }
 
     /// Exercises, a model that answers them, and pairs of its answers.

@@ -63,6 +63,7 @@ pub(super) async fn optimise(
             rows: &rows,
             drawn_from: &[judge.node],
             trunk: Trunk::Trained,
+            adapter: None,
             settings: &plan.sft,
         };
         let next = fit(lab, fitter, step, Objective::Rollouts(rollouts, Ppo::default(), None)).await?;

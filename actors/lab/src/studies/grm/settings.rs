@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tracker_lm::{Lora, Projection};
 
 use super::method::Method;
 use crate::error::{Error, Result};
@@ -133,8 +134,59 @@ pub struct RmSettings {
     pub head: GrmHead,
     /// Width of heads that are not linear; `frozen` has one too.
     pub hidden: usize,
+    /// A low-rank adapter that is trained instead of all weights of a trunk.
+    // Not written where it says nothing: plans of runs before it keep their digests, and so their seeds.
+    #[serde(skip_serializing_if = "LoraSettings::is_none")]
+    pub lora: LoraSettings,
     /// Training.
     pub sft: SftSettings,
+}
+
+/// A low-rank adapter (arXiv 2106.09685). What is recorded has it merged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraSettings {
+    /// Its rank; 0, the default, trains all weights.
+    pub rank: usize,
+    /// What the product of its factors is multiplied by, α over the rank; 2 where nothing is said.
+    pub scale: f64,
+    /// The maps of each block that it changes; all of them where nothing is said.
+    pub maps: Maps,
+}
+
+/// Maps of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Maps {
+    /// Attention and feed-forward.
+    All,
+    /// Of attention.
+    Attention,
+    /// Feed-forward.
+    Mlp,
+}
+
+impl LoraSettings {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// As the language model takes it; none of rank 0.
+    pub(super) fn adapter(&self) -> Option<Lora> {
+        let projections = match self.maps {
+            Maps::All => [Projection::ATTENTION.as_slice(), &Projection::MLP].concat(),
+            Maps::Attention => Projection::ATTENTION.to_vec(),
+            Maps::Mlp => Projection::MLP.to_vec(),
+        };
+        let alpha = self.scale * self.rank as f64;
+        (self.rank > 0).then_some(Lora { rank: self.rank, alpha, projections })
+    }
+}
+
+impl Default for LoraSettings {
+    fn default() -> Self {
+        Self { rank: 0, scale: 2.0, maps: Maps::All }
+    }
 }
 
 /// Head of the regularised methods.
@@ -242,6 +294,7 @@ impl Default for RmSettings {
             positive: 0.1,
             head: GrmHead::Mlp,
             hidden: 64,
+            lora: LoraSettings::default(),
             sft: SftSettings { epochs: 3.0, batch: 16, lr: 1e-3, ..SftSettings::default() },
         }
     }
@@ -358,7 +411,7 @@ impl Settings for Grm {
 
 impl Grm {
     fn check_rm(&self) -> Result<()> {
-        let RmSettings { repeats, ensemble, alpha, beta, smoothing, positive, hidden, sft, .. } = &self.rm;
+        let RmSettings { repeats, ensemble, alpha, beta, smoothing, positive, hidden, lora, sft, .. } = &self.rm;
         let methods = self.methods()?;
         require(methods.contains(&Method::Bt), "rm.methods", "bt among others", self.rm.methods.join(", "))?;
         if let Some(twice) = methods.iter().enumerate().find(|(at, method)| methods[..*at].contains(method)) {
@@ -374,6 +427,9 @@ impl Grm {
         require((0.0..0.5).contains(smoothing), "rm.smoothing", "a share in [0, 0.5)", smoothing)?;
         require(*positive >= 0.0 && positive.is_finite(), "rm.positive", "a number, at least 0", positive)?;
         require(*hidden > 0, "rm.hidden", "at least 1", hidden)?;
+        // Its rank is held against the checkpoint's matrices before anything is fitted.
+        let is_some = lora.scale > 0.0 && lora.scale.is_finite();
+        require(is_some, "rm.lora.scale", "a number above 0", lora.scale)?;
         sft.check("rm.sft")
     }
 }
