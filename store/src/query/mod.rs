@@ -9,6 +9,7 @@
 mod field;
 mod filter;
 mod grammar;
+mod group;
 mod plan;
 mod rows;
 mod tables;
@@ -21,9 +22,11 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Error, Result, hex, unhex};
 use crate::id::{NodeId, RunId};
+use crate::lineage::Toward;
 use crate::store::Store;
 
 pub use filter::Filter;
+pub use group::{Grouped, Grouping};
 pub use tables::Table;
 pub use value::Value;
 
@@ -43,6 +46,7 @@ pub struct Query {
     limit: usize,
     after: Option<String>,
     columns: Vec<(Field, String)>,
+    kin: Vec<(NodeId, Toward)>,
 }
 
 impl Query {
@@ -58,6 +62,7 @@ impl Query {
             limit: usize::MAX,
             after: None,
             columns: Vec::new(),
+            kin: Vec::new(),
         }
     }
 
@@ -84,6 +89,13 @@ impl Query {
     #[must_use]
     pub fn of_run(mut self, run: RunId) -> Self {
         self.run = Some(run);
+        self
+    }
+
+    /// Only what `node` came from, or what came from it, over any number of edges. May be asked again: rows are then kin of all.
+    #[must_use]
+    pub fn kin_of(mut self, node: NodeId, toward: Toward) -> Self {
+        self.kin.push((node, toward));
         self
     }
 

@@ -29,6 +29,7 @@ use crate::lab::Lab;
 use crate::parts::chains::tokenizer;
 use crate::parts::evaluate::Estimate;
 use crate::parts::labels::Estimator;
+use crate::parts::record::record_members;
 use crate::parts::reward::{Fitter, Scorer};
 use crate::parts::train::{Step, TrainRow, TrainSet, Trained, Trainer, sft};
 use crate::study::Study;
@@ -52,6 +53,10 @@ impl Study for ErPrm {
         let scorer = Scorer::start(lab.actors(), lab.workers())?;
         let shown = oracle::oracle(lab, self).await?;
         let world = World::open(lab, self).await?;
+        let [good, bad] = prm::VERDICTS;
+        let step =
+            format!("after a step, the share of `{good}` in a softmax over the logits of `{good}` and `{bad}` alone");
+        lab.define("step", &step).await?;
         let [base, pupil] = self.pretrained(&world, &trainer).await?;
         let policy = world.policy(pupil.node, &pupil.model);
 
@@ -68,12 +73,17 @@ impl Study for ErPrm {
         }
         let stage = lab.stage("labels alone", 1).await?;
         let other = Estimate::exactly(n_other as f64);
-        let alike = stage.figure(0, "problems with another winner", other, world.train.len(), &[]).await?;
+        let nodes = sets.iter().flat_map(|set| set.nodes.iter().copied());
+        let of_labels = record_members(lab, "all labels", "labels", "", nodes).await?;
+        let alike = stage.figure(0, "problems with another winner", other, world.train.len(), &[of_labels]).await?;
 
         // Reward models and what they choose.
         let asking = Asking { stage: "candidates", n: self.search.n_candidates, temperature };
         let candidates = world.solve(&policy, asking, &world.test).await?;
-        search::without_scores(&world, &candidates, &[world.benchmark, pupil.node]).await?;
+        let grades = candidates.iter().flatten().map(|solution| solution.grade);
+        let texts: Vec<&str> = candidates.iter().flatten().map(|solution| solution.text.as_str()).collect();
+        let drawn = record_members(lab, "candidates", "results", &texts.join("\n"), grades).await?;
+        search::without_scores(&world, &candidates, &[world.benchmark, drawn, pupil.node]).await?;
         let (mut judges, mut scored, mut found) = (Vec::new(), Vec::new(), Vec::new());
         for set in &sets {
             let of_set = prm::train(lab, self, &fitter, &base, set).await?;
@@ -82,7 +92,7 @@ impl Study for ErPrm {
                 scores.push(prm::score(lab, &scorer, judge, &candidates).await?);
             }
             let nodes = of_set.iter().map(|judge| judge.node).collect();
-            let of_set_scored = Scored { estimator: set.estimator, judges: nodes, scores };
+            let of_set_scored = Scored { estimator: set.estimator, drawn, judges: nodes, scores };
             found.extend(search::search(&world, &candidates, &of_set_scored).await?);
             search::localise(&world, &candidates, &of_set_scored).await?;
             judges.push(of_set);

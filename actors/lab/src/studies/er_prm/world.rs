@@ -70,7 +70,8 @@ pub(super) struct World<'a> {
     pub(super) tokenizer: Tokenizer,
     /// Takes solutions apart.
     pub(super) splitter: Splitter,
-    grader: NodeId,
+    /// The program that grades solutions and completions.
+    pub(super) grader: NodeId,
     generator: Pool<LocalGenerator>,
 }
 
