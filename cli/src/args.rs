@@ -346,9 +346,9 @@ pub struct Listing {
     /// Only what came from this node; may be given again.
     #[arg(long, value_name = "NODE")]
     pub descendants_of: Vec<String>,
-    /// More columns, such as `winner.text, params.seed`.
+    /// Only these columns, such as `item, winner.text, params.seed`.
     #[arg(long, value_name = "FIELDS", conflicts_with = "group_by")]
-    pub with: Option<String>,
+    pub columns: Option<String>,
     /// One line for all rows that agree in these fields, such as `stage, scorer.label`; all rows are one for an empty text.
     #[arg(long, value_name = "FIELDS")]
     pub group_by: Option<String>,

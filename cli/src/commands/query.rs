@@ -66,8 +66,8 @@ pub fn list(dir: &Path, table: Table, listing: &Listing, printer: &Printer) -> a
     if let Some(order) = &listing.order_by {
         question = question.order_by(order)?;
     }
-    if let Some(with) = &listing.with {
-        question = question.column(with)?;
+    if let Some(columns) = &listing.columns {
+        question = question.columns(columns)?;
     }
     let page = store.query(&question)?;
     rows(page.rows.iter().map(|row| (&row.columns, row)), printer)?;

@@ -122,7 +122,7 @@ struct Sum {
     n_rows: u64,
     distinct: BTreeSet<Key>,
     n: u64,
-    sum: f64,
+    total: f64,
     is_real: bool,
     min: Option<f64>,
     max: Option<f64>,
@@ -138,7 +138,7 @@ impl Sum {
         }
         let Some(number) = value.number().filter(|number| !number.is_nan()) else { return };
         self.n += 1;
-        self.sum += number;
+        self.total += number;
         self.is_real |= matches!(value, Value::Real(_));
         self.min = Some(self.min.map_or(number, |min| min.min(number)));
         self.max = Some(self.max.map_or(number, |max| max.max(number)));
@@ -151,9 +151,9 @@ impl Sum {
         match summary {
             Summary::Count => Value::Int(self.n_rows as i64),
             Summary::Distinct => Value::Int(self.distinct.len() as i64),
-            Summary::Sum => number(self.sum),
+            Summary::Sum => number(self.total),
             Summary::Mean if self.n == 0 => Value::Null,
-            Summary::Mean => Value::Real(self.sum / self.n as f64),
+            Summary::Mean => Value::Real(self.total / self.n as f64),
             Summary::Min => self.min.map_or(Value::Null, number),
             Summary::Max => self.max.map_or(Value::Null, number),
         }

@@ -46,6 +46,7 @@ pub struct Query {
     limit: usize,
     after: Option<String>,
     columns: Vec<(Field, String)>,
+    only: bool,
     kin: Vec<(NodeId, Toward)>,
 }
 
@@ -62,6 +63,7 @@ impl Query {
             limit: usize::MAX,
             after: None,
             columns: Vec::new(),
+            only: false,
             kin: Vec::new(),
         }
     }
@@ -90,6 +92,16 @@ impl Query {
     pub fn of_run(mut self, run: RunId) -> Self {
         self.run = Some(run);
         self
+    }
+
+    /// Only these columns, `field, …`, in this order, in place of the table's.
+    ///
+    /// # Errors
+    /// `Syntax`.
+    pub fn columns(mut self, fields: &str) -> Result<Self> {
+        self.columns = grammar::fields(fields)?.into_iter().map(|field| (field, fields.to_owned())).collect();
+        self.only = true;
+        Ok(self)
     }
 
     /// Only what `node` came from, or what came from it, over any number of edges. May be asked again: rows are then kin of all.
@@ -226,7 +238,8 @@ impl Bound<'_> {
 
 impl<'a> Bound<'a> {
     fn new(query: &'a Query) -> Result<Self> {
-        let mut shown: Vec<Source> = query.table.columns().into_iter().map(Source::Column).collect();
+        let own = query.table.columns().into_iter().filter(|_| !query.only);
+        let mut shown: Vec<Source> = own.map(Source::Column).collect();
         let mut show = |source: &Source| {
             if !shown.contains(source) {
                 shown.push(source.clone());
@@ -234,13 +247,18 @@ impl<'a> Bound<'a> {
         };
         if let Some(filter) = &query.filter {
             for field in filter.root.fields() {
-                show(&Source::of(field, query.table, &filter.text)?);
+                let source = Source::of(field, query.table, &filter.text)?;
+                if !query.only {
+                    show(&source);
+                }
             }
         }
         let mut order = Vec::new();
         for (field, is_descending) in &query.order {
             let source = Source::of(field, query.table, &query.order_text)?;
-            show(&source);
+            if !query.only {
+                show(&source);
+            }
             order.push((source, *is_descending));
         }
         for (field, text) in &query.columns {
