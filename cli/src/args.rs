@@ -248,7 +248,21 @@ pub struct MachineArgs {
 #[derive(Debug, Subcommand)]
 pub enum Query {
     /// Runs.
-    Runs(Listing),
+    Runs {
+        #[command(flatten)]
+        listing: Listing,
+        /// Only runs with the seed and the params of this one.
+        #[arg(long, value_name = "RUN")]
+        like: Option<String>,
+        /// But for these params (or `seed`), which are shown; may be given again.
+        #[arg(long = "but", value_name = "KEY", requires = "like")]
+        but: Vec<String>,
+    },
+    /// What each stage of a run cost: samples, their tokens, seconds of wall clock and of processors.
+    Stages {
+        /// Run id or unique prefix.
+        run: String,
+    },
     /// Samples: what policies wrote.
     Samples(Listing),
     /// Proofs: verdicts of verifiers on samples.
@@ -257,6 +271,14 @@ pub enum Query {
     Rewards(RewardArgs),
     /// Selections: which of several samples was chosen, and by what rule.
     Selections(Listing),
+    /// Figures: numbers that were measured.
+    Figures(Listing),
+    /// Problems: what was asked.
+    Problems(Listing),
+    /// Datasets.
+    Datasets(Listing),
+    /// Programs: definitions of labels, graders, maps, ensembles.
+    Programs(Listing),
     /// Checkpoints of models.
     Checkpoints(Listing),
     /// Fronts: which points no other beats.
@@ -274,6 +296,10 @@ pub enum Query {
         /// At most this many points, as minimum, maximum and mean of equal stretches of the series.
         #[arg(long)]
         points: Option<usize>,
+        /// Another metric, as `KEY` or `RUN:KEY`: the mean of the first less the second over equal steps, which are drawn anew
+        /// in pairs for a 95 % interval.
+        #[arg(long, value_name = "KEY", requires = "key", conflicts_with = "points")]
+        less: Option<String>,
     },
     /// Where something came from (`--up`), or what depends on it (`--down`).
     Lineage {
@@ -301,11 +327,11 @@ pub enum Query {
 }
 
 /// A filtered list.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Listing {
     /// Only what matches, such as `outcome = 'proved' AND n_tokens < 40`.
     pub filter: Option<String>,
-    /// Column to order by, with `ASC` or `DESC`, such as `metrics.loss ASC`.
+    /// Column to order by, with `ASC` or `DESC`, such as `metrics.loss ASC`; of groups, `"mean(value)" DESC`.
     #[arg(long)]
     pub order_by: Option<String>,
     /// At most this many.
@@ -314,6 +340,24 @@ pub struct Listing {
     /// Only rows of this run.
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
+    /// Only what this node came from; may be given again.
+    #[arg(long, value_name = "NODE")]
+    pub ancestors_of: Vec<String>,
+    /// Only what came from this node; may be given again.
+    #[arg(long, value_name = "NODE")]
+    pub descendants_of: Vec<String>,
+    /// Only these columns, such as `item, winner.text, params.seed`.
+    #[arg(long, value_name = "FIELDS", conflicts_with = "group_by")]
+    pub columns: Option<String>,
+    /// One line for all rows that agree in these fields, such as `stage, scorer.label`; all rows are one for an empty text.
+    #[arg(long, value_name = "FIELDS")]
+    pub group_by: Option<String>,
+    /// What to say of each group: count; distinct, sum, mean, min or max of a field, such as `count, mean(value)`.
+    #[arg(long, value_name = "SUMMARIES", requires = "group_by", default_value = "count")]
+    pub show: String,
+    /// Only groups that match, such as `"distinct(winner)" > 1`.
+    #[arg(long, value_name = "FILTER", requires = "group_by")]
+    pub having: Option<String>,
 }
 
 /// A filtered list of rewards.

@@ -47,7 +47,7 @@ pub use model::{
     Goal, NewRun, Objective, Outcome, Plan, Problem, Program, Recipe, RecipeWeight, Relation, Reward, Run, Sample,
     Sampling, Selection, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
 };
-pub use query::{Filter, Page, Query, Row, Table, Value};
+pub use query::{Filter, Grouped, Grouping, Page, Query, Row, Table, Value};
 pub use recording::Recording;
 pub use rows::Rows;
 pub use series::{Bucket, History, Point, Series};

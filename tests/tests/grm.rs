@@ -90,7 +90,7 @@ fn published_preferences_are_learnt_from_a_checkpoint_and_tried_on_others() {
         train.extend([row.to_string().as_str(), "\n"]);
         let row = serde_json::json!({
             "id": id.to_string(), "prompt": format!("upper {right} ="), "chosen": right.to_uppercase(),
-            "rejected": right, "subset": "math-prm",
+            "rejected": right, "subset": if id % 2 == 0 { "math-prm" } else { "hep-rust" },
         });
         bench.extend([row.to_string().as_str(), "\n"]);
     }
@@ -113,7 +113,9 @@ fn published_preferences_are_learnt_from_a_checkpoint_and_tried_on_others() {
     assert!(ids.contains("ood-beats-bt") && !ids.contains("best-of-n-beats-bt"), "{ids:?}");
     let figures: Vec<Value> = answer.lines().into_iter().filter(|event| event["event"] == "figure").collect();
     let names: BTreeSet<&str> = figures.iter().map(|figure| figure["name"].as_str().unwrap()).collect();
-    assert!(names.contains("accuracy/16 clean grm-sft: bench"), "{names:?}");
+    for name in ["bench", "bench, source math-prm", "bench, source hep-rust", "in less out of distribution"] {
+        assert!(names.contains(format!("accuracy/16 clean grm-sft: {name}").as_str()), "{name}: {names:?}");
+    }
 
     // A row that says nothing of what it is about is named, and so is one that is too long.
     std::fs::write(path("train.jsonl"), train.replacen("\"id\":\"row 5\"", "\"no\":1", 1)).unwrap();

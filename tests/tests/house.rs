@@ -75,3 +75,32 @@ fn every_crate_has_a_readme() {
         assert!(folder.join("README.md").is_file(), "{} has no README.md", folder.display());
     }
 }
+
+#[test]
+fn every_test_that_is_said_to_hold_a_known_answer_is_there() {
+    fn sources(folder: &Path, all: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                sources(&path, all);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                all.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut all = String::new();
+    for folder in ["actors", "gpu", "store", "tests"] {
+        sources(&root().join(folder), &mut all);
+    }
+    let page = std::fs::read_to_string(root().join("actors/lab/KNOWN_ANSWERS.md")).unwrap();
+    let is_test =
+        |name: &&str| name.len() > 12 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let rows = page.lines().filter(|line| line.starts_with('|') && !line.starts_with("|---"));
+    let mut n_named = 0;
+    for name in rows.flat_map(|row| row.split('`').skip(1).step_by(2)).filter(is_test) {
+        assert!(all.contains(&format!("fn {name}(")), "KNOWN_ANSWERS.md names `{name}`, and there is no such test");
+        n_named += 1;
+    }
+    assert!(n_named > 50, "{n_named}");
+}

@@ -1,14 +1,16 @@
 //! The lab: what a study works with. Stages, seeds, the recorder, the device, and whether to go on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracker_actors::{Cancel, Handle, Pool};
 use tracker_gpu::Device;
 use tracker_store::{
-    Digest, Edge, Figure, FileEntry, Manifest, NodeId, Recording, Relation, RowKey, RunId, Stage as StageRecord, Store,
+    Digest, Edge, Figure, FileEntry, Manifest, NodeId, Point, Recording, Relation, RowKey, RunId, Stage as StageRecord,
+    Store, Timestamp,
 };
 
+use crate::cost::{Cost, Meter};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::parts::endpoint::Tape;
@@ -16,6 +18,9 @@ use crate::parts::evaluate::Estimate;
 use crate::parts::record::Recorder;
 use crate::plan::Plan;
 use crate::seed::Seeds;
+
+/// What params that define measures start with.
+pub const MEASURE: &str = "measure.";
 
 /// What one run works with. Everything a study computes goes through it into the store.
 pub struct Lab {
@@ -31,6 +36,8 @@ pub struct Lab {
     pub(crate) events: Events,
     pub(crate) tape: Arc<Tape>,
     pub(crate) n_stages: AtomicU32,
+    /// The stage that is going on, and what was spent before it began.
+    pub(crate) open: Mutex<Option<(u32, Meter)>>,
 }
 
 impl Lab {
@@ -109,10 +116,40 @@ impl Lab {
         self.check()?;
         let ordinal = self.n_stages.fetch_add(1, Ordering::Relaxed);
         let mut recording = Recording::new();
+        self.spent(Some(ordinal), &mut recording)?;
         recording.put_stage(self.run, &StageRecord { name: name.to_owned(), ordinal })?;
         self.record(recording).await?;
         self.events.tell(Event::Stage { stage: name.to_owned(), total });
         Ok(Stage { lab: self, name: name.to_owned() })
+    }
+
+    /// Ends the stage that is going on, and begins another: what was spent in between is the first one's. It is recorded as a
+    /// point of `system/wall_secs` and `system/cpu_secs`, whose step is the stage's place; a stage that a resumed run goes
+    /// through again gets another point.
+    pub(crate) fn spent(&self, next: Option<u32>, recording: &mut Recording) -> Result<()> {
+        let now = Meter::now();
+        let next = next.map(|ordinal| (ordinal, now));
+        let before = std::mem::replace(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner), next);
+        let Some((ordinal, then)) = before else { return Ok(()) };
+        let Cost { wall_secs, cpu_secs } = now.since(&then);
+        let time = Timestamp::now().millis();
+        for (key, secs) in [("system/wall_secs", Some(wall_secs)), ("system/cpu_secs", cpu_secs)] {
+            if let Some(secs) = secs {
+                recording.put_points(self.run, key, &[Point::new(i64::from(ordinal), time, secs)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what a measure of this name is, as the param `measure.NAME`: numbers of one name with different definitions are not
+    /// compared, within a run or across runs.
+    ///
+    /// # Errors
+    /// `Store` (a conflict) if this run uses the name for something else; those of recording.
+    pub async fn define(&self, name: &str, definition: &str) -> Result<()> {
+        let mut recording = Recording::new();
+        recording.put_param(self.run, &format!("{MEASURE}{name}"), definition)?;
+        self.record(recording).await
     }
 
     /// Records, durably: when this returns, a power cut loses nothing of it.

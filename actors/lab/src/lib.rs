@@ -8,6 +8,7 @@
 //! Not here: the command line, how bytes are kept, how arrays are computed.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
+mod cost;
 mod error;
 mod event;
 pub mod lab;

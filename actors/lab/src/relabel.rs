@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tracker_store::{
     Digest, Durability, Edge, Ending, Figure, NewRun, NodeId, Plan, Program, Recording, Relation, Reward, RowKey,
-    RunId, Stage, StageId, Status, Store,
+    RunId, Stage, StageId, Status, Store, Toward, Walk,
 };
 
 use crate::error::{Error, Result};
@@ -177,7 +177,13 @@ impl<'a> Work<'a> {
         let definition = match run {
             Some(run) => {
                 recording.put_edge(run, &Edge::new(NodeId::run(run), Relation::Used, scorer))?;
-                recording.put(run, &program)?
+                let node = recording.put(run, &program)?;
+                // The grader and whatever else the old definition rests on.
+                let near = store.walk(scorer, &Walk { depth: 1, ..Walk::new(Toward::Ancestors) })?;
+                for edge in near.edges.iter().filter(|edge| edge.relation == Relation::Used && edge.to != node) {
+                    recording.put_edge(run, &Edge::new(node, Relation::Used, edge.to).at(edge.order))?;
+                }
+                node
             }
             None => tracker_store::Content::node(&program)?,
         };

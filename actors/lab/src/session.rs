@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -81,7 +81,7 @@ impl Session {
             seed: plan.seed,
             device: device.id().to_owned(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            versions: BTreeMap::from([("tracker".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+            versions: versions(),
         };
         let run = store.create_run(&new)?;
         let _held = Held::take(store, run.id)?;
@@ -173,6 +173,7 @@ impl Session {
                 events: self.events.clone(),
                 tape: tape.clone(),
                 n_stages: AtomicU32::new(0),
+                open: Mutex::new(None),
                 plan,
             };
             let ended = {
@@ -227,6 +228,18 @@ impl Session {
     }
 }
 
+/// What code ran: the version, and the digest of the very program, which tells builds of one version apart. None of it enters a
+/// digest.
+fn versions() -> BTreeMap<String, String> {
+    let mut versions = BTreeMap::from([("tracker".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    let program = std::env::current_exe().and_then(std::fs::File::open);
+    let mut hasher = blake3::Hasher::new();
+    if program.is_ok_and(|program| hasher.update_reader(program).is_ok()) {
+        versions.insert("program".to_owned(), hasher.finalize().to_hex().to_string());
+    }
+    versions
+}
+
 /// Records the plan's keys as params, runs the study, keeps what was exchanged with endpoints.
 async fn attend(lab: &Lab) -> Result<Vec<Claim>> {
     let mut params = Recording::new();
@@ -236,6 +249,9 @@ async fn attend(lab: &Lab) -> Result<Vec<Claim>> {
     lab.record(params).await?;
     let claims = study(&lab.plan.study)?.run(lab).await?;
     keep_exchanges(lab).await?;
+    let mut recording = Recording::new();
+    lab.spent(None, &mut recording)?;
+    lab.record(recording).await?;
     Ok(claims)
 }
 
@@ -263,6 +279,7 @@ impl Lab {
     pub async fn claims(&self, claims: Vec<(Claim, Vec<NodeId>)>) -> Result<Vec<Claim>> {
         let mut recording = Recording::new();
         let ordinal = self.n_stages.fetch_add(1, Ordering::Relaxed);
+        self.spent(Some(ordinal), &mut recording)?;
         recording.put_stage(self.run, &Stage { name: CLAIMS.to_owned(), ordinal })?;
         for (item, (claim, figures)) in claims.iter().enumerate() {
             let node = recording.put_claim(RowKey::new(self.run, CLAIMS, item as u32, 0), claim)?;

@@ -4,6 +4,7 @@ pub mod artifact;
 pub mod completions;
 pub mod devices;
 pub mod materialize;
+pub mod measures;
 pub mod merge;
 pub mod pareto;
 pub mod query;

@@ -22,6 +22,7 @@ pub fn pareto(dir: &Path, args: &ParetoArgs, printer: &Printer) -> anyhow::Resul
     let formats = args.exports.iter().map(|path| Format::of(path)).collect::<Result<Vec<_>, _>>()?;
     let store = Store::open(dir)?;
     let runs = runs(&store, args)?;
+    super::measures::check(&store, &runs)?;
     let mut fronts = Vec::new();
     for run in &runs {
         fronts.push((*run, store.contents_of::<FrontRecord>(*run)?));

@@ -1,28 +1,41 @@
 //! `tracker query …`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
 use serde_json::json;
-use tracker_store::{Kind, NodeId, Query as Question, Store, Table, Toward, Value, Walk};
+use tracker_lab::parts::evaluate::{Estimate, paired_gain};
+use tracker_store::{Grouped, Grouping, Kind, NodeId, Query as Question, RunId, Store, Table, Toward, Value, Walk};
 
 use crate::args::{GraphFormat, Listing, Query, RewardArgs};
 use crate::failure::{Answer, InputError};
 use crate::printer::Printer;
 
+/// What the seed is called among params.
+const SEED: &str = "seed";
+
 /// Answers one question.
 pub fn query(dir: &Path, query: &Query, printer: &Printer) -> anyhow::Result<Answer> {
     match query {
-        Query::Runs(listing) => list(dir, Table::Runs, listing, printer),
+        Query::Runs { listing, like: None, .. } => list(dir, Table::Runs, listing, printer),
+        Query::Runs { listing, like: Some(like), but } => twins(dir, listing, like, but, printer),
+        Query::Stages { run } => stages(dir, run, printer),
         Query::Samples(listing) => list(dir, Table::Samples, listing, printer),
         Query::Proofs(listing) => list(dir, Table::Proofs, listing, printer),
         Query::Rewards(args) => rewards(dir, args, printer),
         Query::Selections(listing) => list(dir, Table::Selections, listing, printer),
+        Query::Figures(listing) => list(dir, Table::Figures, listing, printer),
+        Query::Problems(listing) => list(dir, Table::Problems, listing, printer),
+        Query::Datasets(listing) => list(dir, Table::Datasets, listing, printer),
+        Query::Programs(listing) => list(dir, Table::Programs, listing, printer),
         Query::Checkpoints(listing) => list(dir, Table::Checkpoints, listing, printer),
         Query::Fronts(listing) => list(dir, Table::Fronts, listing, printer),
         Query::Recipes(listing) => list(dir, Table::Recipes, listing, printer),
         Query::Claims(listing) => list(dir, Table::Claims, listing, printer),
-        Query::Metrics { run, key, points } => metrics(dir, run, key.as_deref(), *points, printer),
+        Query::Metrics { run, key: Some(key), less: Some(less), .. } => paired(dir, run, key, less, printer),
+        Query::Metrics { run, key, points, .. } => metrics(dir, run, key.as_deref(), *points, printer),
         Query::Lineage { .. } => lineage(dir, query, printer),
     }
 }
@@ -43,36 +56,152 @@ fn rewards(dir: &Path, args: &RewardArgs, printer: &Printer) -> anyhow::Result<A
     list(dir, Table::Rewards, &Listing { filter, ..args.listing.clone() }, printer)
 }
 
-/// Prints the rows of a table that match.
+/// Prints the rows of a table that match, or groups of them.
 pub fn list(dir: &Path, table: Table, listing: &Listing, printer: &Printer) -> anyhow::Result<Answer> {
     let store = Store::open(dir)?;
-    let mut question = Question::new(table).limit(listing.limit);
-    if let Some(filter) = &listing.filter {
-        question = question.filter(filter)?;
+    let mut question = question(&store, table, listing)?.limit(listing.limit);
+    if let Some(by) = &listing.group_by {
+        return groups(&store, &question, by, listing, printer);
     }
     if let Some(order) = &listing.order_by {
         question = question.order_by(order)?;
     }
-    if let Some(run) = &listing.run {
-        question = question.of_run(store.resolve_run(run)?);
+    if let Some(columns) = &listing.columns {
+        question = question.columns(columns)?;
     }
     let page = store.query(&question)?;
-    if printer.is_json() {
-        for row in &page.rows {
-            printer.json(row)?;
-        }
-    } else {
-        let header: Vec<String> = page
-            .rows
-            .first()
-            .map_or_else(Vec::new, |row| row.columns.iter().map(|(name, _)| name.to_uppercase()).collect());
-        let header: Vec<&str> = header.iter().map(String::as_str).collect();
-        let cells = |row: &tracker_store::Row| row.columns.iter().map(|(_, value)| cell(value)).collect();
-        printer.table(&header, page.rows.iter().map(cells))?;
-    }
+    rows(page.rows.iter().map(|row| (&row.columns, row)), printer)?;
     if page.next.is_some() {
         printer.say(&format!("the first {}; --limit shows more", page.rows.len()));
     }
+    Ok(Answer::Yes)
+}
+
+/// What a listing asks for, without its order.
+fn question(store: &Store, table: Table, listing: &Listing) -> anyhow::Result<Question> {
+    let mut question = Question::new(table);
+    if let Some(filter) = &listing.filter {
+        question = question.filter(filter)?;
+    }
+    if let Some(run) = &listing.run {
+        question = question.of_run(store.resolve_run(run)?);
+    }
+    for (nodes, toward) in [(&listing.ancestors_of, Toward::Ancestors), (&listing.descendants_of, Toward::Descendants)]
+    {
+        for node in nodes {
+            question = question.kin_of(store.resolve(node)?, toward);
+        }
+    }
+    Ok(question)
+}
+
+fn groups(
+    store: &Store,
+    question: &Question,
+    by: &str,
+    listing: &Listing,
+    printer: &Printer,
+) -> anyhow::Result<Answer> {
+    let mut grouping = Grouping::new(by, &listing.show)?;
+    if let Some(having) = &listing.having {
+        grouping = grouping.having(having)?;
+    }
+    if let Some(order) = &listing.order_by {
+        grouping = grouping.order_by(order)?;
+    }
+    let (groups, n) = store.groups(question, &grouping)?;
+    rows(groups.iter().map(|group| (&group.columns, group)), printer)?;
+    if n > groups.len() {
+        printer.say(&format!("the first {} of {n}; --limit shows more", groups.len()));
+    }
+    Ok(Answer::Yes)
+}
+
+/// Prints rows with their columns: JSON lines, or a table.
+fn rows<'a, T: serde::Serialize + 'a>(
+    rows: impl Iterator<Item = (&'a Vec<(String, Value)>, &'a T)>,
+    printer: &Printer,
+) -> std::io::Result<()> {
+    if printer.is_json() {
+        return rows.into_iter().try_for_each(|(_, row)| printer.json(row));
+    }
+    let mut rows = rows.peekable();
+    let columns = rows.peek().map_or_else(Vec::new, |(columns, _)| columns.iter().map(|(name, _)| name).collect());
+    let header: Vec<String> = columns.into_iter().map(|name| name.to_uppercase()).collect();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    printer.table(&header, rows.map(|(columns, _)| columns.iter().map(|(_, value)| cell(value)).collect()))
+}
+
+/// Lists the runs whose seed and params are those of another, but for some.
+fn twins(dir: &Path, listing: &Listing, like: &str, but: &[String], printer: &Printer) -> anyhow::Result<Answer> {
+    let store = Store::open(dir)?;
+    let like = store.run(store.resolve_run(like)?)?;
+    let settings = |run: &tracker_store::Run| -> anyhow::Result<_> {
+        let mut all = store.params(run.id)?;
+        all.insert(SEED.to_owned(), run.seed.to_string());
+        Ok(all)
+    };
+    let own = settings(&like)?;
+    if let Some(key) = but.iter().find(|key| !own.contains_key(*key)) {
+        let hint = Some(format!("`tracker show {}` lists them", like.id.short()));
+        return Err(InputError { what: format!("run {} has no param `{key}`", like.id), hint }.into());
+    }
+    // Runs of other studies have other params: the index leaves them out.
+    let of_study = format!("study = '{}'", like.study.replace('\'', "''"));
+    let filter = listing.filter.iter().fold(of_study, |all, filter| format!("{all} AND ({filter})"));
+    let listing = Listing { filter: Some(filter), ..listing.clone() };
+    let mut found = Vec::new();
+    for row in store.query(&question(&store, Table::Runs, &listing)?)?.rows {
+        let Some(id) = row.id.owner() else { continue };
+        let run = store.run(id)?;
+        let other = settings(&run)?;
+        let keys: BTreeSet<&String> = own.keys().chain(other.keys()).collect();
+        if keys.into_iter().any(|key| !but.contains(key) && own.get(key) != other.get(key)) {
+            continue;
+        }
+        let text = |text: &str| Value::Text(text.to_owned());
+        let mut columns: Vec<(String, Value)> =
+            [("id", text(&id.to_string())), ("name", text(&run.name)), ("status", text(run.status.name()))]
+                .map(|(name, value)| (name.to_owned(), value))
+                .to_vec();
+        columns.extend(but.iter().map(|key| (key.clone(), other.get(key).map_or(Value::Null, |value| text(value)))));
+        found.push(Grouped { columns });
+        if found.len() == listing.limit {
+            break;
+        }
+    }
+    rows(found.iter().map(|row| (&row.columns, row)), printer)?;
+    Ok(Answer::Yes)
+}
+
+/// What each stage of a run cost.
+fn stages(dir: &Path, run: &str, printer: &Printer) -> anyhow::Result<Answer> {
+    let store = Store::open(dir)?;
+    let run = store.resolve_run(run)?;
+    let grouping = Grouping::new("stage", "count, sum(n_tokens)")?;
+    let (drawn, _) = store.groups(&Question::new(Table::Samples).of_run(run), &grouping)?;
+    let mut secs: [BTreeMap<i64, f64>; 2] = Default::default();
+    for (secs, key) in secs.iter_mut().zip(["system/wall_secs", "system/cpu_secs"]) {
+        if store.series(run, key)?.is_none() {
+            continue;
+        }
+        for point in store.history(run, key, None)? {
+            let point = point?;
+            *secs.entry(point.step).or_default() += point.value;
+        }
+    }
+    let mut all = Vec::new();
+    for stage in store.stages(run)? {
+        let name = Value::Text(stage.name);
+        let drawn = drawn.iter().find(|group| group.get("stage") == Some(&name));
+        let of = |column: &str| drawn.and_then(|group| group.get(column)).cloned().unwrap_or(Value::Int(0));
+        let [wall, cpu] = [0, 1].map(|at| secs[at].get(&i64::from(stage.ordinal)).copied().into());
+        let columns =
+            [("samples", of("count")), ("tokens", of("sum(n_tokens)")), ("wall_secs", wall), ("cpu_secs", cpu)];
+        let columns = [("stage", name.clone())].into_iter().chain(columns);
+        all.push(Grouped { columns: columns.map(|(name, value)| (name.to_owned(), value)).collect() });
+    }
+    rows(all.iter().map(|row| (&row.columns, row)), printer)?;
     Ok(Answer::Yes)
 }
 
@@ -84,6 +213,56 @@ fn cell(value: &Value) -> String {
         None => text,
         Some((end, _)) => format!("{}…", &text[..end]),
     }
+}
+
+/// The mean of one metric less another over equal steps.
+fn paired(dir: &Path, run: &str, key: &str, less: &str, printer: &Printer) -> anyhow::Result<Answer> {
+    let store = Store::open(dir)?;
+    let run = store.resolve_run(run)?;
+    // A metric of this run may have a colon in its name.
+    let (other, less) = match less.split_once(':') {
+        Some((other, less)) if store.series(run, &format!("{other}:{less}"))?.is_none() => {
+            (store.resolve_run(other)?, less)
+        }
+        _ => (run, less),
+    };
+    super::measures::check(&store, &[run, other])?;
+    let values = |run: RunId, key: &str| -> anyhow::Result<BTreeMap<i64, f64>> {
+        if store.series(run, key)?.is_none() {
+            return Err(no_metric(&store, run, key)?.into());
+        }
+        let points = store.history(run, key, None)?;
+        Ok(points.map(|point| point.map(|point| (point.step, point.value))).collect::<Result<_, _>>()?)
+    };
+    let (first, second) = (values(run, key)?, values(other, less)?);
+    let steps = first.keys().filter(|step| second.contains_key(*step)).count();
+    if steps != first.len() || steps != second.len() {
+        let what = format!(
+            "`{key}` and `{less}` have {steps} steps in common, of {} and {}: they are not of the same items",
+            first.len(),
+            second.len()
+        );
+        return Err(InputError { what, hint: None }.into());
+    }
+    let [first, second] = [first, second].map(|values| values.into_values().collect::<Vec<f64>>());
+    // One stream for every question: equal questions have equal answers.
+    let mut stream = ChaCha8Rng::seed_from_u64(0);
+    let gain = paired_gain(&second, &first, &mut stream);
+    let gain = gain.ok_or_else(|| InputError { what: format!("`{key}` has no points"), hint: None })?;
+    if printer.is_json() {
+        printer.json(&json!({"key": key, "less": less, "n": steps, "estimate": gain}))?;
+    } else {
+        let Estimate { value, low, high } = gain;
+        printer.line(&format!("{key} less {less}: {value:.4} [{low:.4}, {high:.4}] over {steps} steps"))?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// That a run has no such metric, and which it has.
+fn no_metric(store: &Store, run: RunId, key: &str) -> anyhow::Result<InputError> {
+    let known: Vec<String> = store.all_series(run)?.into_iter().map(|(key, _)| key).collect();
+    let what = format!("run {run} has no metric `{key}`");
+    Ok(InputError { what, hint: Some(format!("it has: {}", known.join(", "))) })
 }
 
 fn metrics(
@@ -109,9 +288,7 @@ fn metrics(
         return Ok(Answer::Yes);
     };
     if store.series(run, key)?.is_none() {
-        let known: Vec<String> = store.all_series(run)?.into_iter().map(|(key, _)| key).collect();
-        let what = format!("run {run} has no metric `{key}`");
-        return Err(InputError { what, hint: Some(format!("it has: {}", known.join(", "))) }.into());
+        return Err(no_metric(&store, run, key)?.into());
     }
     if points == Some(0) {
         return Err(InputError { what: "expected at least 1 point, got 0".into(), hint: None }.into());

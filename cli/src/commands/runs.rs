@@ -15,7 +15,7 @@ use crate::printer::Printer;
 
 /// Lists runs, newest first.
 pub fn ls(dir: &Path, filter: Option<&str>, limit: usize, printer: &Printer) -> anyhow::Result<Answer> {
-    let listing = Listing { filter: filter.map(str::to_owned), order_by: None, limit, run: None };
+    let listing = Listing { filter: filter.map(str::to_owned), limit, ..Listing::default() };
     super::query::list(dir, Table::Runs, &listing, printer)
 }
 
@@ -55,7 +55,8 @@ pub fn show(dir: &Path, text: &str, printer: &Printer) -> anyhow::Result<Answer>
     Ok(Answer::Yes)
 }
 
-/// Compares two runs: plans, figures, claims, records.
+/// Compares two runs: params, figures, seed and device, code and host, data, records; another machine or build is told and is no
+/// difference by itself.
 pub fn diff(dir: &Path, left: &str, right: &str, printer: &Printer) -> anyhow::Result<Answer> {
     let store = Store::open(dir)?;
     let (left, right) = (store.resolve_run(left)?, store.resolve_run(right)?);
@@ -83,19 +84,43 @@ pub fn diff(dir: &Path, left: &str, right: &str, printer: &Printer) -> anyhow::R
         Ok(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     };
     compare("run", head(left)?, head(right)?);
-    let is_same = differences.is_empty();
+    let code = |run| -> anyhow::Result<_> {
+        let Run { versions, host, .. } = store.run(run)?;
+        let host = ("host".to_owned(), host);
+        Ok(versions.into_iter().chain([host]).map(|(key, text)| (key, json!(text))).collect())
+    };
+    compare("environment", code(left)?, code(right)?);
+    compare("data", data(&store, left)?, data(&store, right)?);
+    let is_same = differences.iter().all(|difference| difference["what"] == "environment");
     if printer.is_json() {
         for difference in &differences {
             printer.json(difference)?;
         }
-    } else if is_same {
-        printer.line("the same plan and the same records")?;
     } else {
+        if is_same {
+            printer.line("the same plan and the same records")?;
+        }
+        if differences.is_empty() {
+            return Ok(Answer::Yes);
+        }
         let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
         let rows = differences.iter().map(|d| ["what", "key", "left", "right"].map(|field| text(&d[field])).to_vec());
         printer.table(&["WHAT", "KEY", &left.short(), &right.short()], rows)?;
     }
     Ok(if is_same { Answer::Yes } else { Answer::No })
+}
+
+/// The datasets of a run by name, each with the digest of what is in it; several of one name are listed together.
+fn data(store: &Store, run: RunId) -> anyhow::Result<BTreeMap<String, Value>> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (_, dataset) in store.contents_of::<Dataset>(run)? {
+        all.entry(dataset.name).or_default().push(dataset.content.to_string());
+    }
+    let joined = |mut digests: Vec<String>| {
+        digests.sort_unstable();
+        json!(digests.join(" "))
+    };
+    Ok(all.into_iter().map(|(name, digests)| (name, joined(digests))).collect())
 }
 
 /// Figures of a run by stage and name, in the order the stages began.

@@ -1,7 +1,7 @@
 //! Hugging Face folders, in files or in memory.
 //!
 //! Reading takes `model.safetensors` or the shards of `model.safetensors.index.json`, in f32, f16 or bf16; every tensor
-//! the configuration implies must be there in its shape, and no other. Writing gives `config.json`,
+//! the configuration implies must be there in its shape, and no other; an adapter that was not merged is refused. Writing gives `config.json`,
 //! `generation_config.json`, `model.safetensors` (f32, bytes the same for the same weights), `tokenizer.json` and
 //! `tokenizer_config.json`.
 
@@ -30,6 +30,8 @@ const WEIGHTS: &str = "model.safetensors";
 /// What marks a folder of factors that are not merged into the weights yet.
 const ADAPTER: &str = "adapter_config.json";
 const INDEX: &str = "model.safetensors.index.json";
+/// Files of an adapter: transformers puts it on top of what else is in the folder.
+const ADAPTER: [&str; 3] = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
 
 /// A checkpoint's parts.
 pub(crate) struct Parts {
@@ -44,6 +46,11 @@ pub(crate) fn read<'a>(file: impl Fn(&str) -> Result<Option<Cow<'a, [u8]>>>) -> 
         return Err(Error::Unmerged { name: ADAPTER.to_owned() });
     }
     let need = |name: &str| file(name)?.ok_or_else(|| Error::NoFile { name: name.to_owned() });
+    for name in ADAPTER {
+        if file(name)?.is_some() {
+            return Err(Error::Adapter { name: name.to_owned() });
+        }
+    }
     let config = Config::from_json(&need(CONFIG)?)?;
     let tokenizer = Tokenizer::from_json(&need(TOKENIZER)?, file(TOKENIZER_CONFIG)?.as_deref())?;
     tokenizer.check_fits(config.vocab_size)?;

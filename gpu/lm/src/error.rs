@@ -60,6 +60,15 @@ pub enum Error {
         /// What it has.
         got: String,
     },
+    /// The folder holds a low-rank adapter that was not merged, so its weights are not those of the model.
+    #[error(
+        "`{name}`: expected merged weights, got an adapter beside or in place of them; merge it into its base first \
+         (peft: `model.merge_and_unload().save_pretrained(FOLDER)`), in a folder without the adapter's files"
+    )]
+    Adapter {
+        /// The file that says so.
+        name: String,
+    },
     /// The tokenizer has ids the model has no row for.
     #[error("tokenizer does not fit the model: expected ids below {vocab_size}, got `{token}` with id {id}")]
     Vocabulary {

@@ -82,8 +82,16 @@ impl Folder {
     /// Reads the headers of `model.safetensors`, or of the shards its index names.
     ///
     /// # Errors
-    /// `Damaged` naming the file and what is wrong with it; `Io`.
+    /// `Damaged` naming the file and what is wrong with it, an adapter that was not merged among that; `Io`.
     pub fn open(dir: &Path) -> Result<Self> {
+        // Transformers puts an adapter on top of the weights it lies beside, so they are not the model's.
+        for name in ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"] {
+            if dir.join(name).exists() {
+                let what = "expected merged weights, got an adapter beside or in place of them; merge it into its base first \
+                            (peft: `model.merge_and_unload().save_pretrained(FOLDER)`), in a folder without the adapter's files";
+                return Err(Error::damaged(&dir.join(name), what));
+            }
+        }
         let index = dir.join("model.safetensors.index.json");
         let mut all = Self {
             dir: dir.to_path_buf(),
@@ -413,6 +421,18 @@ mod tests {
         }
         let (_dir, path) = file(&with_header(one, 8));
         assert_eq!(Folder::open(&path).unwrap().tensors["a"].shape, [2]);
+    }
+
+    #[test]
+    fn an_adapter_that_was_not_merged_is_refused() {
+        let one = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        for name in ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"] {
+            let (_dir, path) = file(&with_header(one, 8));
+            assert!(Folder::open(&path).is_ok());
+            std::fs::write(path.join(name), "{}").unwrap();
+            let error = Folder::open(&path).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("merge_and_unload"), "{error}");
+        }
     }
 
     #[test]

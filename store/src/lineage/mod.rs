@@ -73,20 +73,29 @@ impl Store {
     /// `NotFound` if nothing is recorded under `start`; the engine's; `Corrupt`.
     pub fn walk(&self, start: NodeId, walk: &Walk) -> Result<Graph> {
         self.at_one_state(|store| {
-            if !store.has(&start)? {
-                return Err(Error::missing(start.kind().name(), start));
-            }
-            let mut visit = Visit::new(start, walk);
-            let home = walk.within.or(start.owner());
-            let mut nth = 0;
-            while let Some((at, depth)) = visit.nodes.get(nth).copied() {
-                if depth < walk.depth {
-                    visit.expand(store, at, nth, depth, home)?;
-                }
-                nth += 1;
-            }
+            let visit = Visit::of(store, start, walk)?;
             visit.finish(store)
         })
+    }
+
+    /// All nodes of a kind that `start` came from, or that came from it; edges of `within` are preferred.
+    ///
+    /// # Errors
+    /// As [`Store::walk`]; `Invalid` if the walk is too long to be whole.
+    pub(crate) fn kin(
+        &self,
+        start: NodeId,
+        toward: Toward,
+        kind: Kind,
+        within: Option<RunId>,
+    ) -> Result<BTreeSet<NodeId>> {
+        let walk = Walk { kinds: BTreeSet::from([kind]), limit: usize::MAX, within, ..Walk::new(toward) };
+        let visit = Visit::of(self, start, &walk)?;
+        if visit.is_truncated {
+            return Err(Error::invalid("kin of a node", format!("at most `{}` nodes on the way", walk.visits), start));
+        }
+        let others = visit.nodes.into_iter().map(|(node, _)| node);
+        Ok(others.filter(|node| node.kind() == kind && *node != start).collect())
     }
 }
 
@@ -122,6 +131,23 @@ impl<'a> Visit<'a> {
             n_shown: 1,
             is_truncated: false,
         }
+    }
+
+    /// Walks from a node as far as it goes.
+    fn of(store: &Store, start: NodeId, walk: &'a Walk) -> Result<Self> {
+        if !store.has(&start)? {
+            return Err(Error::missing(start.kind().name(), start));
+        }
+        let mut visit = Self::new(start, walk);
+        let home = walk.within.or(start.owner());
+        let mut nth = 0;
+        while let Some((at, depth)) = visit.nodes.get(nth).copied() {
+            if depth < walk.depth {
+                visit.expand(store, at, nth, depth, home)?;
+            }
+            nth += 1;
+        }
+        Ok(visit)
     }
 
     fn shows(&self, node: &NodeId) -> bool {

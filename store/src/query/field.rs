@@ -21,6 +21,8 @@ pub(super) enum Source {
     Metric(String),
     /// `name` or `digest` of the datasets the run used.
     Dataset(&'static str),
+    /// A field of the node that a column names.
+    Through(&'static str, Field),
 }
 
 impl Source {
@@ -34,7 +36,9 @@ impl Source {
             Some("attribute" | "attributes" | "attr") => table.column(key).map(Self::Column),
             Some("run") if is_run => table.column(key).map(Self::Column),
             Some("run") if has_run => Table::Runs.column(key).map(Self::Run),
-            Some("sample") if matches!(table, Table::Proofs | Table::Rewards) => {
+            Some("sample")
+                if matches!(table, Table::Proofs | Table::Rewards) && Table::Samples.column(key).is_some() =>
+            {
                 Table::Samples.column(key).map(Self::Sample)
             }
             Some("param" | "params" | "parameter" | "parameters") if is_run || has_run => {
@@ -45,7 +49,12 @@ impl Source {
             Some("dataset" | "datasets") if is_run || has_run => {
                 ["name", "digest"].into_iter().find(|column| *column == key).map(Self::Dataset)
             }
-            Some(_) => None,
+            Some(entity) => {
+                let link = table.links().iter().find(|link| **link == entity);
+                let rest = field.rest();
+                link.filter(|_| Table::ALL.iter().any(|table| Self::of(&rest, *table, text).is_ok()))
+                    .map(|link| Self::Through(link, rest))
+            }
         };
         found.ok_or_else(|| unknown(field, table, text))
     }
@@ -60,6 +69,7 @@ impl Source {
             Self::Tag(key) => format!("tags.{key}"),
             Self::Metric(key) => format!("metrics.{key}"),
             Self::Dataset(column) => format!("datasets.{column}"),
+            Self::Through(link, field) => format!("{link}.{}", field.name()),
         }
     }
 }

@@ -47,6 +47,21 @@ pub(super) struct Field {
     pub(super) column: usize,
 }
 
+impl Field {
+    /// As it was written, without quotes.
+    pub(super) fn name(&self) -> String {
+        self.entity.as_ref().map_or_else(|| self.key.clone(), |entity| format!("{entity}.{}", self.key))
+    }
+
+    /// The field of what the entity leads to.
+    pub(super) fn rest(&self) -> Self {
+        match self.key.split_once('.') {
+            Some((entity, key)) => Self { entity: Some(entity.to_owned()), key: key.to_owned(), column: self.column },
+            None => Self { entity: None, ..self.clone() },
+        }
+    }
+}
+
 /// What a field is held against.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Test {

@@ -68,6 +68,39 @@ pub(super) fn order(text: &str) -> Result<Vec<(Field, bool)>> {
     }
 }
 
+/// Reads `field, …`.
+pub(super) fn fields(text: &str) -> Result<Vec<Field>> {
+    let mut sentence = Sentence::new(text)?;
+    let mut fields = vec![sentence.field()?];
+    while sentence.take_symbol(",") {
+        fields.push(sentence.field()?);
+    }
+    sentence.end("`,` or the end")?;
+    Ok(fields)
+}
+
+/// Reads `name, name(field), …`: each name with its field, if it has one, and where it was written.
+pub(super) fn calls(text: &str) -> Result<Vec<(String, Option<Field>, usize)>> {
+    let mut sentence = Sentence::new(text)?;
+    let mut calls = Vec::new();
+    loop {
+        let column = sentence.column();
+        let Some(Token::Word(name)) = sentence.peek().cloned() else {
+            return Err(sentence.wrong("a summary, such as `count` or `mean(value)`"));
+        };
+        sentence.at += 1;
+        let field = if sentence.take_symbol("(") { Some(sentence.field()?) } else { None };
+        if field.is_some() && !sentence.take_symbol(")") {
+            return Err(sentence.wrong("`)`"));
+        }
+        calls.push((name, field, column));
+        if !sentence.take_symbol(",") {
+            sentence.end("`,` or the end")?;
+            return Ok(calls);
+        }
+    }
+}
+
 struct Sentence<'a> {
     text: &'a str,
     /// Each token with the byte it starts at.

@@ -9,6 +9,7 @@
 mod field;
 mod filter;
 mod grammar;
+mod group;
 mod plan;
 mod rows;
 mod tables;
@@ -21,9 +22,11 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Error, Result, hex, unhex};
 use crate::id::{NodeId, RunId};
+use crate::lineage::Toward;
 use crate::store::Store;
 
 pub use filter::Filter;
+pub use group::{Grouped, Grouping};
 pub use tables::Table;
 pub use value::Value;
 
@@ -43,6 +46,8 @@ pub struct Query {
     limit: usize,
     after: Option<String>,
     columns: Vec<(Field, String)>,
+    only: bool,
+    kin: Vec<(NodeId, Toward)>,
 }
 
 impl Query {
@@ -58,6 +63,8 @@ impl Query {
             limit: usize::MAX,
             after: None,
             columns: Vec::new(),
+            only: false,
+            kin: Vec::new(),
         }
     }
 
@@ -84,6 +91,23 @@ impl Query {
     #[must_use]
     pub fn of_run(mut self, run: RunId) -> Self {
         self.run = Some(run);
+        self
+    }
+
+    /// Only these columns, `field, …`, in this order, in place of the table's.
+    ///
+    /// # Errors
+    /// `Syntax`.
+    pub fn columns(mut self, fields: &str) -> Result<Self> {
+        self.columns = grammar::fields(fields)?.into_iter().map(|field| (field, fields.to_owned())).collect();
+        self.only = true;
+        Ok(self)
+    }
+
+    /// Only what `node` came from, or what came from it, over any number of edges. May be asked again: rows are then kin of all.
+    #[must_use]
+    pub fn kin_of(mut self, node: NodeId, toward: Toward) -> Self {
+        self.kin.push((node, toward));
         self
     }
 
@@ -214,7 +238,8 @@ impl Bound<'_> {
 
 impl<'a> Bound<'a> {
     fn new(query: &'a Query) -> Result<Self> {
-        let mut shown: Vec<Source> = query.table.columns().into_iter().map(Source::Column).collect();
+        let own = query.table.columns().into_iter().filter(|_| !query.only);
+        let mut shown: Vec<Source> = own.map(Source::Column).collect();
         let mut show = |source: &Source| {
             if !shown.contains(source) {
                 shown.push(source.clone());
@@ -222,13 +247,18 @@ impl<'a> Bound<'a> {
         };
         if let Some(filter) = &query.filter {
             for field in filter.root.fields() {
-                show(&Source::of(field, query.table, &filter.text)?);
+                let source = Source::of(field, query.table, &filter.text)?;
+                if !query.only {
+                    show(&source);
+                }
             }
         }
         let mut order = Vec::new();
         for (field, is_descending) in &query.order {
             let source = Source::of(field, query.table, &query.order_text)?;
-            show(&source);
+            if !query.only {
+                show(&source);
+            }
             order.push((source, *is_descending));
         }
         for (field, text) in &query.columns {

@@ -1,5 +1,7 @@
 //! Which entries to look at: the narrowest range or index for what the filter requires and the order asks.
 
+use std::collections::BTreeSet;
+
 use tracker_engine::Direction;
 
 use super::Bound;
@@ -39,6 +41,9 @@ impl<'a> Plan<'a> {
         let direction = if bound.is_descending() { Direction::Descending } else { Direction::Ascending };
         let is_by_id = bound.order.is_empty();
         let needs = Needs::of(bound)?;
+        if !bound.query.kin.is_empty() {
+            return Self::of_kin(store, bound, needs.run, direction);
+        }
         if let (Table::Runs, Some(run)) = (table, needs.run) {
             let candidate = fetch(store, table, NodeId::run(run));
             return Ok(Self { candidates: Box::new(candidate.transpose().into_iter()), is_in_order: true });
@@ -73,6 +78,34 @@ impl<'a> Plan<'a> {
             Ok(Candidate::new(table, keys::node_at(&key)?, bytes))
         });
         Ok(Self { candidates: Box::new(candidates), is_in_order: is_by_id })
+    }
+}
+
+impl<'a> Plan<'a> {
+    /// The nodes that are kin of all that are named: a walk over edges finds them, so no other row is read.
+    fn of_kin(store: &'a Store, bound: &Bound<'_>, run: Option<RunId>, direction: Direction) -> Result<Self> {
+        let table = bound.query.table;
+        let mut all: Option<BTreeSet<NodeId>> = None;
+        for (start, toward) in &bound.query.kin {
+            let found = store.kin(*start, *toward, table.kind(), run)?;
+            all = Some(all.map_or_else(|| found.clone(), |all| all.intersection(&found).copied().collect()));
+        }
+        let mut nodes: Vec<NodeId> = Vec::new();
+        for node in all.into_iter().flatten() {
+            let is_in_run = match run {
+                None => true,
+                Some(run) if table.kind().is_content() => store.get(&keys::recorded(run, &node))?.is_some(),
+                Some(run) => node.owner() == Some(run),
+            };
+            if is_in_run {
+                nodes.push(node);
+            }
+        }
+        if direction == Direction::Descending {
+            nodes.reverse();
+        }
+        let candidates = fetched(store, table, nodes.into_iter().map(Ok));
+        Ok(Self { candidates, is_in_order: bound.order.is_empty() })
     }
 }
 

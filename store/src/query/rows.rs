@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use super::field::Source;
+use super::filter::Field;
 use super::tables::{Record, Table, of_run, of_sample};
 use super::value::Value;
 use crate::error::Result;
@@ -70,8 +71,27 @@ impl<'a> Facts<'a> {
                 None => Value::Null,
             },
             Source::Dataset(column) => return self.datasets(candidate, column),
+            Source::Through(link, field) => return self.through(candidate, link, field),
         };
         Ok(vec![value])
+    }
+
+    /// The values of a field of the node that a column names; none if it names none, or one of a kind without such a field.
+    fn through(&mut self, candidate: &Candidate, link: &'static str, field: &Field) -> Result<Vec<Value>> {
+        let node = match link {
+            "sample" => self.store.sample_of(candidate.node)?.map(|(node, _)| node),
+            _ => match self.column(candidate, link)? {
+                Value::Text(text) => text.parse().ok(),
+                _ => None,
+            },
+        };
+        let Some((node, table)) = node.and_then(|node: NodeId| Some((node, Table::of(node.kind())?))) else {
+            return Ok(Vec::new());
+        };
+        let (Some(bytes), Ok(source)) = (self.store.record(&node)?, Source::of(field, table, "")) else {
+            return Ok(Vec::new());
+        };
+        self.values(&Candidate::new(table, node, bytes), &source)
     }
 
     fn column(&mut self, candidate: &Candidate, column: &str) -> Result<Value> {

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::id::{Kind, NodeId};
 use crate::keys;
 use crate::model::{
-    Checkpoint, Claim, Dataset, Figure, Front, Goal, Objective, Problem, Recipe, Reward, Run, Sample, Selection,
-    Statement, Tally, Verdict, Verifier,
+    Checkpoint, Claim, Dataset, Figure, Front, Goal, Objective, Problem, Program, Recipe, Reward, Run, Sample,
+    Selection, Statement, Tally, Verdict, Verifier,
 };
 use crate::records::Stored as _;
 
@@ -47,13 +47,15 @@ pub enum Table {
     Fronts,
     /// Recipes of merges, by digest.
     Recipes,
+    /// Programs: definitions of labels, graders, maps, by digest.
+    Programs,
 }
 
 const PLACE: [&str; 5] = ["id", "run", "stage", "item", "k"];
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Runs,
         Self::Samples,
         Self::Proofs,
@@ -68,6 +70,7 @@ impl Table {
         Self::Verifiers,
         Self::Fronts,
         Self::Recipes,
+        Self::Programs,
     ];
 
     /// Its name.
@@ -88,6 +91,7 @@ impl Table {
             Self::Verifiers => "verifiers",
             Self::Fronts => "fronts",
             Self::Recipes => "recipes",
+            Self::Programs => "programs",
         }
     }
 
@@ -109,6 +113,24 @@ impl Table {
             Self::Verifiers => Kind::Verifier,
             Self::Fronts => Kind::Front,
             Self::Recipes => Kind::Recipe,
+            Self::Programs => Kind::Program,
+        }
+    }
+
+    /// The table whose rows are nodes of this kind, if there is one.
+    pub(super) fn of(kind: Kind) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.kind() == kind)
+    }
+
+    /// Its columns that name another node, whose columns are then fields too: `winner.text`.
+    pub(super) fn links(self) -> &'static [&'static str] {
+        match self {
+            Self::Samples => &["subject", "policy"],
+            Self::Proofs => &["sample"],
+            Self::Rewards => &["scorer", "sample"],
+            Self::Selections => &["winner", "scorer"],
+            Self::Statements => &["formalizer"],
+            _ => &[],
         }
     }
 
@@ -157,6 +179,7 @@ impl Table {
             Self::Verifiers => return vec!["id", "name", "version", "commit", "binary", "flags"],
             Self::Fronts => return vec!["id", "name", "objectives", "n_points", "n_front", "hypervolume", "reference"],
             Self::Recipes => return vec!["id", "method", "parents", "others", "seed", "text"],
+            Self::Programs => return vec!["id", "name", "version", "settings"],
         };
         PLACE.iter().chain(own).copied().collect()
     }
@@ -209,6 +232,7 @@ pub(super) enum Record {
     Verifier(Verifier),
     Front(Front),
     Recipe(Recipe),
+    Program(Program),
 }
 
 impl Record {
@@ -229,6 +253,7 @@ impl Record {
             Table::Verifiers => Self::Verifier(Verifier::decode(&key, bytes)?),
             Table::Fronts => Self::Front(Front::decode(&key, bytes)?),
             Table::Recipes => Self::Recipe(Recipe::decode(&key, bytes)?),
+            Table::Programs => Self::Program(Program::decode(&key, bytes)?),
         })
     }
 
@@ -269,9 +294,12 @@ impl Record {
             },
             Self::Front(front) => of_front(front, column),
             Self::Recipe(recipe) => of_recipe(recipe, column),
-            Self::Checkpoint(_) | Self::Dataset(_) | Self::Statement(_) | Self::Problem(_) | Self::Verifier(_) => {
-                self.content_value(column)
-            }
+            Self::Checkpoint(_)
+            | Self::Dataset(_)
+            | Self::Statement(_)
+            | Self::Problem(_)
+            | Self::Verifier(_)
+            | Self::Program(_) => self.content_value(column),
         }
     }
 
@@ -301,6 +329,9 @@ impl Record {
             (Self::Problem(problem), "name") => Value::Text(problem.name.clone()),
             (Self::Problem(problem), "source") => Value::Text(problem.source.clone()),
             (Self::Problem(problem), "text") => Value::Text(problem.text.clone()),
+            (Self::Program(program), "name") => Value::Text(program.name.clone()),
+            (Self::Program(program), "version") => Value::Text(program.version.clone()),
+            (Self::Program(program), "settings") => Value::Text(program.settings.clone()),
             (Self::Verifier(build), "name") => Value::Text(build.name.clone()),
             (Self::Verifier(build), "version") => Value::Text(build.version.clone()),
             (Self::Verifier(build), "commit") => Value::Text(build.commit.clone()),

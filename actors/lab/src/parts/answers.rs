@@ -19,6 +19,8 @@ pub struct Task {
     pub node: NodeId,
     /// What is asked, and what is right.
     pub exercise: Exercise,
+    /// Where it was published; empty for one made here.
+    pub source: String,
 }
 
 /// An answer somebody gave.

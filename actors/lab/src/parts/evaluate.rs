@@ -129,6 +129,29 @@ pub fn crossed(values: &[Vec<f64>], stream: &mut ChaCha8Rng) -> Option<Estimate>
     Some(interval(values.iter().flatten().sum::<f64>() / total, means))
 }
 
+/// Mean of `first[repeat][item]` less that of `second`, whose items are others; repeats, which are the same of both, are drawn
+/// anew together, items of each by themselves. `None` as in [`crossed`], or for another number of repeats.
+#[must_use]
+pub fn gap(first: &[Vec<f64>], second: &[Vec<f64>], stream: &mut ChaCha8Rng) -> Option<Estimate> {
+    let sizes = [first.first()?.len(), second.first()?.len()];
+    let both = [first, second];
+    let is_even = both.iter().zip(sizes).all(|(of, n)| n > 0 && of.iter().all(|repeat| repeat.len() == n));
+    if first.len() != second.len() || !is_even {
+        return None;
+    }
+    let average = |of: &[Vec<f64>], repeats: &[usize], items: &[usize]| {
+        let sum: f64 = repeats.iter().map(|at| items.iter().map(|item| of[*at][*item]).sum::<f64>()).sum();
+        sum / (repeats.len() * items.len()) as f64
+    };
+    let less = |repeats: &[usize], items: &[Vec<usize>; 2]| {
+        average(first, repeats, &items[0]) - average(second, repeats, &items[1])
+    };
+    let all = |n: usize| (0..n).collect::<Vec<usize>>();
+    let mut draw = |n: usize| (0..n).map(|_| stream.random_range(0..n)).collect::<Vec<usize>>();
+    let resamples = (0..N_RESAMPLES).map(|_| less(&draw(first.len()), &sizes.map(&mut draw))).collect();
+    Some(interval(less(&all(first.len()), &sizes.map(all)), resamples))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +172,23 @@ mod tests {
         assert_eq!(crossed(&[vec![0.25], vec![0.25]], &mut stream), Some(Estimate::exactly(0.25)));
         assert!(crossed(&[], &mut stream).is_none() && crossed(&[vec![]], &mut stream).is_none());
         assert!(crossed(&[vec![1.0], vec![1.0, 2.0]], &mut stream).is_none());
+    }
+
+    #[test]
+    fn a_gap_between_other_items_is_a_difference_of_means() {
+        let mut stream = ChaCha8Rng::seed_from_u64(5);
+        // Repeats differ by 1 in both, which cancels; items differ by nothing.
+        let first: Vec<Vec<f64>> = (0..4).map(|r| vec![f64::from(r) + 0.75; 30]).collect();
+        let second: Vec<Vec<f64>> = (0..4).map(|r| vec![f64::from(r); 7]).collect();
+        let found = gap(&first, &second, &mut stream).unwrap();
+        assert!([found.value, found.low, found.high].iter().all(|x| (x - 0.75).abs() < 1e-12), "{found:?}");
+        // Of one repeat, the variance is that of two independent means: 0.25/100 + 0.25/50.
+        let halves = |n: u32| vec![(0..n).map(|i| f64::from(i % 2)).collect::<Vec<f64>>()];
+        let found = gap(&halves(100), &halves(50), &mut stream).unwrap();
+        let width = 2.0 * 1.96 * (0.25_f64 / 100.0 + 0.25 / 50.0).sqrt();
+        assert!(found.value == 0.0 && ((found.high - found.low) / width - 1.0).abs() < 0.2, "{found:?}");
+        assert!(gap(&first, &halves(5), &mut stream).is_none() && gap(&[], &[], &mut stream).is_none());
+        assert!(gap(&[vec![]], &[vec![1.0]], &mut stream).is_none());
     }
 
     fn choose(n: u32, k: u32) -> f64 {

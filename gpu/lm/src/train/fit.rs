@@ -335,6 +335,45 @@ mod tests {
         close(regression_signal(&[Some(1.0), None, Some(-1.0)], &[3.0, f32::MAX, 0.0], 2.0).loss, 2.5);
     }
 
+    /// GRM's recommended term is no mean likelihood: the sigmoid of a sum over tokens is saturated, so what is left of it is αβ times
+    /// the gradient of the summed −ln π, which is 0.001 at the paper's α = 0.01 and β = 0.1.
+    #[test]
+    fn the_sft_term_of_a_likely_length_has_alpha_beta_times_the_slope_of_the_summed_likelihood() {
+        let slopes = |language, alpha, log_probs: &[f32]| {
+            let seen = Seen { log_probs, outputs: &[0.0, 0.0] };
+            preference_signal(&preference(language, alpha), 0.0, 0.0, log_probs.len(), seen, 1.0).slopes
+        };
+        // A hundred tokens of two nats: σ(−βℓ) is 1 but for e⁻²⁰.
+        for slope in slopes(Language::Sft { beta: 0.1 }, 0.01, &[-2.0; 100]) {
+            assert!((f64::from(slope) + 0.001).abs() < 1e-9, "{slope}");
+        }
+        // At ℓ = 0 half of it is left, and plain likelihood has α whatever ℓ is.
+        assert!((f64::from(slopes(Language::Sft { beta: 0.1 }, 0.01, &[0.0])[0]) + 0.0005).abs() < 1e-9);
+        assert!((f64::from(slopes(Language::Nll, 0.01, &[-2.0])[0]) + 0.01).abs() < 1e-9);
+    }
+
+    /// A policy of the form π ∝ π_ref e^(r/β) has β times its log-ratio as reward, up to the prompt's constant: the DPO term
+    /// is then the reward's own.
+    #[test]
+    fn the_dpo_term_of_the_optimal_policy_is_the_loss_of_the_reward() {
+        let beta = 0.5;
+        for ([chosen, rejected], constant) in [([1.0_f64, -0.5], 0.3), ([-2.0, 0.25], -1.5)] {
+            let reference = [-3.0_f64, -4.0];
+            let policy = [reference[0] + chosen / beta - constant, reference[1] + rejected / beta - constant];
+            let log_probs = policy.map(|x| x as f32);
+            let outputs = [chosen, rejected].map(|x| x as f32);
+            let signal = |alpha: f64, outputs: [f32; 2]| {
+                let seen = Seen { log_probs: &log_probs, outputs: &outputs };
+                let preference = preference(Language::Dpo { beta }, alpha);
+                preference_signal(&preference, 0.0, reference[0] - reference[1], 1, seen, 1.0).loss
+            };
+            let seen = Seen { log_probs: &[], outputs: &outputs };
+            let of_reward = preference_signal(&preference(Language::Nll, 0.0), 0.0, 0.0, 0, seen, 1.0).loss;
+            let of_policy = (signal(0.5, [0.0, 0.0]) - 0.5 * libm::log(2.0)) / 0.5;
+            assert!((of_policy - of_reward).abs() < 1e-6, "{of_policy} and {of_reward}");
+        }
+    }
+
     #[test]
     fn ties_are_no_accuracy() {
         let bt = preference(Language::Nll, 0.0);

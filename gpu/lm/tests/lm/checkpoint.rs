@@ -76,6 +76,21 @@ fn saving_over_something_is_refused_and_leaves_it() {
 }
 
 #[test]
+fn an_adapter_that_was_not_merged_is_refused() {
+    for name in ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"] {
+        // Beside whole weights, and in place of them.
+        let mut files = init(llama(), 3).to_files().unwrap();
+        files.push((name.to_owned(), b"{}".to_vec()));
+        for n_left in [files.len(), 1] {
+            let error = read(&files.split_off(files.len() - n_left)).unwrap_err();
+            assert!(matches!(&error, Error::Adapter { name: got } if got == name), "{error}");
+            assert!(error.to_string().contains("merge_and_unload"), "{error}");
+            files = vec![(name.to_owned(), b"{}".to_vec())];
+        }
+    }
+}
+
+#[test]
 fn missing_and_unexpected_tensors_are_named() {
     let mut files = init(llama(), 3).to_files().unwrap();
     edit(&mut files, |tensors| {

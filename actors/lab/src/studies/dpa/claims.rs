@@ -191,7 +191,15 @@ async fn left(world: &World<'_>, evidence: &Evidence<'_>) -> Result<()> {
         let wishes = vec![Wish::None; possible.len()];
         let both: Vec<f64> = possible.iter().flat_map(|point| [*point, *point]).flatten().collect();
         let volume = layout(world, &wishes).volume(&both, Source::Gold);
-        stage.figure(item, "volume of the possible, gold", Estimate::exactly(volume), n, &[world.grader]).await?;
+        stage
+            .figure(
+                item,
+                "volume of the possible, gold",
+                Estimate::exactly(volume),
+                n,
+                &[world.benchmark, world.grader],
+            )
+            .await?;
     }
     stage.done(entries.len());
     Ok(())

@@ -12,7 +12,7 @@ use super::world::{Wish, World, read};
 use crate::error::{Error, Result};
 use crate::parts::correlate::{spearman, verbosity_corrections};
 use crate::parts::evaluate::Estimate;
-use crate::parts::record::{FileRow, put_file_rows};
+use crate::parts::record::{FileRow, put_file_rows, record_members};
 use crate::parts::reward::{Fit, Fitter, Judge, Objective, adopt, fit};
 use crate::parts::rows::{Attributes, Options, Reader};
 use crate::parts::train::Trained;
@@ -174,7 +174,10 @@ async fn from_files(world: &World<'_>, base: &Trained) -> Result<Ratings> {
 pub(super) async fn inspect(world: &World<'_>, judge: &Judge, answered: &Offline) -> Result<()> {
     let stage = world.lab.stage("reward model/figures", 1).await?;
     let answers: Vec<_> = answered.answers.iter().flatten().collect();
-    let used = [judge.node, world.map];
+    let texts: Vec<&str> = answers.iter().map(|answer| answer.text.as_str()).collect();
+    let rewards = answers.iter().map(|answer| answer.reward);
+    let reference = record_members(world.lab, "reference answers", "reference", &texts.join("\n"), rewards).await?;
+    let used = [reference, judge.node, world.map];
     let mut item = 0;
     let mut tell = async |name: String, value: f64| {
         item += 1;

@@ -242,11 +242,16 @@ impl Measured {
             }
         }
         let mut figures = Vec::new();
+        // Two numbers for each source, then by how much the reward model's volume is above the true one.
         let summary = |mean: Vec<f64>| -> Vec<f64> {
-            sources.iter().flat_map(|s| [layout.volume(&mean, *s), layout.fidelity(&mean, *s)]).collect()
+            let pairs: Vec<[f64; 2]> =
+                sources.iter().map(|s| [layout.volume(&mean, *s), layout.fidelity(&mean, *s)]).collect();
+            let above = pairs[0][0] - pairs[pairs.len() - 1][0];
+            pairs.into_iter().flatten().chain([above]).collect()
         };
         let found = resampler.statistics(&self.curves, summary);
         let is_conditioned = self.wishes.iter().any(|wish| matches!(wish, Wish::Along(_)));
+        let mut all_fronts = Vec::new();
         for (source, pair) in sources.iter().zip(found.chunks(2)) {
             let mut fronts = Vec::new();
             for side in Side::ALL {
@@ -273,6 +278,7 @@ impl Measured {
                 lab.record(recording).await?;
                 fronts.push(front);
             }
+            all_fronts.extend(&fronts);
             let used: Vec<NodeId> = used.iter().copied().chain(fronts).collect();
             figures.push(stage.figure(item, &format!("volume, {}", source.name()), pair[0], n, &used).await?);
             item += 1;
@@ -281,6 +287,10 @@ impl Measured {
                 figures.push(stage.figure(item, &name, pair[1], n, &used).await?);
                 item += 1;
             }
+        }
+        if let Some(above) = found.last().filter(|_| sources.len() > 1) {
+            let used: Vec<NodeId> = used.iter().copied().chain(all_fronts).collect();
+            stage.figure(item, "volume, model less gold", *above, n, &used).await?;
         }
         stage.done(1);
         Ok(figures)

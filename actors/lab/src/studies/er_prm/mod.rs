@@ -30,6 +30,7 @@ use crate::parts::chains::{Chain, tokenizer};
 use crate::parts::evaluate::Estimate;
 use crate::parts::generate::Policy;
 use crate::parts::labels::Estimator;
+use crate::parts::record::record_members;
 use crate::parts::reward::{Fitter, Scorer};
 use crate::parts::train::{Step, TrainRow, TrainSet, Trained, Trainer, sft};
 use crate::study::Study;
@@ -54,6 +55,10 @@ impl Study for ErPrm {
         let scorer = Scorer::start(lab.actors(), lab.workers())?;
         let shown = oracle::oracle(lab, self).await?;
         let Start { mut world, base, policy, pupil } = self.start(lab, &trainer).await?;
+        let [plus, minus] = &self.prm.verdicts;
+        let step =
+            format!("after a step, the share of `{plus}` in a softmax over the logits of `{plus}` and `{minus}` alone");
+        lab.define("step", &step).await?;
 
         // Labels.
         let RolloutSettings { n_trajectories, temperature, .. } = self.rollouts;
@@ -74,9 +79,11 @@ impl Study for ErPrm {
         } else {
             files::candidates(&mut world).await?
         };
-        let drawn_by = policy.iter().map(Policy::node);
-        search::without_scores(&world, &candidates, &[world.benchmark].into_iter().chain(drawn_by).collect::<Vec<_>>())
-            .await?;
+        let grades = candidates.iter().flatten().map(|solution| solution.grade);
+        let texts: Vec<&str> = candidates.iter().flatten().map(|solution| solution.text.as_str()).collect();
+        let drawn = record_members(lab, "candidates", "results", &texts.join("\n"), grades).await?;
+        let used: Vec<NodeId> = [world.benchmark, drawn].into_iter().chain(policy.iter().map(Policy::node)).collect();
+        search::without_scores(&world, &candidates, &used).await?;
         let (mut judges, mut scored, mut found) = (Vec::new(), Vec::new(), Vec::new());
         for set in &sets {
             let of_set = prm::train(lab, self, &fitter, &base, set).await?;
@@ -85,7 +92,7 @@ impl Study for ErPrm {
                 scores.push(prm::score(lab, &scorer, judge, &candidates).await?);
             }
             let nodes = of_set.iter().map(|judge| judge.node).collect();
-            let of_set_scored = Scored { estimator: set.estimator, judges: nodes, scores };
+            let of_set_scored = Scored { estimator: set.estimator, drawn, judges: nodes, scores };
             found.extend(search::search(&world, &candidates, &of_set_scored).await?);
             search::localise(&world, &candidates, &of_set_scored).await?;
             judges.push(of_set);
@@ -156,8 +163,9 @@ impl ErPrm {
         }
         let stage = world.lab.stage("labels alone", 1).await?;
         let other = Estimate::exactly(n_other as f64);
-        let used: Vec<NodeId> = shares.rows.iter().filter_map(|row| row.source).collect();
-        let figure = stage.figure(0, "problems with another winner", other, world.train.len(), &used).await?;
+        let nodes = sets.iter().flat_map(|set| set.nodes.iter().copied());
+        let of_labels = record_members(world.lab, "all labels", "labels", "", nodes).await?;
+        let figure = stage.figure(0, "problems with another winner", other, world.train.len(), &[of_labels]).await?;
         Ok(Some((n_other, figure)))
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct LabelSet {
     pub(super) estimator: Estimator,
     /// For each problem and solution the label of each step that has one.
     pub(super) labels: Vec<Vec<Vec<Option<f64>>>>,
+    /// The records of the labels, a solution each; none of published ones.
+    pub(super) nodes: Vec<NodeId>,
     pub(super) rows: Vec<FileRow>,
     pub(super) examples: Vec<TaggedExample>,
 }
@@ -52,10 +54,12 @@ pub(super) async fn label(
     let order = std::iter::once(Estimator::Soft).chain(estimators.iter().copied().filter(|e| *e != Estimator::Soft));
     for estimator in order {
         let stage = lab.stage(&format!("label/{estimator}"), solutions.len()).await?;
-        let mut set = LabelSet { estimator, labels: Vec::new(), rows: Vec::new(), examples: Vec::new() };
+        let mut set =
+            LabelSet { estimator, labels: Vec::new(), nodes: Vec::new(), rows: Vec::new(), examples: Vec::new() };
         for ((task, solutions), counted) in train.iter().zip(solutions).zip(counted) {
             let mut recording = Recording::new();
             let scorer = recording.put(lab.run(), &counts.under(estimator).program())?;
+            recording.put_edge(lab.run(), &Edge::new(scorer, Relation::Used, world.grader_node))?;
             let mut of_problem = Vec::with_capacity(solutions.len());
             for (solution, counted) in solutions.iter().zip(counted) {
                 if counted.tallies.is_empty() {
@@ -68,6 +72,7 @@ pub(super) async fn label(
                 let (values, tallies) = labelled.unzip();
                 let reward = Reward { scorer, kind: Definition::KIND.into(), values, tallies };
                 let node = recording.put_reward(solution.row, &reward)?;
+                set.nodes.push(node);
                 if estimator == Estimator::Soft {
                     shares.insert(solution.grade, node);
                     for (order, rollout) in (0..).zip(&counted.rollouts) {

@@ -1,12 +1,13 @@
 //! Rejection sampling on reward models: of each problem's solutions the one whose worst step scores highest is learnt, and again.
 
 use tracker_actors::Pool;
+use tracker_store::{NodeId, Recording, RowKey};
 
 use super::prm::score;
 use super::search::Scored;
 use super::world::{Asking, Solution, Task, World};
 use crate::error::Result;
-use crate::parts::best_of::{Aggregator, first_greatest};
+use crate::parts::best_of::{Aggregator, select};
 use crate::parts::evaluate::mean;
 use crate::parts::generate::Policy;
 use crate::parts::labels::Estimator;
@@ -19,7 +20,7 @@ const N_MEASURED: u32 = 4;
 /// A policy's share of right solutions, a held-out problem.
 pub(super) struct Measured {
     pub(super) right: Vec<f64>,
-    pub(super) figure: tracker_store::NodeId,
+    pub(super) figure: NodeId,
 }
 
 /// Draws solutions of the held-out problems and records the share that is right.
@@ -59,16 +60,22 @@ pub(super) async fn raft(
         let solved = world.solve(&world.policy(policy.node, &policy.model), asking, &tasks).await?;
         let scores = score(lab, scorer, judge, &solved).await?;
         let mut rows = Vec::new();
-        for ((task, solutions), scores) in tasks.iter().zip(&solved).zip(&scores) {
+        let mut recording = Recording::new();
+        for (((task, solutions), scores), item) in tasks.iter().zip(&solved).zip(&scores).zip(0..) {
             let least = scores.iter().map(|steps| Aggregator::Min.score(steps)).collect::<Result<Vec<f64>>>()?;
-            let best = &solutions[first_greatest(&least)?];
+            let drawn = solutions.iter().map(|solution| NodeId::sample(solution.row)).collect();
+            let rule = format!("best of {} by min of {estimator}", solutions.len());
+            let selection = select(drawn, least, rule, Some(judge.node))?;
+            let best = &solutions[selection.chosen as usize];
+            let row = RowKey::new(lab.run(), &format!("{label}/sample"), item, 0);
             rows.push(TrainRow {
                 prompt: task.prompt.clone(),
                 completion: best.text.clone(),
                 finish: best.finish,
-                source: Some(best.grade),
+                source: Some(recording.put_selection(row, &selection)?),
             });
         }
+        lab.record(recording).await?;
         let set = TrainSet { name: format!("{label}/best"), rows, drawn_from: vec![judge.node] };
         let lr = plan.sft.lr * f64::from(plan.rounds - round + 1) / f64::from(plan.rounds);
         let settings = SftSettings { lr, ..plan.sft.clone() };

@@ -5,7 +5,8 @@ use tracker_store::{NodeId, Point, Recording, Timestamp};
 
 use super::world::{Solution, World};
 use crate::error::Result;
-use crate::parts::best_of::{Aggregator, Curves, first_greatest, weighted_vote};
+use crate::lab::Stage;
+use crate::parts::best_of::{Aggregator, Curves, first_greatest, select, weighted_vote};
 use crate::parts::bootstrap::{CurveSet, Resampler};
 use crate::parts::evaluate::{Estimate, mean};
 use crate::parts::labels::Estimator;
@@ -13,6 +14,8 @@ use crate::parts::labels::Estimator;
 /// What reward models of one estimator said of all candidates: `[repeats][problems][candidates][steps]`.
 pub(super) struct Scored {
     pub(super) estimator: Estimator,
+    /// The candidates as a dataset.
+    pub(super) drawn: NodeId,
     pub(super) judges: Vec<NodeId>,
     pub(super) scores: Vec<Vec<Vec<Vec<f64>>>>,
 }
@@ -57,6 +60,12 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Solution>], scor
         };
         let set = CurveSet::new((0..right.len()).map(of_problem).collect::<Result<Vec<_>>>()?)?;
         let bands = resampler.bands(&set);
+        chosen(world, (&stage, nth), candidates, scored, aggregator).await?;
+        for n in &plan.search.sizes {
+            let at_n: Vec<f64> = (0..set.n_prompts()).map(|problem| set.curve(problem)[*n as usize - 1]).collect();
+            let key = format!("search/{}/{aggregator}/by problem/best of {n}", scored.estimator);
+            points(world, &key, (0..).zip(at_n)).await?;
+        }
         let mut last = None;
         for (at, n) in (0..).zip(&plan.search.sizes) {
             let name = format!("best of {n}, {aggregator}");
@@ -72,8 +81,30 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Solution>], scor
     Ok(all)
 }
 
+/// Records what each reward model chooses among all candidates of each problem.
+async fn chosen(
+    world: &World<'_>,
+    (stage, nth): (&Stage<'_>, usize),
+    candidates: &[Vec<Solution>],
+    scored: &Scored,
+    aggregator: Aggregator,
+) -> Result<()> {
+    let mut recording = Recording::new();
+    let n_repeats = scored.scores.len();
+    for (repeat, (scores, judge)) in scored.scores.iter().zip(&scored.judges).enumerate() {
+        for ((problem, solutions), scores) in (0..).zip(candidates).zip(scores) {
+            let totals = scores.iter().map(|steps| aggregator.score(steps)).collect::<Result<Vec<f64>>>()?;
+            let rows = solutions.iter().map(|solution| NodeId::sample(solution.row)).collect();
+            let rule = format!("best of {} by {aggregator} of {}", solutions.len(), scored.estimator);
+            let selection = select(rows, totals, rule, Some(*judge))?;
+            recording.put_selection(stage.row(problem, (nth * n_repeats + repeat) as u32), &selection)?;
+        }
+    }
+    world.lab.record(recording).await
+}
+
 fn used_by(world: &World<'_>, scored: &Scored) -> Vec<NodeId> {
-    [world.benchmark].into_iter().chain(scored.judges.iter().copied()).collect()
+    [world.benchmark, scored.drawn].into_iter().chain(scored.judges.iter().copied()).collect()
 }
 
 fn right(candidates: &[Vec<Solution>]) -> Vec<Vec<f64>> {
@@ -82,8 +113,12 @@ fn right(candidates: &[Vec<Solution>]) -> Vec<Vec<f64>> {
 }
 
 async fn series(world: &World<'_>, key: &str, bands: &[Estimate]) -> Result<()> {
+    points(world, key, (1..).zip(bands.iter().map(|band| band.value))).await
+}
+
+async fn points(world: &World<'_>, key: &str, values: impl Iterator<Item = (i64, f64)>) -> Result<()> {
     let now = Timestamp::now().millis();
-    let points: Vec<Point> = (1..).zip(bands).map(|(n, band)| Point::new(n, now, band.value)).collect();
+    let points: Vec<Point> = values.map(|(at, value)| Point::new(at, now, value)).collect();
     let mut recording = Recording::new();
     recording.put_points(world.lab.run(), key, &points)?;
     world.lab.record(recording).await

@@ -72,7 +72,8 @@ pub(super) struct World<'a> {
     pub(super) reading: Reading,
     /// Problems of files to draw new ones from.
     more: Vec<Task>,
-    grader_node: NodeId,
+    /// The program it is.
+    pub(super) grader_node: NodeId,
     generator: Pool<LocalGenerator>,
 }
 

@@ -144,7 +144,11 @@ async fn record(lab: &Lab, data: &DataSettings, name: &str, pairs: Vec<Pair>, mo
             lab.note(format!("row `{}` of {name} asks what another row asks", pair.id));
         }
         lab.record(recording).await?;
-        rated.tasks.push(Task { node, exercise: Exercise { prompt, answer: pair.chosen.clone() } });
+        rated.tasks.push(Task {
+            node,
+            exercise: Exercise { prompt, answer: pair.chosen.clone() },
+            source: pair.source.clone(),
+        });
         rated.answers.push(answers);
         stage.done(rated.tasks.len());
     }

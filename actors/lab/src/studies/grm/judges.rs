@@ -1,5 +1,7 @@
 //! Reward models of every method, what they are worth on held-out pairs, and ensembles of them.
 
+use std::collections::BTreeSet;
+
 use tracker_actors::Pool;
 use tracker_lm::RewardModel;
 use tracker_store::{Edge, NodeId, Program, Recording, Relation};
@@ -9,10 +11,14 @@ use super::pairs::{Preference, prefer};
 use super::world::{Held, World};
 use crate::error::Result;
 use crate::parts::answers::{Answer, Asked, Scored, Task};
-use crate::parts::evaluate::crossed;
+use crate::parts::evaluate::{crossed, gap};
 use crate::parts::record::FileRow;
 use crate::parts::reward::{Fit, Fitter, Judge, Objective, Scorer, fit};
 use crate::parts::train::Trained;
+
+/// Items of figures of a stage: accuracies of trials come first.
+const GAP: u32 = 1_000;
+const SOURCES: u32 = 1_000_000;
 
 /// Pairs to learn from: the first of those there are.
 pub(super) struct Lessons<'a> {
@@ -34,6 +40,8 @@ pub(super) struct Trial {
     pub(super) node: NodeId,
     /// Better and worse answers by turns.
     pub(super) asked: Asked,
+    /// For each pair where it was published, if it was.
+    sources: Vec<String>,
 }
 
 impl Trial {
@@ -41,7 +49,8 @@ impl Trial {
     pub(super) async fn new(world: &World<'_>, held: &Held, tasks: &[Task], answers: &[Vec<Answer>]) -> Result<Self> {
         let pairs = prefer(world, &format!("pairs/{}", held.name), tasks, answers, 0.0).await?;
         let asked = Asked::new(pairs.iter().flat_map(|pair| &pair.answers));
-        Ok(Self { name: held.name.clone(), node: held.node, asked })
+        let sources = pairs.iter().map(|pair| pair.source.clone()).collect();
+        Ok(Self { name: held.name.clone(), node: held.node, asked, sources })
     }
 }
 
@@ -194,6 +203,32 @@ async fn report(
         used.extend(&judges);
         let n = right.first().map_or(0, Vec::len);
         cell.figures.push(stage.figure(at, name, estimate, n, &used).await?);
+    }
+    let nodes: Vec<NodeId> = trials.iter().map(|trial| trial.node).chain(judges).collect();
+    let (own, others) = (cell.right(true), cell.right(false));
+    let mut stream = world.lab.seeds().stream(stage.name(), GAP, 0);
+    if let Some(gap) = gap(&own, &others, &mut stream) {
+        let n = own.first().map_or(0, Vec::len) + others.first().map_or(0, Vec::len);
+        stage.figure(GAP, "in less out of distribution", gap, n, &nodes).await?;
+    }
+    // Where pairs come from, if they say more than the trial they are in.
+    for (trial, at) in trials.iter().zip(0_u32..) {
+        let sources: BTreeSet<&str> = trial.sources.iter().map(String::as_str).collect();
+        if sources.len() < 2 {
+            continue;
+        }
+        for (source, nth) in sources.into_iter().zip(0..) {
+            let of_source = |rater: &Rater| -> Vec<f64> {
+                let right = rater.right(at as usize).into_iter().zip(&trial.sources);
+                right.filter(|(_, of)| *of == source).map(|(right, _)| right).collect()
+            };
+            let right: Vec<Vec<f64>> = cell.raters.iter().map(of_source).collect();
+            let item = SOURCES * (at + 1) + nth;
+            let mut stream = world.lab.seeds().stream(stage.name(), item, 0);
+            let Some(estimate) = crossed(&right, &mut stream) else { continue };
+            let n = right.first().map_or(0, Vec::len);
+            stage.figure(item, &format!("{}, source {source}", trial.name), estimate, n, &nodes).await?;
+        }
     }
     stage.done(trials.len());
     Ok(cell)

@@ -23,7 +23,7 @@ mod search;
 mod settings;
 mod world;
 
-use tracker_store::Claim;
+use tracker_store::{Claim, NodeId};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
@@ -55,6 +55,8 @@ struct Given<'a> {
     questions: Questions,
     /// Answers to choose from, for each prompt; none of published data.
     candidates: Vec<Vec<Answer>>,
+    /// The same as a dataset.
+    drawn: NodeId,
 }
 
 impl Study for Grm {
@@ -67,7 +69,7 @@ impl Study for Grm {
             (Fitter::start(lab.actors(), lab.workers())?, Scorer::start(lab.actors(), lab.workers())?);
         let is_of_files = !self.data.base.is_empty();
         let given = if is_of_files { self.read(lab).await? } else { self.generated(lab).await? };
-        let Given { world, base, sets: [clean, flipped], questions, candidates } = given;
+        let Given { world, base, sets: [clean, flipped], questions, candidates, drawn } = given;
 
         // Reward models, and what is best by them.
         let (grm, actors) = (self.grm()?, (&fitter, &scorer));
@@ -83,7 +85,7 @@ impl Study for Grm {
                     let cell = judge(&world, actors, &base, (&lessons, method), (&questions, is_searched)).await?;
                     if is_searched {
                         let keeps = [Method::Bt, grm].contains(&method);
-                        found.push(search(&world, &candidates, &cell, keeps).await?);
+                        found.push(search(&world, (&candidates, drawn), &cell, keeps).await?);
                     }
                     cells.push(cell);
                 }
@@ -97,7 +99,7 @@ impl Study for Grm {
             for is_min in [false, true] {
                 let cell = ensemble(&world, &cells[bt], is_min, &questions).await?;
                 if !is_of_files {
-                    found.push(search(&world, &candidates, &cell, false).await?);
+                    found.push(search(&world, (&candidates, drawn), &cell, false).await?);
                 }
                 cells.push(cell);
             }
@@ -153,9 +155,9 @@ impl Grm {
         }
         let asking = ("candidates", self.search.n_candidates, temperature);
         let candidates = world.answers(&policy, asking, &world.search.tasks).await?;
-        search::without_scores(&world, &candidates, base.node).await?;
+        let drawn = search::without_scores(&world, &candidates, base.node).await?;
         let questions = Questions { trials, candidates: Asked::new(candidates.iter().flatten()) };
-        Ok(Given { world, base, sets, questions, candidates })
+        Ok(Given { world, base, sets, questions, candidates, drawn })
     }
 
     /// A checkpoint and published pairs.
@@ -169,7 +171,8 @@ impl Grm {
             trials.push(Trial::new(&world, held, &rated.tasks, &rated.answers).await?);
         }
         let questions = Questions { trials, candidates: Asked::new([]) };
-        Ok(Given { world, base, sets, questions, candidates: vec![] })
+        let drawn = world.search.node;
+        Ok(Given { world, base, sets, questions, candidates: vec![], drawn })
     }
 
     /// As many pairs as the largest set has: as they are, and with some turned round.

@@ -15,6 +15,8 @@ pub(super) struct Preference {
     /// Stage and item of its record; a line of a dataset names no run, so that equal plans give equal datasets.
     id: String,
     prompt: String,
+    /// Where the prompt was published; empty for one made here.
+    pub(super) source: String,
     /// The one that is called better, then the other.
     pub(super) answers: [Answer; 2],
     /// Whether the one that is called better is the worse.
@@ -90,7 +92,8 @@ pub(super) async fn prefer(
         let node = recording.put_selection(stage.row(at, 0), &selection)?;
         let answers = [pair[chosen].clone(), pair[1 - chosen].clone()];
         let id = format!("{}/{at}", stage.name());
-        all.push(Preference { id, prompt: task.exercise.prompt.clone(), answers, is_flipped, node });
+        let source = task.source.clone();
+        all.push(Preference { id, prompt: task.exercise.prompt.clone(), source, answers, is_flipped, node });
     }
     lab.record(recording).await?;
     stage.done(tasks.len());

@@ -126,6 +126,16 @@ async fn measure(
     let of_base = tracker_lm::log_probs(&base.model, &read(&flat), lab.workers())?;
     let divergences: Vec<[f64; 3]> =
         of_policy.iter().zip(&of_base).map(|(policy, base)| divergences(policy, base)).collect();
+    for (name, definition) in [
+        ("k1", "the sum over an answer's tokens of d, d = ln π − ln π₀"),
+        ("k2", "the sum over an answer's tokens of d²/2, d = ln π − ln π₀"),
+        (
+            "|d|",
+            "the sum over an answer's tokens of |d|, d = ln π − ln π₀; GRM's code calls it kl3, and it is not k3 = e^(−d) − 1 + d",
+        ),
+    ] {
+        lab.define(name, definition).await?;
+    }
     let stage = lab.stage(&format!("{label}/{round}/figures"), 1).await?;
     let by_prompt = |values: &dyn Fn(usize) -> f64| -> Vec<f64> {
         let answers = (0..flat.len()).map(values).collect::<Vec<f64>>();

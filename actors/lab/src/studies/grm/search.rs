@@ -10,6 +10,7 @@ use crate::parts::answers::Answer;
 use crate::parts::best_of::{Curves, best_of_first, first_greatest, kl, select};
 use crate::parts::bootstrap::{CurveSet, Resampler};
 use crate::parts::evaluate::{Estimate, crossed};
+use crate::parts::record::record_members;
 
 /// What one cell found.
 pub(super) struct Found {
@@ -29,7 +30,12 @@ struct Prompt {
 }
 
 /// Curves of a cell, its figures and series. `keeps` says whether the choices among all candidates are recorded one by one.
-pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Answer>], cell: &Cell, keeps: bool) -> Result<Found> {
+pub(super) async fn search(
+    world: &World<'_>,
+    (candidates, drawn): (&[Vec<Answer>], NodeId),
+    cell: &Cell,
+    keeps: bool,
+) -> Result<Found> {
     let World { lab, plan, .. } = world;
     let n = plan.search.n_candidates as usize;
     let curves = Curves::new(n)?;
@@ -58,7 +64,7 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Answer>], cell: 
         stage.done(all.len());
     }
     let judges = cell.raters.iter().map(|rater: &Rater| rater.node);
-    let used: Vec<NodeId> = [world.search.node].into_iter().chain(judges).chain(chosen).collect();
+    let used: Vec<NodeId> = [world.search.node, drawn].into_iter().chain(judges).chain(chosen).collect();
     let (at_all, kinds) = (n - 1, ["gold", "proxy", "gold by the first n"]);
     let resampler = resampler(world)?;
     let mut sets = Vec::new();
@@ -72,6 +78,12 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Answer>], cell: 
         let set = CurveSet::new(means(&all, of))?;
         let bands = resampler.bands(&set);
         series(world, &format!("{}/{kind}", stage.name()), &bands).await?;
+        if at == 0 {
+            for size in &plan.search.sizes {
+                let at_n: Vec<f64> = (0..set.n_prompts()).map(|prompt| set.curve(prompt)[*size as usize - 1]).collect();
+                points(world, &format!("{}/by prompt/best of {size}", stage.name()), (0..).zip(at_n)).await?;
+            }
+        }
         if at < 2 {
             for (order, size) in (0..).zip(&plan.search.sizes) {
                 let name = format!("{kind}, best of {size}");
@@ -95,8 +107,11 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Answer>], cell: 
     Ok(Found { lessons: cell.lessons.clone(), method: cell.method.clone(), ends, figure })
 }
 
-/// What nobody's scores are needed for: the best there is, and the divergence at each n.
-pub(super) async fn without_scores(world: &World<'_>, candidates: &[Vec<Answer>], base: NodeId) -> Result<()> {
+/// What nobody's scores are needed for: the best there is, and the divergence at each n. Gives the candidates as a dataset.
+pub(super) async fn without_scores(world: &World<'_>, candidates: &[Vec<Answer>], base: NodeId) -> Result<NodeId> {
+    let texts: Vec<&str> = candidates.iter().flatten().map(|answer| answer.text.as_str()).collect();
+    let grades = candidates.iter().flatten().map(|answer| answer.grade);
+    let drawn = record_members(world.lab, "candidates", "results", &texts.join("\n"), grades).await?;
     let stage = world.lab.stage("search/exact", 1).await?;
     let curves = Curves::new(world.plan.search.n_candidates as usize)?;
     let best = |answers: &Vec<Answer>| {
@@ -110,11 +125,11 @@ pub(super) async fn without_scores(world: &World<'_>, candidates: &[Vec<Answer>]
     series(world, "search/kl", &divergences).await?;
     for (order, size) in (0..).zip(&world.plan.search.sizes) {
         let name = format!("gold, best of {size}");
-        let used = [world.search.node, base];
+        let used = [world.search.node, drawn, base];
         stage.figure(order, &name, bands[*size as usize - 1], candidates.len(), &used).await?;
     }
     stage.done(1);
-    Ok(())
+    Ok(drawn)
 }
 
 /// Where a curve is greatest: n, the divergence there, and how much is lost from there to the end.
@@ -145,8 +160,12 @@ fn resampler(world: &World<'_>) -> Result<Resampler> {
 }
 
 async fn series(world: &World<'_>, key: &str, bands: &[Estimate]) -> Result<()> {
+    points(world, key, (1..).zip(bands.iter().map(|band| band.value))).await
+}
+
+async fn points(world: &World<'_>, key: &str, values: impl Iterator<Item = (i64, f64)>) -> Result<()> {
     let now = Timestamp::now().millis();
-    let points: Vec<Point> = (1..).zip(bands).map(|(n, band)| Point::new(n, now, band.value)).collect();
+    let points: Vec<Point> = values.map(|(at, value)| Point::new(at, now, value)).collect();
     let mut recording = Recording::new();
     recording.put_points(world.lab.run(), key, &points)?;
     world.lab.record(recording).await

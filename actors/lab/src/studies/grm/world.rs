@@ -189,7 +189,7 @@ async fn record(lab: &Lab, exercises: Vec<Exercise>) -> Result<Vec<Task>> {
     let task = |exercise: Exercise| {
         let text = exercise.prompt.clone();
         let problem = Problem { name: text.clone(), source: "transformations".into(), text };
-        Ok(Task { node: recording.put(lab.run(), &problem)?, exercise })
+        Ok(Task { node: recording.put(lab.run(), &problem)?, exercise, source: String::new() })
     };
     let tasks = exercises.into_iter().map(task).collect::<Result<Vec<_>>>()?;
     lab.record(recording).await?;
