@@ -27,8 +27,6 @@ const GENERATION: &str = "generation_config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const WEIGHTS: &str = "model.safetensors";
-/// What marks a folder of factors that are not merged into the weights yet.
-const ADAPTER: &str = "adapter_config.json";
 const INDEX: &str = "model.safetensors.index.json";
 /// Files of an adapter: transformers puts it on top of what else is in the folder.
 const ADAPTER: [&str; 3] = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
@@ -42,9 +40,6 @@ pub(crate) struct Parts {
 
 /// Reads a checkpoint through `file`, which gives the bytes of a file by name, or none if it is absent.
 pub(crate) fn read<'a>(file: impl Fn(&str) -> Result<Option<Cow<'a, [u8]>>>) -> Result<Parts> {
-    if file(ADAPTER)?.is_some() {
-        return Err(Error::Unmerged { name: ADAPTER.to_owned() });
-    }
     let need = |name: &str| file(name)?.ok_or_else(|| Error::NoFile { name: name.to_owned() });
     for name in ADAPTER {
         if file(name)?.is_some() {

@@ -28,12 +28,6 @@ pub enum Error {
         /// Its name inside the folder.
         name: String,
     },
-    /// A folder of adapted weights: merge the adapter into them first.
-    #[error("checkpoint: expected whole weights, found `{name}` of an adapter that is not merged into them")]
-    Unmerged {
-        /// The file.
-        name: String,
-    },
     /// A file cannot be parsed as what its name says.
     #[error("file `{name}` is malformed: {detail}")]
     Malformed {

@@ -64,7 +64,7 @@ impl Lm {
     /// Reads a Hugging Face folder: `config.json`, `tokenizer.json`, and `model.safetensors` or its shards and index.
     ///
     /// # Errors
-    /// `NoFile`, `Io` or `Malformed` for a file; `Unmerged` beside an adapter's; `Architecture` or `Config` for a network that is not built; `Tensors`
+    /// `NoFile`, `Io` or `Malformed` for a file; `Adapter` beside an adapter's; `Architecture` or `Config` for a network that is not built; `Tensors`
     /// or `Tensor` if the weights are not those of the configuration; `Vocabulary` if the tokenizer does not fit.
     pub fn load(dir: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let dir = dir.as_ref();

@@ -211,19 +211,6 @@ fn truncated_and_absent_files_are_named() {
 }
 
 #[test]
-fn a_folder_with_an_adapter_that_is_not_merged_is_refused() {
-    let mut files = init(llama(), 1).to_files().unwrap();
-    files.push(("adapter_config.json".into(), br#"{"peft_type": "LORA", "r": 8}"#.to_vec()));
-    assert!(matches!(read(&files), Err(Error::Unmerged { name }) if name == "adapter_config.json"));
-    let dir = tempfile::tempdir().unwrap();
-    for (name, bytes) in &files {
-        std::fs::write(dir.path().join(name), bytes).unwrap();
-    }
-    let error = Lm::load(dir.path(), &Device::cpu()).unwrap_err().to_string();
-    assert!(error.contains("not merged") && error.contains("adapter_config.json"), "{error}");
-}
-
-#[test]
 fn a_tokenizer_with_more_ids_than_the_model_is_refused() {
     let words: Vec<String> = (0..60).map(|at| format!("x{at}")).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

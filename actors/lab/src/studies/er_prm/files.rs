@@ -112,7 +112,9 @@ pub(super) async fn labels(world: &World<'_>) -> Result<Vec<LabelSet>> {
         sets.push((rows, examples));
     }
     let sets = plan.estimators()?.into_iter().zip(sets);
-    Ok(sets.map(|(estimator, (rows, examples))| LabelSet { estimator, labels: vec![], nodes: vec![], rows, examples }).collect())
+    Ok(sets
+        .map(|(estimator, (rows, examples))| LabelSet { estimator, labels: vec![], nodes: vec![], rows, examples })
+        .collect())
 }
 
 fn too_long_row(name: &str, id: &str, context: usize) -> Error {
