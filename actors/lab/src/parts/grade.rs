@@ -75,7 +75,8 @@ fn number(text: &str) -> Option<String> {
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == ',' || c == '.')).unwrap_or(text.len());
     let digits: String = text[..end].trim_end_matches(['.', ',']).chars().filter(|c| *c != ',').collect();
     let (whole, fraction) = digits.split_once('.').unwrap_or((&digits, ""));
-    let is_number = !(whole.is_empty() && fraction.is_empty()) && !fraction.contains('.');
+    let has_digits = !whole.is_empty() || !fraction.is_empty();
+    let is_number = has_digits && !fraction.contains('.');
     let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
     let whole = if whole.is_empty() { "0" } else { whole };
     let value = if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") };
