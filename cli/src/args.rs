@@ -53,12 +53,16 @@ pub enum Command {
         /// Run id, unique prefix, or any other node.
         node: String,
     },
-    /// Compare two runs; exits 1 if they differ.
+    /// Compare two runs: params, figures, seed, device and records, data; exits 1 if they differ. Another machine or build is told, and
+    /// is no difference by itself.
     Diff {
         /// Run id or unique prefix.
         left: String,
         /// Run id or unique prefix.
         right: String,
+        /// Compare these alone; several with commas.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        only: Vec<Aspect>,
     },
     /// Ask the store.
     #[command(subcommand)]
@@ -390,6 +394,34 @@ pub enum GraphFormat {
     Dot,
     /// Mermaid flowchart.
     Mermaid,
+}
+
+/// What runs are compared in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Aspect {
+    /// Params of the plan.
+    Param,
+    /// Values of figures.
+    Figure,
+    /// Seed, device, record digest.
+    Run,
+    /// Versions, the program, the host.
+    Environment,
+    /// Datasets, by what is in them.
+    Data,
+}
+
+impl Aspect {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Param => "param",
+            Self::Figure => "figure",
+            Self::Run => "run",
+            Self::Environment => "environment",
+            Self::Data => "data",
+        }
+    }
 }
 
 /// What room is counted by.

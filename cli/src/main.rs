@@ -32,7 +32,7 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         Command::Studies { study } => commands::studies::list(study.as_deref(), printer),
         Command::Ls { filter, limit } => commands::runs::ls(store, filter.as_deref(), *limit, printer),
         Command::Show { node } => commands::runs::show(store, node, printer),
-        Command::Diff { left, right } => commands::runs::diff(store, left, right, printer),
+        Command::Diff { left, right, only } => commands::runs::diff(store, [left, right], only, printer),
         Command::Query(query) => commands::query::query(store, query, printer),
         Command::Artifact(artifact) => commands::artifact::artifact(store, artifact, printer),
         Command::Merge(args) => commands::merge::merge(store, args, printer),

@@ -133,3 +133,18 @@ fn every_figure_of_the_three_studies_leads_to_rows() {
         }
     }
 }
+
+#[test]
+fn steps_of_runs_that_were_measured_on_other_items_are_not_paired() {
+    let tracker = Tracker::new();
+    for (name, seed) in [("one", "1"), ("same", "1"), ("other", "2")] {
+        drop(tracker.smoke_of("grm", &["--name", name, "--seed", seed]));
+    }
+    let key = "search/16 clean bt/by prompt/best of 4";
+    let less = |run: &str| tracker.run(&["query", "metrics", "one", key, "--less", &format!("{run}:{key}"), "--json"]);
+    let same = less("same");
+    assert_eq!(same.code, 0, "{}", same.stderr);
+    assert_eq!(same.lines()[0]["estimate"]["value"], 0.0);
+    let other = less("other");
+    assert!(other.code == 2 && other.stderr.contains("other items"), "{}", other.stderr);
+}

@@ -19,7 +19,7 @@ impl Scene {
     /// Folders `base` and `reward`, and `prompts.jsonl`.
     fn new() -> Self {
         let tracker = Tracker::new();
-        let _ = tracker.smoke_of("dpa", &[]);
+        drop(tracker.smoke_of("dpa", &[]));
         let scene = Self { tracker };
         for (label, folder) in [("base", "base"), ("reward model", "reward")] {
             let at = scene.path(folder);

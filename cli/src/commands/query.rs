@@ -7,7 +7,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use serde_json::json;
 use tracker_lab::parts::evaluate::{Estimate, paired_gain};
-use tracker_store::{Grouped, Grouping, Kind, NodeId, Query as Question, RunId, Store, Table, Toward, Value, Walk};
+use tracker_store::{
+    Dataset, Grouped, Grouping, Kind, NodeId, Query as Question, RunId, Store, Table, Toward, Value, Walk,
+};
 
 use crate::args::{GraphFormat, Listing, Query, RewardArgs};
 use crate::failure::{Answer, InputError};
@@ -227,6 +229,7 @@ fn paired(dir: &Path, run: &str, key: &str, less: &str, printer: &Printer) -> an
         _ => (run, less),
     };
     super::measures::check(&store, &[run, other])?;
+    same_items(&store, run, other)?;
     let values = |run: RunId, key: &str| -> anyhow::Result<BTreeMap<i64, f64>> {
         if store.series(run, key)?.is_none() {
             return Err(no_metric(&store, run, key)?.into());
@@ -256,6 +259,27 @@ fn paired(dir: &Path, run: &str, key: &str, less: &str, printer: &Printer) -> an
         printer.line(&format!("{key} less {less}: {value:.4} [{low:.4}, {high:.4}] over {steps} steps"))?;
     }
     Ok(Answer::Yes)
+}
+
+/// Refuses runs that were measured on benchmarks of one name and other items: their steps are no pairs.
+fn same_items(store: &Store, run: RunId, other: RunId) -> anyhow::Result<()> {
+    let benchmarks = |run: RunId| -> anyhow::Result<BTreeMap<String, String>> {
+        let all = store.contents_of::<Dataset>(run)?.into_iter().map(|(_, dataset)| dataset);
+        let all = all.filter(|dataset| dataset.purpose == "benchmark");
+        Ok(all.map(|dataset| (dataset.name, dataset.content.to_string())).collect())
+    };
+    let (own, others) = (benchmarks(run)?, benchmarks(other)?);
+    match own.iter().find(|(name, content)| others.get(*name).is_some_and(|other| other != *content)) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let (run, other) = (run.short(), other.short());
+            let what =
+                format!("the benchmark `{name}` has other items in run {run} than in run {other}: nothing to pair");
+            let hint =
+                "what is drawn follows from the whole plan; compare figures (`query figures`), over several seeds";
+            Err(InputError { what, hint: Some(hint.into()) }.into())
+        }
+    }
 }
 
 /// That a run has no such metric, and which it has.

@@ -9,7 +9,7 @@ use tracker_store::{
     Sampling, Statement, Store, Table, Verifier,
 };
 
-use crate::args::Listing;
+use crate::args::{Aspect, Listing};
 use crate::failure::Answer;
 use crate::printer::Printer;
 
@@ -57,11 +57,15 @@ pub fn show(dir: &Path, text: &str, printer: &Printer) -> anyhow::Result<Answer>
 
 /// Compares two runs: params, figures, seed and device, code and host, data, records; another machine or build is told and is no
 /// difference by itself.
-pub fn diff(dir: &Path, left: &str, right: &str, printer: &Printer) -> anyhow::Result<Answer> {
+pub fn diff(dir: &Path, [left, right]: [&str; 2], only: &[Aspect], printer: &Printer) -> anyhow::Result<Answer> {
     let store = Store::open(dir)?;
     let (left, right) = (store.resolve_run(left)?, store.resolve_run(right)?);
     let mut differences = Vec::new();
-    let mut compare = |what: &str, a: BTreeMap<String, Value>, b: BTreeMap<String, Value>| {
+    let mut compare = |aspect: Aspect, a: BTreeMap<String, Value>, b: BTreeMap<String, Value>| {
+        if !only.is_empty() && !only.contains(&aspect) {
+            return;
+        }
+        let what = aspect.name();
         let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
         for key in keys.into_iter().filter(|key| a.get(*key) != b.get(*key)) {
             let of = |side: &BTreeMap<String, Value>| side.get(key).cloned().unwrap_or(Value::Null);
@@ -71,34 +75,35 @@ pub fn diff(dir: &Path, left: &str, right: &str, printer: &Printer) -> anyhow::R
     let params = |run| -> anyhow::Result<_> {
         Ok(store.params(run)?.into_iter().map(|(key, value)| (key, json!(value))).collect())
     };
-    compare("param", params(left)?, params(right)?);
+    compare(Aspect::Param, params(left)?, params(right)?);
     let values = |run| -> anyhow::Result<_> {
         let figures = figures(&store, run)?;
         Ok(figures.into_iter().map(|((stage, name), f)| (format!("{stage}: {name}"), json!(f.value))).collect())
     };
-    compare("figure", values(left)?, values(right)?);
+    compare(Aspect::Figure, values(left)?, values(right)?);
     let head = |run| -> anyhow::Result<_> {
         let run = store.run(run)?;
         let fields =
             [("seed", json!(run.seed)), ("device", json!(run.device)), ("record digest", json!(run.record_digest))];
         Ok(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     };
-    compare("run", head(left)?, head(right)?);
+    compare(Aspect::Run, head(left)?, head(right)?);
     let code = |run| -> anyhow::Result<_> {
         let Run { versions, host, .. } = store.run(run)?;
         let host = ("host".to_owned(), host);
         Ok(versions.into_iter().chain([host]).map(|(key, text)| (key, json!(text))).collect())
     };
-    compare("environment", code(left)?, code(right)?);
-    compare("data", data(&store, left)?, data(&store, right)?);
-    let is_same = differences.iter().all(|difference| difference["what"] == "environment");
+    compare(Aspect::Environment, code(left)?, code(right)?);
+    compare(Aspect::Data, data(&store, left)?, data(&store, right)?);
+    let is_same = differences.iter().all(|difference| difference["what"] == Aspect::Environment.name());
     if printer.is_json() {
         for difference in &differences {
             printer.json(difference)?;
         }
     } else {
         if is_same {
-            printer.line("the same plan and the same records")?;
+            let same = if only.is_empty() { "the same plan and the same records" } else { "no difference in these" };
+            printer.line(same)?;
         }
         if differences.is_empty() {
             return Ok(Answer::Yes);

@@ -352,7 +352,7 @@ mod tests {
         assert!((f64::from(slopes(Language::Nll, 0.01, &[-2.0])[0]) + 0.01).abs() < 1e-9);
     }
 
-    /// A policy of the form π ∝ π_ref e^(r/β) has β times its log-ratio as reward, up to the prompt's constant: the DPO term
+    /// A policy that is its reference times e^(r/β) has β times its log-ratio as reward, up to the prompt's constant: the DPO term
     /// is then the reward's own.
     #[test]
     fn the_dpo_term_of_the_optimal_policy_is_the_loss_of_the_reward() {
