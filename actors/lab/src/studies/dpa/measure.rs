@@ -8,12 +8,15 @@ use rand::Rng as _;
 use tracker_front::{Direction as Goal, Objective, Points, hypervolume};
 use tracker_store::{Edge, NodeId, Recording, Relation};
 
-use super::world::{Answer, Asking, Wish, World, degrees};
+use super::answers::{Answer, Asking};
+use super::wish::{Wish, degrees};
+use super::world::World;
 use crate::error::Result;
 use crate::parts::bootstrap::{CurveSet, Resampler};
 use crate::parts::direction::control_fidelity;
 use crate::parts::evaluate::Estimate;
 use crate::parts::front::{Contest, record_front};
+use crate::parts::generate::Policy;
 use crate::parts::record::record_members;
 use crate::parts::train::Trained;
 
@@ -175,6 +178,16 @@ pub(super) fn resampler(world: &World<'_>) -> Result<Resampler> {
 
 /// Measures a model under each of `wishes`, and records answers, figures and fronts.
 pub(super) async fn measure(world: &World<'_>, label: &str, policy: &Trained, wishes: &[Wish]) -> Result<Measured> {
+    measure_policy(world, label, &world.policy(policy), wishes).await
+}
+
+/// The same of whoever can be asked.
+pub(super) async fn measure_policy(
+    world: &World<'_>,
+    label: &str,
+    policy: &Policy,
+    wishes: &[Wish],
+) -> Result<Measured> {
     let (lab, n) = (world.lab, world.plan.measure.n_samples);
     let wanted = world.test.iter().flat_map(|question| wishes.iter().map(|wish| (question.clone(), wish.clone())));
     let asked = world.put(wanted.collect()).await?;
@@ -207,7 +220,7 @@ pub(super) async fn measure(world: &World<'_>, label: &str, policy: &Trained, wi
         points.push(record_members(lab, &name, "results", &texts.join("\n"), nodes).await?);
     }
     let mut measured = Measured { label: label.to_owned(), wishes: wishes.to_vec(), curves, points, figures: vec![] };
-    measured.figures = measured.record(world, policy.node).await?;
+    measured.figures = measured.record(world, policy.node()).await?;
     Ok(measured)
 }
 

@@ -12,7 +12,12 @@ use crate::parts::answers::{Answer, Asked, Scored, Task};
 use crate::parts::evaluate::crossed;
 use crate::parts::record::FileRow;
 use crate::parts::reward::{Fit, Fitter, Judge, Objective, Scorer, fit};
+use crate::parts::sections::sections;
 use crate::parts::train::Trained;
+
+/// Where figures of `RewardBench`'s sections stand in a stage of accuracies, and how many each trial has at most.
+const SECTIONS_FROM: u32 = 1000;
+const SECTIONS_EACH: u32 = 10;
 
 /// Pairs to learn from: the first of those there are.
 pub(super) struct Lessons<'a> {
@@ -34,14 +39,23 @@ pub(super) struct Trial {
     pub(super) node: NodeId,
     /// Better and worse answers by turns.
     pub(super) asked: Asked,
+    /// `RewardBench`'s subset of each pair; empty for other data.
+    subsets: Vec<String>,
 }
 
 impl Trial {
     /// Of the first two answers to each task that differ in score.
-    pub(super) async fn new(world: &World<'_>, held: &Held, tasks: &[Task], answers: &[Vec<Answer>]) -> Result<Self> {
+    /// `subsets` are the tasks', if they have any.
+    pub(super) async fn new(
+        world: &World<'_>,
+        held: &Held,
+        (tasks, answers): (&[Task], &[Vec<Answer>]),
+        subsets: &[String],
+    ) -> Result<Self> {
         let pairs = prefer(world, &format!("pairs/{}", held.name), tasks, answers, 0.0).await?;
         let asked = Asked::new(pairs.iter().flat_map(|pair| &pair.answers));
-        Ok(Self { name: held.name.clone(), node: held.node, asked })
+        let subsets = pairs.iter().filter_map(|pair| subsets.get(pair.task).cloned()).collect();
+        Ok(Self { name: held.name.clone(), node: held.node, asked, subsets })
     }
 }
 
@@ -193,6 +207,15 @@ async fn report(
         used.extend(&judges);
         let n = right.first().map_or(0, Vec::len);
         cell.figures.push(stage.figure(at, name, estimate, n, &used).await?);
+    }
+    for (at, trial) in trials.iter().enumerate().filter(|(_, trial)| !trial.subsets.is_empty()) {
+        let right: Vec<Vec<f64>> = cell.raters.iter().map(|rater| rater.right(at)).collect();
+        let first = SECTIONS_FROM + SECTIONS_EACH * at as u32;
+        let mut stream = world.lab.seeds().stream(stage.name(), first, 0);
+        let used: Vec<NodeId> = [trial.node].into_iter().chain(judges.iter().copied()).collect();
+        for ((name, estimate), item) in sections(&trial.subsets, &right, &mut stream)?.into_iter().zip(first..) {
+            stage.figure(item, &format!("{}: {name}", trial.name), estimate, trial.subsets.len(), &used).await?;
+        }
     }
     stage.done(trials.len());
     Ok(cell)

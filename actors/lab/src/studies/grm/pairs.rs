@@ -14,6 +14,8 @@ use crate::parts::record::FileRow;
 pub(super) struct Preference {
     /// Stage and item of its record; a line of a dataset names no run, so that equal plans give equal datasets.
     id: String,
+    /// The number of its task.
+    pub(super) task: usize,
     prompt: String,
     /// The one that is called better, then the other.
     pub(super) answers: [Answer; 2],
@@ -90,7 +92,7 @@ pub(super) async fn prefer(
         let node = recording.put_selection(stage.row(at, 0), &selection)?;
         let answers = [pair[chosen].clone(), pair[1 - chosen].clone()];
         let id = format!("{}/{at}", stage.name());
-        all.push(Preference { id, prompt: task.exercise.prompt.clone(), answers, is_flipped, node });
+        all.push(Preference { id, task: at as usize, prompt: task.exercise.prompt.clone(), answers, is_flipped, node });
     }
     lab.record(recording).await?;
     stage.done(tasks.len());
