@@ -59,6 +59,20 @@ pub enum Error {
         /// What came instead.
         what: String,
     },
+    /// An endpoint cannot give what a method needs of it: weights, log-probabilities, certain tokens.
+    #[error("key `{key}`: the endpoint of `{section}` ({url}) cannot give {lacks}")]
+    Unable {
+        /// The key that brings the need about.
+        key: String,
+        /// Where the endpoint's settings stand in the plan.
+        section: String,
+        /// Where it listens.
+        url: String,
+        /// What it cannot give, and how that is known.
+        lacks: String,
+        /// What to do.
+        todo: String,
+    },
     /// The run was asked to stop; what is recorded stays.
     #[error("interrupted")]
     Interrupted,
@@ -97,7 +111,8 @@ impl Error {
             | Self::UnknownKey { .. }
             | Self::Value { .. }
             | Self::Plan { .. }
-            | Self::Input { .. } => true,
+            | Self::Input { .. }
+            | Self::Unable { .. } => true,
             Self::Gpu(error) => {
                 use tracker_gpu::Error::{Choice, NotFound, Refused};
                 matches!(error, Choice { .. } | NotFound { .. } | Refused { .. })
@@ -126,6 +141,7 @@ impl Error {
                 Some("is the server running, and are `endpoint.url` and `endpoint.model` right?".into())
             }
             Self::Input { hint, .. } => hint.clone(),
+            Self::Unable { todo, .. } => Some(todo.clone()),
             Self::Ask(error) => {
                 let mut at = std::error::Error::source(error);
                 while let Some(cause) = at {

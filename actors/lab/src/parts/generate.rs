@@ -8,11 +8,11 @@ use std::sync::Arc;
 use futures::StreamExt;
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{Completion, Lm, Prompt, Sampling};
-use tracker_store::{Content, Endpoint as EndpointRecord, Finish, NodeId, Recording, RowKey, Sample};
+use tracker_store::{Content, Finish, NodeId, Recording, RowKey, Sample};
 
 use crate::error::Result;
 use crate::lab::{Lab, Stage};
-use crate::parts::endpoint::{Answer, Api, Endpoint, EndpointSettings, Request};
+use crate::parts::endpoint::{Answer, Endpoint, EndpointSettings, Request};
 
 /// Who writes.
 #[derive(Clone)]
@@ -41,17 +41,8 @@ impl Policy {
     /// # Errors
     /// `Value` for settings that cannot work, `Endpoint` if it does not answer.
     pub async fn endpoint(lab: &Lab, section: &str, settings: &EndpointSettings) -> Result<Self> {
-        let endpoint = Endpoint::new(section, settings.clone(), lab.tape().clone(), lab.cancel().clone())?;
-        endpoint.probe().await?;
-        let api = match settings.api {
-            Api::Completions => "completions",
-            Api::Chat => "chat",
-        };
-        let record = EndpointRecord { url: settings.url.clone(), model: settings.model.clone(), api: api.to_owned() };
-        let mut recording = Recording::new();
-        let node = recording.put(lab.run(), &record)?;
-        lab.record(recording).await?;
-        let generator = EndpointGenerator::start(lab.actors(), Arc::new(endpoint), settings.concurrency)?;
+        let (endpoint, node) = Endpoint::of_run(lab, section, settings).await?;
+        let generator = EndpointGenerator::start(lab.actors(), endpoint, settings.concurrency)?;
         Ok(Self::Endpoint { node, generator })
     }
 
@@ -98,6 +89,21 @@ pub async fn draw(
     asks: &[Ask],
     sampling: &tracker_store::Sampling,
 ) -> Result<Vec<Sample>> {
+    draw_told(lab, stage, policy, asks, &[], sampling).await
+}
+
+/// The same; a policy that chats is told `told[i]` before the user says `asks[i]`, the others have it in their prompts.
+///
+/// # Errors
+/// As [`draw`].
+pub async fn draw_told(
+    lab: &Lab,
+    stage: &Stage<'_>,
+    policy: &Policy,
+    asks: &[Ask],
+    told: &[String],
+    sampling: &tracker_store::Sampling,
+) -> Result<Vec<Sample>> {
     let store = lab.store();
     let recorded = asks.iter().flat_map(|ask| &ask.rows).map(|row| Ok(store.sample(*row)?));
     if let Some(samples) = recorded.collect::<Result<Option<Vec<_>>>>()? {
@@ -106,7 +112,7 @@ pub async fn draw(
     let written = match policy {
         Policy::Local { model, generator, .. } => sample(stage, asks, sampling, model, generator).await?,
         Policy::Endpoint { generator, .. } => {
-            let answered = request(stage, asks, sampling, generator).await;
+            let answered = request(stage, (asks, told), sampling, generator).await;
             // What was given up because the user asked to stop is no failure.
             answered.or_else(|failure| lab.check().and(Err(failure)))?
         }
@@ -161,7 +167,7 @@ async fn sample(
 
 async fn request(
     stage: &Stage<'_>,
-    asks: &[Ask],
+    (asks, told): (&[Ask], &[String]),
     sampling: &tracker_store::Sampling,
     generator: &Pool<EndpointGenerator>,
 ) -> Result<Vec<Written>> {
@@ -175,6 +181,7 @@ async fn request(
             top_p: sampling.top_p,
             max_tokens: sampling.max_tokens,
             stop: sampling.stop.clone(),
+            system: told.get(i).cloned().unwrap_or_default(),
         };
         Some((i, request))
     });

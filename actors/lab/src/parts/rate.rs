@@ -12,6 +12,7 @@ const TRIES: u32 = 3;
 const BEST: f64 = 10.0;
 
 /// An answer to rate.
+#[derive(Clone, Copy)]
 pub struct Case<'a> {
     /// The prompt it answers.
     pub subject: NodeId,
@@ -23,29 +24,74 @@ pub struct Case<'a> {
     pub item: u32,
 }
 
+/// What a judge said of an answer, and the sample it was read from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said<T> {
+    /// What was read.
+    pub value: T,
+    /// Where it says so.
+    pub from: NodeId,
+}
+
 /// The rating of every answer, in [0, 1]. Several ratings are drawn of each, and the first that can be read counts.
 ///
 /// # Errors
 /// `Endpoint` if none of an answer's ratings can be read; those of the judge and of the store.
 pub async fn rate(lab: &Lab, stage: &Stage<'_>, judge: &Policy, cases: &[Case<'_>]) -> Result<Vec<f64>> {
-    let sampling = Sampling { temperature: 0.7, top_p: 1.0, max_tokens: 256, stop: vec![], template: "rate".into() };
-    let ask = |case: &Case<'_>| Ask {
-        subject: case.subject,
-        prompt: prompt(case.prompt, case.answer),
-        rows: (0..TRIES).map(|k| stage.row(case.item, k)).collect(),
-    };
-    let asks: Vec<Ask> = cases.iter().map(ask).collect();
-    let samples = draw(lab, stage, judge, &asks, &sampling).await?;
-    let ratings = samples.chunks(TRIES as usize).map(|said| {
-        said.iter().find_map(|sample| read(&sample.text)).ok_or_else(|| Error::Endpoint {
-            url: judge.node().to_string(),
-            what: format!(
-                "expected a rating from 0 to 10 at the end of one of {TRIES} answers, got `{}`",
-                said.first().map_or("", |sample| sample.text.as_str())
-            ),
-        })
-    });
-    ratings.collect()
+    Ok(rated(lab, stage, judge, cases).await?.into_iter().map(|said| said.value).collect())
+}
+
+/// The same, with the samples that ratings were read from.
+///
+/// # Errors
+/// As [`rate`].
+pub async fn rated(lab: &Lab, stage: &Stage<'_>, judge: &Policy, cases: &[Case<'_>]) -> Result<Vec<Said<f64>>> {
+    let question = Question { template: "rate".into(), expected: "a rating from 0 to 10 at the end".into() };
+    question.put(lab, stage, judge, cases, |case| prompt(case.prompt, case.answer), read).await
+}
+
+/// What judges are asked, and what they are to say.
+pub(super) struct Question {
+    /// Name of the prompt template, which samples are recorded with.
+    pub(super) template: String,
+    /// What an answer must have.
+    pub(super) expected: String,
+}
+
+impl Question {
+    /// Puts the question for every case: several answers are drawn, and the first that `read` can read counts.
+    pub(super) async fn put<T>(
+        &self,
+        lab: &Lab,
+        stage: &Stage<'_>,
+        judge: &Policy,
+        cases: &[Case<'_>],
+        prompt: impl Fn(&Case<'_>) -> String,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<Said<T>>> {
+        let template = self.template.clone();
+        let sampling = Sampling { temperature: 0.7, top_p: 1.0, max_tokens: 256, stop: vec![], template };
+        let ask = |case: &Case<'_>| Ask {
+            subject: case.subject,
+            prompt: prompt(case),
+            rows: (0..TRIES).map(|k| stage.row(case.item, k)).collect(),
+        };
+        let asks: Vec<Ask> = cases.iter().map(ask).collect();
+        let samples = draw(lab, stage, judge, &asks, &sampling).await?;
+        let said = asks.iter().zip(samples.chunks(TRIES as usize)).map(|(ask, said)| {
+            let mut readable = ask.rows.iter().zip(said).filter_map(|(row, sample)| Some((row, read(&sample.text)?)));
+            let (row, value) = readable.next().ok_or_else(|| Error::Endpoint {
+                url: judge.node().to_string(),
+                what: format!(
+                    "expected {} of one of {TRIES} answers, got `{}`",
+                    self.expected,
+                    said.first().map_or("", |sample| sample.text.as_str())
+                ),
+            })?;
+            Ok(Said { value, from: NodeId::sample(*row) })
+        });
+        said.collect()
+    }
 }
 
 fn prompt(prompt: &str, answer: &str) -> String {

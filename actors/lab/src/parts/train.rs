@@ -122,7 +122,11 @@ impl TrainSet {
         self.record(lab, &mut Recording::new())
     }
 
-    fn record(&self, lab: &Lab, recording: &mut Recording) -> Result<NodeId> {
+    /// Puts it, to be recorded with what is made of it.
+    ///
+    /// # Errors
+    /// Those of storing its rows.
+    pub fn record(&self, lab: &Lab, recording: &mut Recording) -> Result<NodeId> {
         let rows: Vec<FileRow> =
             self.rows.iter().map(|row| FileRow { line: row.json().to_string(), source: row.source }).collect();
         put_file_rows(lab, recording, &self.name, &rows, &self.drawn_from)

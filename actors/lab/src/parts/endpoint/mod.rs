@@ -4,7 +4,10 @@
 //! run again without a single call. The key is read from the environment, sent as a header, and stored nowhere.
 //! What cannot be answered is an error of the endpoint, never an empty or failed sample.
 
+mod logprobs;
+mod needs;
 mod tape;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +19,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use tracker_actors::Cancel;
+use tracker_store::{Endpoint as EndpointRecord, NodeId, Recording};
 
 use crate::error::{Error, Result};
+use crate::lab::Lab;
 
+pub use needs::{Need, refuse};
 pub use tape::{Exchange, Recorded, Tape};
+pub use verdict::{Route, Tags, Verdict, Verdicts};
 
 /// Which of the two routes is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +36,17 @@ pub enum Api {
     Completions,
     /// `POST /chat/completions`: the prompt is one user message.
     Chat,
+}
+
+impl Api {
+    /// `completions` or `chat`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completions => "completions",
+            Self::Chat => "chat",
+        }
+    }
 }
 
 /// Where a policy listens and how it is to be asked.
@@ -65,6 +83,36 @@ impl Default for EndpointSettings {
     }
 }
 
+impl EndpointSettings {
+    /// Refuses values that cannot work; `section` is where they stand in the plan.
+    ///
+    /// # Errors
+    /// `Value` naming the key.
+    pub fn check(&self, section: &str) -> Result<()> {
+        let wrong = |key: &str, expected: &str, got: &str| {
+            let message = format!("expected {expected}, got `{got}`");
+            Err(Error::Value { key: format!("{section}.{key}"), message })
+        };
+        let url = reqwest::Url::parse(&self.url).ok().filter(|u| matches!(u.scheme(), "http" | "https"));
+        if url.is_none() {
+            return wrong("url", "a URL such as `http://127.0.0.1:8000/v1`", &self.url);
+        }
+        if self.attempts == 0 {
+            return wrong("attempts", "at least one try", "0");
+        }
+        if self.concurrency == 0 {
+            return wrong("concurrency", "at least one request in flight", "0");
+        }
+        Ok(())
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        !self.url.is_empty()
+    }
+}
+
 /// One request for `n` continuations of a prompt.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -82,6 +130,8 @@ pub struct Request {
     pub max_tokens: u32,
     /// Texts that end a continuation.
     pub stop: Vec<String>,
+    /// What the model is told before the user speaks; only chat has a place for it. Empty for nothing.
+    pub system: String,
 }
 
 /// One continuation.
@@ -100,6 +150,7 @@ pub struct Answer {
 /// A connection to one endpoint.
 #[derive(Debug)]
 pub struct Endpoint {
+    section: String,
     settings: EndpointSettings,
     client: reqwest::Client,
     key: Option<String>,
@@ -112,6 +163,16 @@ struct Failure {
     what: String,
     retry_after: Option<Duration>,
     retryable: bool,
+    /// Whether the server said that it does not do what was asked, rather than who may ask or where.
+    is_refusal: bool,
+}
+
+/// What became of an exchange.
+enum Told<T> {
+    /// The answer.
+    Answer(T),
+    /// The server does not do this; what it said.
+    Refused(String),
 }
 
 impl Endpoint {
@@ -121,26 +182,28 @@ impl Endpoint {
     /// # Errors
     /// `Value` for settings that cannot work.
     pub fn new(section: &str, settings: EndpointSettings, tape: Arc<Tape>, cancel: Cancel) -> Result<Self> {
-        let wrong = |key: &str, expected: &str, got: &str| Error::Value {
-            key: format!("{section}.{key}"),
-            message: format!("expected {expected}, got `{got}`"),
-        };
-        let url = reqwest::Url::parse(&settings.url).ok().filter(|u| matches!(u.scheme(), "http" | "https"));
-        if url.is_none() {
-            return Err(wrong("url", "a URL such as `http://127.0.0.1:8000/v1`", &settings.url));
-        }
-        if settings.attempts == 0 {
-            return Err(wrong("attempts", "at least one try", "0"));
-        }
-        if settings.concurrency == 0 {
-            return Err(wrong("concurrency", "at least one request in flight", "0"));
-        }
+        settings.check(section)?;
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(settings.timeout_secs))
             .build()
             .map_err(|e| Error::Internal(format!("no HTTP client: {e}")))?;
         let key = std::env::var(&settings.key_env).ok().filter(|k| !k.is_empty());
-        Ok(Self { settings, client, key, tape, cancel })
+        Ok(Self { section: section.to_owned(), settings, client, key, tape, cancel })
+    }
+
+    /// An endpoint of a run, which must answer, with its record.
+    ///
+    /// # Errors
+    /// `Value` for settings that cannot work, `Endpoint` if it does not answer.
+    pub async fn of_run(lab: &Lab, section: &str, settings: &EndpointSettings) -> Result<(Arc<Self>, NodeId)> {
+        let endpoint = Self::new(section, settings.clone(), lab.tape().clone(), lab.cancel().clone())?;
+        endpoint.probe().await?;
+        let api = settings.api.name().to_owned();
+        let record = EndpointRecord { url: settings.url.clone(), model: settings.model.clone(), api };
+        let mut recording = Recording::new();
+        let node = recording.put(lab.run(), &record)?;
+        lab.record(recording).await?;
+        Ok((Arc::new(endpoint), node))
     }
 
     /// Its settings.
@@ -185,6 +248,7 @@ impl Endpoint {
             top_p: 1.0,
             max_tokens: 1,
             stop: Vec::new(),
+            system: String::new(),
         };
         let Err(Failure { what, .. }) = self.send(&self.route(), &self.body(&request, 1, 0)).await else {
             return Ok(());
@@ -208,37 +272,47 @@ impl Endpoint {
         while answers.len() < request.n as usize {
             let have = answers.len() as u32;
             let body = self.body(request, request.n - have, request.seed.wrapping_add(u64::from(have)));
-            let got = self.exchange(&body).await?;
+            let got = match self.exchange(&body, |response| read_answers(self.settings.api, response)).await? {
+                Told::Answer(answers) => answers,
+                Told::Refused(what) => return Err(failed(&self.route(), what)),
+            };
             answers.extend(got.into_iter().take((request.n - have) as usize));
         }
         Ok(answers)
     }
 
-    /// One exchange, given up when the user asks to stop.
-    async fn exchange(&self, body: &Json) -> Result<Vec<Answer>> {
-        match self.cancel.run_until_cancelled(self.converse(body)).await {
-            Some(answers) => answers,
+    /// One exchange, from the tape if it is there; given up when the user asks to stop. What `read` cannot read is not kept.
+    async fn exchange<T>(
+        &self,
+        body: &Json,
+        read: impl Fn(&Json) -> std::result::Result<T, String>,
+    ) -> Result<Told<T>> {
+        match self.cancel.run_until_cancelled(self.converse(body, read)).await {
+            Some(told) => told,
             None => Err(Error::Interrupted),
         }
     }
 
-    /// One exchange, from the tape if it is there.
-    async fn converse(&self, body: &Json) -> Result<Vec<Answer>> {
-        let read =
-            |response: &Json| read_answers(self.settings.api, response).map_err(|what| failed(&self.route(), what));
-        if let Some(response) = self.tape.answer(body)? {
-            return read(&response);
-        }
+    async fn converse<T>(
+        &self,
+        body: &Json,
+        read: impl Fn(&Json) -> std::result::Result<T, String>,
+    ) -> Result<Told<T>> {
         let url = self.route();
+        let read = |response: &Json| read(response).map_err(|what| failed(&url, what));
+        if let Some(response) = self.tape.answer(body)? {
+            return read(&response).map(Told::Answer);
+        }
         let mut jitter = ChaCha8Rng::from_seed(*blake3::hash(body.to_string().as_bytes()).as_bytes());
         let mut last = String::new();
         for attempt in 0..self.settings.attempts {
             match self.send(&url, body).await {
                 Ok(response) => {
-                    let answers = read(&response)?;
+                    let answer = read(&response)?;
                     self.tape.keep(body, &response)?;
-                    return Ok(answers);
+                    return Ok(Told::Answer(answer));
                 }
+                Err(failure) if failure.is_refusal => return Ok(Told::Refused(failure.what)),
                 Err(failure) if !failure.retryable => return Err(failed(&url, failure.what)),
                 Err(failure) => {
                     let backoff = Duration::from_millis(250).mul_f64(2f64.powi(attempt.min(7).cast_signed()));
@@ -258,7 +332,8 @@ impl Endpoint {
         if let Some(key) = &self.key {
             post = post.bearer_auth(key);
         }
-        let transport = |e: reqwest::Error| Failure { what: chain(&e), retry_after: None, retryable: true };
+        let transport =
+            |e: reqwest::Error| Failure { what: chain(&e), retry_after: None, retryable: true, is_refusal: false };
         let response = post.send().await.map_err(transport)?;
         let status = response.status();
         let retry_after =
@@ -267,12 +342,14 @@ impl Endpoint {
         if !status.is_success() {
             let retryable = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
             let what = format!("status {status}: {}", printable(&text, 300));
-            return Err(Failure { what, retry_after, retryable });
+            let is_refusal = matches!(status.as_u16(), 400 | 422 | 501);
+            return Err(Failure { what, retry_after, retryable, is_refusal });
         }
         serde_json::from_str(&text).map_err(|e| Failure {
             what: format!("expected JSON, got `{}`: {e}", printable(&text, 120)),
             retry_after: None,
             retryable: true,
+            is_refusal: false,
         })
     }
 
@@ -294,7 +371,9 @@ impl Endpoint {
                 body["logprobs"] = json!(1);
             }
             Api::Chat => {
-                body["messages"] = json!([{"role": "user", "content": request.prompt}]);
+                let told = json!({"role": "system", "content": request.system});
+                let messages = [told, json!({"role": "user", "content": request.prompt})];
+                body["messages"] = json!(messages[usize::from(request.system.is_empty())..]);
                 body["logprobs"] = json!(true);
             }
         }
@@ -366,134 +445,4 @@ fn printable(text: &str, limit: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Arc, Mutex};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    /// A server on the loopback that answers from a script of (status, body), the last one for ever.
-    async fn server(script: Vec<(u16, String)>) -> (String, Arc<AtomicUsize>, Arc<Mutex<Vec<Json>>>) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        let (calls, bodies) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let (n, seen) = (calls.clone(), bodies.clone());
-        tokio::spawn(async move {
-            while let Ok((mut socket, _)) = listener.accept().await {
-                let mut text = Vec::new();
-                let mut chunk = [0; 4096];
-                loop {
-                    let got = socket.read(&mut chunk).await.unwrap();
-                    text.extend_from_slice(&chunk[..got]);
-                    let all = String::from_utf8_lossy(&text).to_string();
-                    if let Some((head, body)) = all.split_once("\r\n\r\n") {
-                        let length =
-                            head.to_lowercase().lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
-                        if body.len() >= length.unwrap_or(0) {
-                            seen.lock().unwrap().push(serde_json::from_str(body).unwrap_or(Json::Null));
-                            break;
-                        }
-                    }
-                }
-                let call = n.fetch_add(1, Ordering::SeqCst);
-                let (status, body) = &script[call.min(script.len() - 1)];
-                let head = format!(
-                    "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\nretry-after: 0\r\n\r\n",
-                    body.len()
-                );
-                socket.write_all(head.as_bytes()).await.unwrap();
-                socket.write_all(body.as_bytes()).await.unwrap();
-            }
-        });
-        (url, calls, bodies)
-    }
-
-    fn settings(url: &str, api: Api) -> EndpointSettings {
-        EndpointSettings {
-            url: url.into(),
-            model: "m".into(),
-            api,
-            attempts: 3,
-            timeout_secs: 5,
-            ..EndpointSettings::default()
-        }
-    }
-
-    fn request(n: u32) -> Request {
-        Request { prompt: "p".into(), n, seed: 7, temperature: 1.0, top_p: 0.95, max_tokens: 8, stop: vec![] }
-    }
-
-    fn open(url: &str, api: Api) -> Endpoint {
-        Endpoint::new("endpoint", settings(url, api), Arc::default(), Cancel::new()).unwrap()
-    }
-
-    fn one(text: &str) -> String {
-        json!({"choices": [{"text": text, "finish_reason": "stop", "logprobs": {"token_logprobs": [-0.5, -0.25]}}]})
-            .to_string()
-    }
-
-    #[tokio::test]
-    async fn a_server_that_gives_one_choice_is_asked_until_there_are_n() {
-        let (url, calls, bodies) = server(vec![(200, one("a")), (200, one("b"))]).await;
-        let endpoint = open(&url, Api::Completions);
-        let answers = endpoint.complete(&request(2)).await.unwrap();
-        assert_eq!(answers.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!((answers[0].n_tokens, answers[0].sum_logprob), (Some(2), Some(-0.75)));
-        let seeds: Vec<_> = bodies.lock().unwrap().iter().map(|b| (b["n"].clone(), b["seed"].clone())).collect();
-        assert_eq!(seeds, [(json!(2), json!(7)), (json!(1), json!(8))]);
-
-        // The recording answers the same, without a call.
-        let recorded = Recorded::parse("recording", &endpoint.tape.text().unwrap()).unwrap();
-        let recording = Tape::open(None, Some(recorded)).unwrap();
-        let replayed =
-            Endpoint::new("endpoint", settings(&url, Api::Completions), Arc::new(recording), Cancel::new()).unwrap();
-        assert_eq!(replayed.complete(&request(2)).await.unwrap(), answers);
-        assert_eq!(calls.load(Ordering::SeqCst), 2);
-        let other = Request { prompt: "q".into(), ..request(2) };
-        assert!(replayed.complete(&other).await.unwrap_err().to_string().contains("never recorded"));
-    }
-
-    #[tokio::test]
-    async fn overload_is_retried_and_a_refusal_is_not() {
-        let (url, calls, _) = server(vec![(429, "busy".into()), (500, "broken".into()), (200, one("ok"))]).await;
-        let endpoint = open(&url, Api::Completions);
-        assert_eq!(endpoint.complete(&request(1)).await.unwrap()[0].text, "ok");
-        assert_eq!(calls.load(Ordering::SeqCst), 3);
-
-        let (url, calls, _) = server(vec![(400, "no such model".into())]).await;
-        let refusing = open(&url, Api::Completions);
-        let error = refusing.complete(&request(1)).await.unwrap_err().to_string();
-        assert!(error.contains("no such model"), "{error}");
-        assert_eq!(calls.load(Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn chat_answers_and_nonsense_are_told_apart() {
-        let chat = json!({"choices": [{"message": {"content": "hi"}, "finish_reason": "length"}], "usage": {"completion_tokens": 5}});
-        let silent = json!({"choices": [{"message": {"content": null}, "finish_reason": "content_filter"}]});
-        let (url, _, bodies) =
-            server(vec![(200, chat.to_string()), (200, silent.to_string()), (200, "<html>".into())]).await;
-        let endpoint = open(&url, Api::Chat);
-        let answers = endpoint.complete(&request(1)).await.unwrap();
-        assert_eq!((answers[0].text.as_str(), answers[0].n_tokens, answers[0].sum_logprob), ("hi", Some(5), None));
-        assert_eq!(bodies.lock().unwrap()[0]["messages"][0]["content"], "p");
-        let silent = Request { prompt: "s".into(), ..request(1) };
-        assert_eq!(endpoint.complete(&silent).await.unwrap()[0].finish, "content_filter");
-        let other = Request { prompt: "q".into(), ..request(1) };
-        assert!(endpoint.complete(&other).await.unwrap_err().to_string().contains("expected JSON"));
-        assert!(endpoint.probe().await.is_err());
-    }
-
-    #[tokio::test]
-    async fn an_endpoint_that_is_down_is_found_by_the_probe() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        drop(listener);
-        let endpoint = open(&url, Api::Completions);
-        assert!(endpoint.probe().await.unwrap_err().to_string().contains(&url));
-        let error = Endpoint::new("judge", settings("localhost:1", Api::Chat), Arc::default(), Cancel::new())
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("judge.url"), "{error}");
-    }
-}
+mod tests;

@@ -79,6 +79,14 @@ impl Format for Attributes {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UltraFeedback;
 
+/// An `UltraFeedback` value on the scale of 0 to 100: as with [`help_steer_score`] the least is 10 and the greatest 90, of
+/// `overall` (1 to 10) and of aspects (1 to 5). The paper does not say its own.
+#[must_use]
+pub fn ultra_feedback_score(attribute: &str, value: f64) -> f64 {
+    let most = if attribute == ULTRA_FEEDBACK[0] { 10.0 } else { 5.0 };
+    10.0 + 80.0 * (value - 1.0) / (most - 1.0)
+}
+
 /// An instruction with its completions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Feedback {

@@ -1,5 +1,8 @@
 //! Fields of a row, each read as what it is to be, or refused with its name.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -43,18 +46,38 @@ pub struct Message {
     pub content: String,
 }
 
+/// How numbers are written, by field: as numbers or as texts. A field in which some rows have one and some the other was put
+/// together from different sources, or damaged by a tool.
+#[derive(Debug, Default)]
+pub struct Kinds(RefCell<BTreeMap<String, bool>>);
+
+impl Kinds {
+    /// Refuses a number that is written otherwise than those of the same field before.
+    fn same(&self, value: &Value, name: &str) -> Read<()> {
+        let is_text = value.is_string();
+        // Elements of lists are one field.
+        let field: String = name.split('[').map(|part| part.rsplit_once(']').map_or(part, |(_, rest)| rest)).collect();
+        if *self.0.borrow_mut().entry(field).or_insert(is_text) == is_text {
+            return Ok(());
+        }
+        let (before, now) = if is_text { ("a number", "a text") } else { ("a number written as text", "a number") };
+        Err(Fault::new(name, format!("expected {before} as in the rows before, got {now}: {}", shown(value))))
+    }
+}
+
 /// The fields of an object, and where it is in its row.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     path: String,
+    kinds: &'a Kinds,
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of a row.
+    /// The fields of a row; `kinds` is what the rows before had.
     #[must_use]
-    pub fn new(map: &'a Map<String, Value>) -> Self {
-        Self { map, path: String::new() }
+    pub fn new(map: &'a Map<String, Value>, kinds: &'a Kinds) -> Self {
+        Self { map, path: String::new(), kinds }
     }
 
     /// The full name of a field.
@@ -126,7 +149,13 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// A fault for anything else.
     pub fn number(&self, field: &str) -> Read<f64> {
-        number(self.expect(field, "a number")?, &self.name(field))
+        self.number_of(self.expect(field, "a number")?, &self.name(field))
+    }
+
+    fn number_of(&self, value: &Value, name: &str) -> Read<f64> {
+        let x = number(value, name)?;
+        self.kinds.same(value, name)?;
+        Ok(x)
     }
 
     /// A finite number from `low` to `high`, if there is one: null and `N/A` are none.
@@ -138,7 +167,7 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(Value::String(text)) if text.trim().eq_ignore_ascii_case("n/a") => Ok(None),
             Some(value) => {
-                let x = number(value, &self.name(field))?;
+                let x = self.number_of(value, &self.name(field))?;
                 within(x, low, high, &self.name(field)).map(Some)
             }
         }
@@ -172,7 +201,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// A fault for anything else.
     pub fn shares(&self, field: &str) -> Read<Vec<f64>> {
-        let share = |(name, value): (String, &Value)| within(number(value, &name)?, 0.0, 1.0, &name);
+        let share = |(name, value): (String, &Value)| within(self.number_of(value, &name)?, 0.0, 1.0, &name);
         self.list(field)?.into_iter().map(share).collect()
     }
 
@@ -181,7 +210,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// A fault for anything else.
     pub fn object(&self, field: &str) -> Read<Self> {
-        object(self.expect(field, "an object")?, self.name(field))
+        self.inner(self.expect(field, "an object")?, self.name(field))
     }
 
     /// The fields of each object of a list.
@@ -189,7 +218,14 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// A fault for anything else.
     pub fn objects(&self, field: &str) -> Read<Vec<Self>> {
-        self.list(field)?.into_iter().map(|(name, value)| object(value, name)).collect()
+        self.list(field)?.into_iter().map(|(name, value)| self.inner(value, name)).collect()
+    }
+
+    fn inner(&self, value: &'a Value, path: String) -> Read<Self> {
+        match value {
+            Value::Object(map) => Ok(Self { map, path, kinds: self.kinds }),
+            other => Err(Fault::new(path, format!("expected an object, got {}", shown(other)))),
+        }
     }
 
     /// A dialogue, none of whose messages is blank.
@@ -214,13 +250,6 @@ impl<'a> Fields<'a> {
                 Err(self.fault(field, format!("expected an answer of the `assistant` to something, got {role}")))
             }
         }
-    }
-}
-
-fn object(value: &Value, path: String) -> Read<Fields<'_>> {
-    match value {
-        Value::Object(map) => Ok(Fields { map, path }),
-        other => Err(Fault::new(path, format!("expected an object, got {}", shown(other)))),
     }
 }
 

@@ -22,9 +22,12 @@ use crate::error::{Error, Result};
 
 pub use attributes::{
     Attributed, Attributes, Feedback, HELP_STEER, HelpSteer, ULTRA_FEEDBACK, UltraFeedback, help_steer_score,
+    ultra_feedback_score,
 };
-pub use fields::{Fault, Fields, Message};
-pub use preference::{ChosenRejected, Comparison, Pair, RewardBench, UnifiedFeedback, reward_bench_score};
+pub use fields::{Fault, Fields, Kinds, Message};
+pub use preference::{
+    ChosenRejected, Comparison, Pair, RewardBench, Section, UnifiedFeedback, reward_bench_score, reward_bench_sections,
+};
 pub use process::{BestOfTest, Candidates, Completions, CompletionsOf, ErPrm, Question, Questions, StepValues, boxed};
 pub use report::{Report, Skipped};
 
@@ -42,6 +45,26 @@ pub trait Format {
     /// # Errors
     /// A fault with the field that is wrong.
     fn read(&self, id: String, fields: &Fields<'_>) -> std::result::Result<Self::Row, Fault>;
+}
+
+/// A format whose rows must pass a check besides: that a model can read them, for one. What does not pass is a wrong row like
+/// any other, named and counted.
+pub struct Checked<F, C> {
+    /// The format.
+    pub format: F,
+    /// Fails with the field that is wrong.
+    pub check: C,
+}
+
+impl<F: Format, C: Fn(&F::Row) -> std::result::Result<(), Fault>> Format for Checked<F, C> {
+    const NAME: &'static str = F::NAME;
+    type Row = F::Row;
+
+    fn read(&self, id: String, fields: &Fields<'_>) -> std::result::Result<F::Row, Fault> {
+        let row = self.format.read(id, fields)?;
+        (self.check)(&row)?;
+        Ok(row)
+    }
 }
 
 /// What names a row. A place in a file never does.
@@ -85,6 +108,7 @@ pub struct Reader<F: Format> {
     names: Vec<String>,
     report: Report,
     content: blake3::Hasher,
+    kinds: Kinds,
     is_done: bool,
 }
 
@@ -122,6 +146,7 @@ impl<F: Format> Reader<F> {
             names,
             report: Report::new(F::NAME),
             content: blake3::Hasher::new(),
+            kinds: Kinds::default(),
             is_done: false,
         })
     }
@@ -172,7 +197,7 @@ impl<F: Format> Reader<F> {
         map: std::result::Result<serde_json::Map<String, serde_json::Value>, Fault>,
     ) -> std::result::Result<F::Row, Fault> {
         let map = map?;
-        let fields = Fields::new(&map);
+        let fields = Fields::new(&map, &self.kinds);
         let bytes = serde_json::to_vec(&map).map_err(|error| Fault::new("", error.to_string()))?;
         let content = blake3::hash(&bytes);
         let (field, id) = match &self.options.ids {

@@ -207,29 +207,58 @@ fn section(subset: &str) -> Option<&'static str> {
     SECTIONS.iter().find(|(_, subsets)| holds(subsets)).map(|(name, _)| *name)
 }
 
-/// `RewardBench`'s score in [0, 1], after those of its four sections: each the mean accuracy of its subsets weighted by how many
-/// examples count. `accuracies`: by subset, in [0, 1]. Source: `RewardBench` (arXiv 2403.13787), version 1, without prior sets.
+/// A section of `RewardBench`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Section {
+    /// `Chat`, `Chat Hard`, `Safety` or `Reasoning`.
+    pub name: &'static str,
+    /// The mean accuracy of its subsets, weighted by how many examples count, in [0, 1]; none if one is missing.
+    pub score: Option<f64>,
+    /// Subsets that are missing.
+    pub missing: Vec<&'static str>,
+}
+
+/// The four sections, in `RewardBench`'s order. `accuracies`: by subset, in [0, 1]; subsets may be missing, and so is then the
+/// score of their section. Source: `RewardBench` (arXiv 2403.13787), version 1, without prior sets.
+///
+/// # Errors
+/// `Value` naming the subset that is unknown or no accuracy.
+pub fn reward_bench_sections(accuracies: &BTreeMap<String, f64>) -> Result<Vec<Section>> {
+    let wrong = |subset: &str, what: String| Error::Value { key: format!("subset {subset}"), message: what };
+    for (subset, accuracy) in accuracies {
+        if section(subset).is_none() {
+            return Err(wrong(subset, "expected one of RewardBench's, got another".into()));
+        }
+        if !(0.0..=1.0).contains(accuracy) {
+            return Err(wrong(subset, format!("expected an accuracy in [0, 1], got {accuracy}")));
+        }
+    }
+    let of = |(name, subsets): (&'static str, &'static [(&'static str, u32)])| {
+        let (mut sum, mut n, mut missing) = (0.0, 0.0, Vec::new());
+        for (subset, count) in subsets {
+            match accuracies.get(*subset) {
+                Some(accuracy) => sum += accuracy * f64::from(*count),
+                None => missing.push(*subset),
+            }
+            n += f64::from(*count);
+        }
+        Section { name, score: missing.is_empty().then_some(sum / n), missing }
+    };
+    Ok(SECTIONS.into_iter().map(of).collect())
+}
+
+/// `RewardBench`'s score in [0, 1], the mean of its four sections, after those. `accuracies`: by subset, in [0, 1].
 ///
 /// # Errors
 /// `Value` naming the subset that is missing, unknown or no accuracy.
 pub fn reward_bench_score(accuracies: &BTreeMap<String, f64>) -> Result<(Vec<(&'static str, f64)>, f64)> {
-    let wrong = |subset: &str, what: String| Error::Value { key: format!("subset {subset}"), message: what };
-    if let Some(subset) = accuracies.keys().find(|subset| section(subset).is_none()) {
-        return Err(wrong(subset, "expected one of RewardBench's, got another".into()));
-    }
-    let mut sections = Vec::with_capacity(SECTIONS.len());
-    for (name, subsets) in SECTIONS {
-        let (mut sum, mut n) = (0.0, 0.0);
-        for (subset, count) in subsets {
-            let accuracy = accuracies.get(*subset).copied().filter(|accuracy| (0.0..=1.0).contains(accuracy));
-            let accuracy = accuracy.ok_or_else(|| {
-                wrong(subset, format!("expected an accuracy in [0, 1], got {:?}", accuracies.get(*subset)))
-            })?;
-            sum += accuracy * f64::from(*count);
-            n += f64::from(*count);
-        }
-        sections.push((name, sum / n));
-    }
+    let scored = reward_bench_sections(accuracies)?.into_iter().map(|section| {
+        section.score.map(|score| (section.name, score)).ok_or_else(|| Error::Value {
+            key: format!("subset {}", section.missing.first().copied().unwrap_or_default()),
+            message: "expected an accuracy in [0, 1], got none".into(),
+        })
+    });
+    let sections = scored.collect::<Result<Vec<_>>>()?;
     let score = sections.iter().map(|(_, score)| score).sum::<f64>() / sections.len() as f64;
     Ok((sections, score))
 }

@@ -203,6 +203,10 @@ fn attributes_may_be_missing_but_never_misspelled() {
     let steer = json!({"id": 1, "prompt": "p", "response": "r", "helpfulness": 3, "correctness": 4, "coherence": null, "complexity": 0});
     assert_eq!(one(HelpSteer, &steer).values, [Some(3.0), Some(4.0), None, Some(0.0), None]);
     assert_eq!((help_steer_score(0.0), help_steer_score(4.0)), (10.0, 90.0));
+    for (name, least, most) in [("overall", 1.0, 10.0), ("honesty", 1.0, 5.0)] {
+        let ends = [least, most, f64::midpoint(least, most)].map(|x| ultra_feedback_score(name, x));
+        assert_eq!(ends, [10.0, 90.0, 50.0], "{name}");
+    }
     let mut wrong = steer.clone();
     wrong["helpfulness"] = json!(5);
     assert_eq!(refused(HelpSteer, &wrong), ", field `helpfulness`: expected a number from 0 to 4, got 5");
@@ -270,6 +274,43 @@ fn rows_without_ids_are_refused_and_may_be_named_by_what_they_say() {
     let (other, changed) = read_text(Completions::default(), &swapped, by_content()).unwrap();
     assert_eq!((&rows[0], &rows[1]), (&other[1], &other[0]));
     assert_ne!(report.content, changed.content, "order is part of a data set's content");
+}
+
+#[test]
+fn a_field_that_is_a_number_in_some_rows_and_a_text_in_others_is_refused_by_file_row_and_field() {
+    let steer =
+        |id: u32, help: serde_json::Value| json!({"id": id, "prompt": "p", "response": "r", "helpfulness": help});
+    let text =
+        |rows: &[serde_json::Value]| rows.iter().flat_map(|row| [row.to_string(), "\n".into()]).collect::<String>();
+    let rows = [steer(1, json!(3)), steer(2, json!("3")), steer(3, json!(1.5))];
+    let error = read_text(HelpSteer, &text(&rows), Options::default()).unwrap_err().to_string();
+    let expected =
+        "rows.jsonl, row 2, field `helpfulness`: expected a number as in the rows before, got a text: `\"3\"`";
+    assert!(error.ends_with(expected), "{error}");
+    let options = Options { skip_bad: true, ..Options::default() };
+    let (kept, report) = read_text(HelpSteer, &text(&rows), options).unwrap();
+    assert_eq!((kept.len(), report.n_read, report.n_skipped["helpfulness"]), (2, 3, 1));
+    // All as text is one kind, and what is missing is none.
+    let rows = [steer(1, json!("3")), steer(2, json!("4"))];
+    assert_eq!(read_text(HelpSteer, &text(&rows), Options::default()).unwrap().0.len(), 2);
+    let steps = |id: u32, value: serde_json::Value| json!({"id": id, "text": "a ки b ки", "value": value});
+    let rows = [steps(1, json!([0.5, "1"]))];
+    let error = read_text(ErPrm::default(), &text(&rows), Options::default()).unwrap_err().to_string();
+    assert!(error.contains("field `value[1]`: expected a number as in the rows before, got a text"), "{error}");
+}
+
+#[test]
+fn rows_that_do_not_pass_a_check_are_wrong_rows_like_others() {
+    let check = |row: &CompletionsOf| match row.completions.len() {
+        1 => Ok(()),
+        n => Err(Fault::new("completions", format!("expected one, got {n}"))),
+    };
+    let text = "{\"id\": 1, \"prompt\": \"p\", \"completions\": [\"a\"]}\n{\"id\": 2, \"prompt\": \"p\", \"completions\": [\"a\", \"b\"]}\n";
+    let checked = || Checked { format: Completions::default(), check };
+    let error = read_text(checked(), text, Options::default()).unwrap_err().to_string();
+    assert!(error.ends_with("rows.jsonl, row 2, field `completions`: expected one, got 2"), "{error}");
+    let (rows, report) = read_text(checked(), text, Options { skip_bad: true, ..Options::default() }).unwrap();
+    assert_eq!((rows.len(), report.n_read, report.n_kept), (1, 2, 1));
 }
 
 #[test]

@@ -5,9 +5,11 @@ use tracker_actors::Pool;
 use tracker_lm::{Dpo, Grpo, Rollout};
 use tracker_store::Finish;
 
+use super::answers::{Answer, Asking};
 use super::measure::{Measured, measure};
 use super::rounds::Offline;
-use super::world::{Answer, Asking, Objectives, Wish, World};
+use super::wish::Wish;
+use super::world::{Objectives, World};
 use crate::error::Result;
 use crate::parts::best_of::first_greatest;
 use crate::parts::direction::Direction;
@@ -138,7 +140,8 @@ async fn morlhf(
         let asked = world.put(questions.iter().map(|question| (question.clone(), Wish::None)).collect()).await?;
         let stage = lab.stage(&format!("{label}/sample"), asked.len()).await?;
         let (n, temperature) = (world.plan.rsf.n_samples, world.plan.rsf.temperature);
-        let answers = world.answers(Asking { stage: &stage, policy: &now, n, temperature }, &asked).await?;
+        let answers =
+            world.answers(Asking { stage: &stage, policy: &world.policy(&now), n, temperature }, &asked).await?;
         let (mut rows, mut rollouts) = (Vec::new(), Vec::new());
         for (asked, answers) in asked.iter().zip(&answers) {
             let reward = |answer: &Answer| Some(direction.reward(&answer.said?));

@@ -4,7 +4,8 @@ use tracker_store::{Claim, NodeId};
 
 use super::baselines::Method;
 use super::measure::{Layout, Measured, Source, compared, joined, layout, resampler};
-use super::world::{Wish, World};
+use super::wish::Wish;
+use super::world::World;
 use crate::error::Result;
 use crate::parts::direction::{Direction, regrets};
 use crate::parts::evaluate::{Estimate, claim_above};
@@ -38,7 +39,9 @@ pub(super) async fn claims(world: &World<'_>, evidence: Evidence<'_>) -> Result<
         let more = gains.last().copied().unwrap_or(0.0) - gains[0];
         gains.into_iter().chain([more, whole.fidelity(after, truest)]).collect()
     })?;
-    for (source, gain) in sources.iter().zip(&gains) {
+    // Of one round alone there is nothing to say about growth.
+    let growth = if n_rounds > 0 { sources } else { &[] };
+    for (source, gain) in growth.iter().zip(&gains) {
         let by = match source {
             Source::Model => "the reward model",
             Source::Gold => "the truth",
@@ -46,7 +49,7 @@ pub(super) async fn claims(world: &World<'_>, evidence: Evidence<'_>) -> Result<
         let statement = format!("by {by}, the front of round {n_rounds} has more volume than that of round 0");
         all.push((claim_above(&format!("front-grows-{}", source.name()), &statement, Some(*gain), 0.0), ends.clone()));
     }
-    if sources.len() > 1 {
+    if growth.len() > 1 {
         let statement =
             "by the truth, the front grows as much as by the reward model, within a hundredth of the whole volume";
         all.push((claim_above("gold-grows-as-much", statement, gains.get(2).copied(), -SLACK), ends));

@@ -4,17 +4,23 @@ use std::path::PathBuf;
 
 use rand::RngExt;
 use tracker_actors::Pool;
-use tracker_lm::{HeadKind, RatedText, RewardModel, Trunk};
+use tracker_lm::{HeadKind, Lm, RatedText, RewardModel, Trunk};
 use tracker_store::{NodeId, Recording};
 
 use super::rounds::Offline;
-use super::world::{Wish, World, read};
+use super::ruler::read;
+use super::settings::{DataSettings, RatingFormat};
+use super::wish::Wish;
+use super::world::World;
 use crate::error::{Error, Result};
 use crate::parts::correlate::{spearman, verbosity_corrections};
 use crate::parts::evaluate::Estimate;
 use crate::parts::record::{FileRow, put_file_rows, record_members};
 use crate::parts::reward::{Fit, Fitter, Judge, Objective, adopt, fit};
-use crate::parts::rows::{Attributes, Options, Reader};
+use crate::parts::rows::{
+    Attributed, Attributes, Checked, Fault, Feedback, HELP_STEER, HelpSteer, Ids, Message, Options, Reader,
+    ULTRA_FEEDBACK, UltraFeedback, help_steer_score, ultra_feedback_score,
+};
 use crate::parts::train::Trained;
 
 /// Name of the dataset of ratings.
@@ -109,7 +115,7 @@ pub(super) async fn reward_model(
 }
 
 /// The reward model of a folder, if its outputs are the plan's attributes.
-async fn folder(world: &World<'_>) -> Result<Judge> {
+pub(super) async fn folder(world: &World<'_>) -> Result<Judge> {
     let path = &world.plan.models.reward;
     let model = RewardModel::load(path, world.lab.device()).map_err(|error| Error::Input {
         what: format!("reward model `{path}`: {error}"),
@@ -151,33 +157,100 @@ fn noisy(world: &World<'_>, base: &Trained, answered: &Offline) -> Result<Rating
 /// Ratings of files, as they are.
 async fn from_files(world: &World<'_>, base: &Trained) -> Result<Ratings> {
     let paths: Vec<PathBuf> = world.plan.data.ratings.iter().map(PathBuf::from).collect();
-    let format = Attributes { names: world.plan.reward.attributes.clone(), range: (0.0, 100.0) };
-    let options = Options { skip_bad: world.plan.data.skip_bad, ..Options::default() };
-    let (rows, report) = Reader::open(format, &paths, options)?.collect_all()?;
+    let DataSettings { id, skip_bad, .. } = &world.plan.data;
+    let ids = if id.is_empty() { Ids::Content } else { Ids::Field(id.clone()) };
+    let options = Options { ids, skip_bad: *skip_bad, ..Options::default() };
+    let attributes = &world.plan.reward.attributes;
+    let fits = |prompt: &[Message], response: &str| fits(world, &base.model, prompt, response);
+    // Of the attributes a format has, those of the plan, from 0 to 100.
+    let picked = |row: &Attributed, known: &[&str], score: &dyn Fn(&str, f64) -> f64| Attributed {
+        values: attributes.iter().map(|name| value(row, known, name, score)).collect(),
+        ..row.clone()
+    };
+    let (rows, report) = match world.plan.data.format {
+        RatingFormat::Rows => {
+            let format = Attributes { names: attributes.clone(), range: (0.0, 100.0) };
+            let check =
+                |row: &Attributed| fits(&row.prompt, &row.response).map_err(|(field, what)| Fault::new(field, what));
+            Reader::open(Checked { format, check }, &paths, options)?.collect_all()?
+        }
+        RatingFormat::HelpSteer => {
+            let check =
+                |row: &Attributed| fits(&row.prompt, &row.response).map_err(|(field, what)| Fault::new(field, what));
+            let (rows, report) = Reader::open(Checked { format: HelpSteer, check }, &paths, options)?.collect_all()?;
+            let rows = rows.iter().map(|row| picked(row, &HELP_STEER, &|_, rating| help_steer_score(rating)));
+            (rows.collect(), report)
+        }
+        RatingFormat::UltraFeedback => {
+            let check = |row: &Feedback| {
+                let one = |(nth, of): (usize, &Attributed)| {
+                    fits(&of.prompt, &of.response).map_err(|(field, what)| match field {
+                        "prompt" => Fault::new("instruction", what),
+                        _ => Fault::new(format!("completions[{nth}].response"), what),
+                    })
+                };
+                row.completions.iter().enumerate().try_for_each(one)
+            };
+            let (rows, report) =
+                Reader::open(Checked { format: UltraFeedback, check }, &paths, options)?.collect_all()?;
+            let all = rows.iter().flat_map(|row| &row.completions);
+            let rows = all.map(|row| picked(row, &ULTRA_FEEDBACK, &ultra_feedback_score));
+            (rows.collect::<Vec<_>>(), report)
+        }
+    };
     let mut recording = Recording::new();
     report.record(&mut recording, world.lab.run(), RATINGS)?;
     let dataset = recording.put(world.lab.run(), &report.dataset(RATINGS, "source"))?;
     world.lab.record(recording).await?;
-    world.lab.note(format!("{RATINGS}: {} of {} rows are used", report.n_kept, report.n_read));
+    let answers = if rows.len() as u64 == report.n_kept { String::new() } else { format!(", {} answers", rows.len()) };
+    world.lab.note(format!("{RATINGS}: {} of {} rows are used{answers}", report.n_kept, report.n_read));
     let mut ratings = Ratings { drawn_from: vec![dataset], ..Ratings::default() };
     for row in rows {
-        let prompt: Vec<&str> = row.prompt.iter().map(|message| message.content.as_str()).collect();
-        let prompt = prompt.join("\n");
+        let prompt = joined(&row.prompt);
         let of = Rated { id: &row.id, prompt: &prompt, response: &row.response, source: None };
         ratings.push(world, base, &of, &row.values)?;
     }
     Ok(ratings)
 }
 
+/// What is asked, as one text.
+fn joined(prompt: &[Message]) -> String {
+    prompt.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+/// One attribute of a row, on the scale from 0 to 100.
+fn value(row: &Attributed, known: &[&str], name: &str, score: &dyn Fn(&str, f64) -> f64) -> Option<f64> {
+    let at = known.iter().position(|other| *other == name)?;
+    row.values.get(at).copied().flatten().map(|rating| score(name, rating))
+}
+
+/// Whether an answer with its prompt fits into a model's context; else which of them is too long, and by how much.
+fn fits(
+    world: &World<'_>,
+    model: &Lm,
+    prompt: &[Message],
+    response: &str,
+) -> std::result::Result<(), (&'static str, String)> {
+    let room = model.config().max_positions;
+    let steps = read(model, &world.prompt(&joined(prompt), &Wish::None), response)
+        .map_err(|error| ("response", error.to_string()))?;
+    let (n_asked, n) = (steps.prompt.len(), steps.prompt.len() + steps.completion.len());
+    if n <= room {
+        return Ok(());
+    }
+    let field = if n_asked >= room { "prompt" } else { "response" };
+    Err((field, format!("expected at most {room} tokens with its prompt, the model's context, got {n}")))
+}
+
 /// What the reward model is worth on answers it was not fitted to: rank correlations with the truth, and with verbosity;
 /// and how much of verbosity would have to be taken off each attribute.
-pub(super) async fn inspect(world: &World<'_>, judge: &Judge, answered: &Offline) -> Result<()> {
+pub(super) async fn inspect(world: &World<'_>, judge: NodeId, answered: &Offline) -> Result<()> {
     let stage = world.lab.stage("reward model/figures", 1).await?;
     let answers: Vec<_> = answered.answers.iter().flatten().collect();
     let texts: Vec<&str> = answers.iter().map(|answer| answer.text.as_str()).collect();
     let rewards = answers.iter().map(|answer| answer.reward);
     let reference = record_members(world.lab, "reference answers", "reference", &texts.join("\n"), rewards).await?;
-    let used = [reference, judge.node, world.map];
+    let used = [reference, judge, world.map];
     let mut item = 0;
     let mut tell = async |name: String, value: f64| {
         item += 1;

@@ -8,12 +8,15 @@ use rand::Rng as _;
 use tracker_front::{Direction as Goal, Objective, Points, hypervolume};
 use tracker_store::{Edge, NodeId, Recording, Relation};
 
-use super::world::{Answer, Asking, Wish, World, degrees};
+use super::answers::{Answer, Asking};
+use super::wish::{Wish, degrees};
+use super::world::World;
 use crate::error::Result;
 use crate::parts::bootstrap::{CurveSet, Resampler};
 use crate::parts::direction::control_fidelity;
 use crate::parts::evaluate::Estimate;
 use crate::parts::front::{Contest, record_front};
+use crate::parts::generate::Policy;
 use crate::parts::record::record_members;
 use crate::parts::train::Trained;
 
@@ -175,6 +178,16 @@ pub(super) fn resampler(world: &World<'_>) -> Result<Resampler> {
 
 /// Measures a model under each of `wishes`, and records answers, figures and fronts.
 pub(super) async fn measure(world: &World<'_>, label: &str, policy: &Trained, wishes: &[Wish]) -> Result<Measured> {
+    measure_policy(world, label, &world.policy(policy), wishes).await
+}
+
+/// The same of whoever can be asked.
+pub(super) async fn measure_policy(
+    world: &World<'_>,
+    label: &str,
+    policy: &Policy,
+    wishes: &[Wish],
+) -> Result<Measured> {
     let (lab, n) = (world.lab, world.plan.measure.n_samples);
     let wanted = world.test.iter().flat_map(|question| wishes.iter().map(|wish| (question.clone(), wish.clone())));
     let asked = world.put(wanted.collect()).await?;
@@ -206,14 +219,19 @@ pub(super) async fn measure(world: &World<'_>, label: &str, policy: &Trained, wi
         let nodes = of_wish.iter().map(|answer| answer.reward);
         points.push(record_members(lab, &name, "results", &texts.join("\n"), nodes).await?);
     }
+    // A front holds checkpoints and runs; what an endpoint said stands for the run that asked it.
+    let point = match policy {
+        Policy::Local { node, .. } => *node,
+        Policy::Endpoint { .. } => lab.node(),
+    };
     let mut measured = Measured { label: label.to_owned(), wishes: wishes.to_vec(), curves, points, figures: vec![] };
-    measured.figures = measured.record(world, policy.node).await?;
+    measured.figures = measured.record(world, [policy.node(), point]).await?;
     Ok(measured)
 }
 
 impl Measured {
-    /// Records figures and fronts; gives the figures of the volumes.
-    async fn record(&self, world: &World<'_>, policy: NodeId) -> Result<Vec<NodeId>> {
+    /// Records figures, and fronts whose points are of `point_of`; gives the figures of the volumes.
+    async fn record(&self, world: &World<'_>, [policy, point_of]: [NodeId; 2]) -> Result<Vec<NodeId>> {
         let (lab, label) = (world.lab, &self.label);
         let layout = layout(world, &self.wishes);
         let resampler = resampler(world)?;
@@ -268,7 +286,7 @@ impl Measured {
                 }
                 // The points of one model differ by what it was asked for.
                 let points: Vec<(NodeId, Vec<f64>)> =
-                    of_side.iter().map(|(at, _)| (policy, layout.point(&mean, *at, *source).to_vec())).collect();
+                    of_side.iter().map(|(at, _)| (point_of, layout.point(&mean, *at, *source).to_vec())).collect();
                 let name = format!("{label}/{}, {}", side.name(), source.name());
                 let (front, _) = record_front(lab, &name, &contest, &points).await?;
                 let mut recording = Recording::new();

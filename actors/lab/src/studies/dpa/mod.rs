@@ -13,32 +13,41 @@
 //! and by the truth as much; verbosity follows the direction; DPA is worth more than SFT and DPO in each direction, and more
 //! than the best of `SteerLM`, MORLHF and rewarded soups on average.
 
+mod answers;
 mod baselines;
+mod check;
 mod claims;
+mod defaults;
 mod labels;
 mod measure;
 mod rounds;
+mod ruler;
 mod settings;
+mod wish;
 mod world;
 
+use tracker_lm::Lm;
 use tracker_store::{Claim, Finish};
 
 use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::facts::tokenizer;
+use crate::parts::generate::Policy;
 use crate::parts::model::load;
 use crate::parts::reward::Fitter;
 use crate::parts::train::{Step, TrainRow, TrainSet, Trained, Trainer, adopt, sft};
 use crate::study::Study;
 
 use claims::Evidence;
-use measure::measure;
+use measure::{measure, measure_policy};
 use rounds::offline;
+use ruler::Ruler;
 pub use settings::{
     BaselineSettings, DataSettings, DirectionSettings, Dpa, LanguageSettings, MeasureSettings, ModelSettings,
-    PretrainSettings, RewardSettings, RsfSettings, Split, Start,
+    PretrainSettings, Rater, RatingFormat, RewardSettings, RsfSettings, Split, Start,
 };
-use world::{Ruler, Wish, World};
+use wish::Wish;
+use world::World;
 
 impl Study for Dpa {
     const NAME: &'static str = "dpa";
@@ -48,23 +57,36 @@ impl Study for Dpa {
     async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
         let trainer = Trainer::start(lab.actors(), lab.workers())?;
         let fitter = Fitter::start(lab.actors(), lab.workers())?;
-        let mut world = World::open(lab, self).await?;
-        let base = self.base(&world, &trainer).await?;
-
-        // The reward model.
-        let n = [self.reward.n_prompts, self.reward.n_answers];
-        let rated = if world.has_gold() {
-            Some(offline(&world, &base, "ratings", n, &self.reward.temperatures).await?)
-        } else {
-            None
+        if self.endpoint.is_given() {
+            return self.served(lab).await;
+        }
+        let loaded = match self.models.policy.as_str() {
+            "" => None,
+            folder => Some(load(lab, folder)?),
         };
-        let judge = labels::reward_model(&world, &fitter, &base, rated.as_ref()).await?;
-        world.ruler = Some(Ruler::new(lab, judge.clone())?);
+        let mut world = World::open(lab, self, loaded.as_ref()).await?;
+        let base = self.base(&world, &trainer, loaded).await?;
+
+        // Who says what answers are worth.
+        let ruler = match self.reward.by {
+            Rater::Endpoint => Ruler::endpoint(&world).await?,
+            Rater::Model => {
+                let n = [self.reward.n_prompts, self.reward.n_answers];
+                let rated = if world.has_gold() {
+                    Some(offline(&world, &base, "ratings", n, &self.reward.temperatures).await?)
+                } else {
+                    None
+                };
+                Ruler::model(lab, labels::reward_model(&world, &fitter, &base, rated.as_ref()).await?)?
+            }
+        };
+        let judge = ruler.node();
+        world.ruler = Some(ruler);
 
         // Warm-up and rounds.
         let pool = offline(&world, &base, "offline", [self.rsf.n_warm_up, self.rsf.n_offline], &[self.rsf.temperature])
             .await?;
-        labels::inspect(&world, &judge, &pool).await?;
+        labels::inspect(&world, judge, &pool).await?;
         let wishes: Vec<Wish> = self.measured()?.into_iter().map(Wish::Along).collect();
         let mut policy = rounds::warm_up(&world, &trainer, &base, &pool).await?;
         let mut measured = vec![measure(&world, "round 0", &policy, &wishes).await?];
@@ -79,11 +101,31 @@ impl Study for Dpa {
 }
 
 impl Dpa {
+    /// The study of a policy behind an endpoint, which was taught directions elsewhere: what it says under them, the best of
+    /// it, and whether it does as it is told.
+    async fn served(&self, lab: &Lab) -> Result<Vec<Claim>> {
+        let policy = Policy::endpoint(lab, "endpoint", &self.endpoint).await?;
+        let mut world = World::open(lab, self, None).await?;
+        world.ruler = Some(match self.reward.by {
+            Rater::Endpoint => Ruler::endpoint(&world).await?,
+            Rater::Model => Ruler::model(lab, labels::folder(&world).await?)?,
+        });
+        rounds::served(&world, &policy).await?;
+        let wishes: Vec<Wish> = self.measured()?.into_iter().map(Wish::Along).collect();
+        let measured = [measure_policy(&world, "round 0", &policy, &wishes).await?];
+        claims::claims(&world, Evidence { rounds: &measured, methods: &[] }).await
+    }
+
     /// The model of the plan's folder, or a small one that was taught to answer in many ways.
-    async fn base(&self, world: &World<'_>, trainer: &tracker_actors::Pool<Trainer>) -> Result<Trained> {
+    async fn base(
+        &self,
+        world: &World<'_>,
+        trainer: &tracker_actors::Pool<Trainer>,
+        loaded: Option<Lm>,
+    ) -> Result<Trained> {
         let lab = world.lab;
-        if !self.models.policy.is_empty() {
-            return adopt(lab, "base", load(lab, &self.models.policy)?).await;
+        if let Some(model) = loaded {
+            return adopt(lab, "base", model).await;
         }
         let questions = world.fresh("pretrain", self.pretrain.n_prompts).await?;
         let mut stream = lab.seeds().stream("pretrain/errors", 0, 0);

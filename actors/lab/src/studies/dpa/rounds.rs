@@ -4,11 +4,15 @@ use rand::RngExt;
 use tracker_actors::Pool;
 use tracker_store::{NodeId, Point, Recording, Timestamp};
 
+use super::answers::{Answer, Asking, Chosen};
+use super::ruler::Ruler;
 use super::settings::{Split, Start};
-use super::world::{Answer, Asking, Chosen, Question, Wish, World, degrees};
+use super::wish::{Wish, degrees};
+use super::world::{Question, World};
 use crate::error::Result;
 use crate::parts::direction::Direction;
 use crate::parts::evaluate::{Estimate, mean};
+use crate::parts::generate::Policy;
 use crate::parts::train::{SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, sft};
 
 /// Bins that sampled angles are counted in.
@@ -34,7 +38,8 @@ pub(super) async fn offline(
     for temperature in temperatures {
         let stage = world.lab.stage(&format!("{name}/sample at {temperature}"), asked.len()).await?;
         let n = n / temperatures.len() as u32;
-        let drawn = world.answers(Asking { stage: &stage, policy: base, n, temperature: *temperature }, &asked).await?;
+        let policy = &world.policy(base);
+        let drawn = world.answers(Asking { stage: &stage, policy, n, temperature: *temperature }, &asked).await?;
         for (answers, drawn) in answers.iter_mut().zip(drawn) {
             answers.extend(drawn);
         }
@@ -91,14 +96,37 @@ pub(super) async fn round(
         Split::Fresh => format!("rsf {nth}"),
         Split::Same => "rsf".into(),
     };
-    let questions = world.fresh(&name, plan.n_prompts).await?;
-    let drawn = directions(world, &label, questions.len())?;
+    let round = choose(world, &world.policy(last), &label, &name).await?;
+    let from = match plan.start {
+        Start::Previous => last,
+        Start::Base => base,
+    };
+    round.train(world, trainer, &label, from, &plan.sft).await
+}
+
+/// What a policy behind an endpoint says under each sampled direction, and the best of it, recorded as a round's dataset:
+/// nobody learns from it here.
+pub(super) async fn served(world: &World<'_>, policy: &Policy) -> Result<()> {
+    let label = "round 0";
+    let mut round = choose(world, policy, label, "rsf 0").await?;
+    let set = round.set(world, label);
+    let mut recording = Recording::new();
+    set.record(world.lab, &mut recording)?;
+    world.lab.record(recording).await?;
+    round.figures(world, label, &set).await
+}
+
+/// Answers of a policy to fresh prompts under sampled directions, and of each the best.
+async fn choose(world: &World<'_>, policy: &Policy, label: &str, name: &str) -> Result<Round> {
+    let plan = &world.plan.rsf;
+    let questions = world.fresh(name, plan.n_prompts).await?;
+    let drawn = directions(world, label, questions.len())?;
     let wanted = questions.iter().zip(&drawn).flat_map(|(question, directions)| {
         directions.iter().map(|direction| (question.clone(), Wish::Along(direction.clone())))
     });
     let asked = world.put(wanted.collect()).await?;
     let stage = world.lab.stage(&format!("{label}/sample"), asked.len()).await?;
-    let asking = Asking { stage: &stage, policy: last, n: plan.n_samples, temperature: plan.temperature };
+    let asking = Asking { stage: &stage, policy, n: plan.n_samples, temperature: plan.temperature };
     let answers = world.answers(asking, &asked).await?;
     let mut round = Round::default();
     let mut recording = Recording::new();
@@ -112,11 +140,7 @@ pub(super) async fn round(
         round.same.push(is_same(&texts));
     }
     world.lab.record(recording).await?;
-    let from = match plan.start {
-        Start::Previous => last,
-        Start::Base => base,
-    };
-    round.train(world, trainer, &label, from, &plan.sft).await
+    Ok(round)
 }
 
 fn is_same(texts: &[String]) -> f64 {
@@ -152,7 +176,17 @@ impl Round {
         answer.text.clone()
     }
 
-    /// Records how it chose, and trains.
+    /// What it chose, as a dataset.
+    fn set(&mut self, world: &World<'_>, label: &str) -> TrainSet {
+        let judge = world.ruler.as_ref().map(Ruler::node);
+        TrainSet {
+            name: format!("{label}/best"),
+            rows: std::mem::take(&mut self.rows),
+            drawn_from: judge.into_iter().chain([world.map]).collect(),
+        }
+    }
+
+    /// Trains on what it chose, and records how it chose.
     async fn train(
         mut self,
         world: &World<'_>,
@@ -161,14 +195,15 @@ impl Round {
         from: &Trained,
         settings: &SftSettings,
     ) -> Result<Trained> {
+        let set = self.set(world, label);
+        let trained = sft(world.lab, trainer, Step::new(label, from, &set, settings)).await?;
+        self.figures(world, label, &set).await?;
+        Ok(trained)
+    }
+
+    /// Records how it chose.
+    async fn figures(&self, world: &World<'_>, label: &str, set: &TrainSet) -> Result<()> {
         let lab = world.lab;
-        let judge = world.ruler.as_ref().map(|ruler| ruler.judge.node);
-        let set = TrainSet {
-            name: format!("{label}/best"),
-            rows: std::mem::take(&mut self.rows),
-            drawn_from: judge.into_iter().chain([world.map]).collect(),
-        };
-        let trained = sft(lab, trainer, Step::new(label, from, &set, settings)).await?;
         let used = [set.node(lab)?];
         let stage = lab.stage(&format!("{label}/chosen"), 1).await?;
         let named =
@@ -189,7 +224,7 @@ impl Round {
         recording.put_points(lab.run(), &format!("{label}/directions"), &points)?;
         lab.record(recording).await?;
         stage.done(1);
-        Ok(trained)
+        Ok(())
     }
 
     /// How many of the sampled angles are in each bin.

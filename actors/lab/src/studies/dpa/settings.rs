@@ -5,12 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
-use crate::parts::direction::Direction;
-use crate::parts::facts::{Facts, MAX_WORDS, MEASURES};
+use crate::parts::endpoint::EndpointSettings;
 use crate::parts::model::Shape;
 use crate::parts::train::SftSettings;
-use crate::plan::{Settings, require};
 
 /// Settings of the study `dpa`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +15,10 @@ use crate::plan::{Settings, require};
 pub struct Dpa {
     /// Checkpoints to start from, instead of small ones trained here.
     pub models: ModelSettings,
+    /// A policy behind an endpoint: asked, chosen from and measured, not trained.
+    pub endpoint: EndpointSettings,
+    /// The endpoint that gives marks when `reward.by` is `endpoint`.
+    pub judge: EndpointSettings,
     /// Data from files, instead of the small language.
     pub data: DataSettings,
     /// The small language: prompts list facts and ask for some of them.
@@ -53,15 +54,42 @@ pub struct ModelSettings {
 }
 
 /// Data from files.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataSettings {
-    /// A JSONL file with an object `{"prompt": "…"}` a line; needed with `models.policy`.
+    /// A JSONL file with an object `{"prompt": "…"}` a line; needed with `models.policy` and with `endpoint`.
     pub prompts: String,
-    /// Files of `{prompt, response, ATTRIBUTE, …}` or `{messages, ATTRIBUTE, …}` with ids, values 0 to 100 or null.
+    /// Files of rated answers.
     pub ratings: Vec<String>,
+    /// What rows of `ratings` are: `rows` (`{prompt, response, ATTRIBUTE, …}` or `{messages, ATTRIBUTE, …}`, 0 to 100 or null),
+    /// `helpsteer` or `ultrafeedback` as published.
+    pub format: RatingFormat,
+    /// The field that names a row of `ratings`; empty to name rows by what they say, as published rows must be.
+    pub id: String,
     /// Whether wrong rows of ratings are left out and counted, instead of ending the run.
     pub skip_bad: bool,
+}
+
+/// What rated rows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RatingFormat {
+    /// Rows with the plan's attributes, from 0 to 100.
+    Rows,
+    /// `HelpSteer`'s.
+    HelpSteer,
+    /// `UltraFeedback`'s.
+    UltraFeedback,
+}
+
+/// Who gives answers their attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rater {
+    /// A reward model: that of `models.reward`, or one fitted to ratings.
+    Model,
+    /// A model behind an endpoint, from 0 to 100 each.
+    Endpoint,
 }
 
 /// The small language.
@@ -90,6 +118,10 @@ pub struct PretrainSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardSettings {
+    /// Who says what answers are worth: `model`, or `endpoint` (that of `judge`).
+    pub by: Rater,
+    /// What the judge is asked: a text with `{attributes}`, `{prompt}` and `{answer}`.
+    pub template: String,
     /// Prompts whose answers are rated.
     pub n_prompts: u32,
     /// Rated answers a prompt, by writers of different quality.
@@ -210,308 +242,4 @@ pub struct BaselineSettings {
     pub kl: f64,
     /// Shares of the last MORLHF model in mixtures with the first (rewarded soups).
     pub soups: Vec<f64>,
-}
-
-impl Default for ModelSettings {
-    fn default() -> Self {
-        Self {
-            policy: String::new(),
-            reward: String::new(),
-            template: "<|system|>\n{system}</s>\n<|user|>\n{prompt}</s>\n<|assistant|>\n".into(),
-            max_tokens: 512,
-        }
-    }
-}
-
-impl Default for LanguageSettings {
-    fn default() -> Self {
-        Self { n_facts: 8, n_asked: 5 }
-    }
-}
-
-impl Default for Dpa {
-    fn default() -> Self {
-        Self {
-            models: ModelSettings::default(),
-            data: DataSettings::default(),
-            language: LanguageSettings::default(),
-            policy: Shape { hidden: 64, layers: 3, heads: 4, ffn: 128, context: 48 },
-            pretrain: PretrainSettings::default(),
-            reward: RewardSettings::default(),
-            directions: DirectionSettings::default(),
-            rsf: RsfSettings::default(),
-            measure: MeasureSettings::default(),
-            baselines: BaselineSettings::default(),
-        }
-    }
-}
-
-impl Default for PretrainSettings {
-    fn default() -> Self {
-        Self { n_prompts: 20_000, error_rate: 0.15, sft: SftSettings { epochs: 4.0, ..SftSettings::default() } }
-    }
-}
-
-impl Default for RewardSettings {
-    fn default() -> Self {
-        let weights = |pairs: &[(&str, f64)]| pairs.iter().map(|(name, x)| ((*name).to_owned(), *x)).collect();
-        Self {
-            n_prompts: 5000,
-            n_answers: 4,
-            temperatures: vec![0.7, 1.0, 1.5, 2.0],
-            noise: 15.0,
-            missing: 0.5,
-            attributes: MEASURES.map(str::to_owned).to_vec(),
-            helpfulness: weights(&[("recall", 1.0), ("hallucination", -1.0), ("padding", -1.0)]),
-            verbosity: weights(&[("verbosity", 1.0)]),
-            sft: SftSettings { epochs: 5.0, lr: 2e-3, ..SftSettings::default() },
-        }
-    }
-}
-
-impl Default for DirectionSettings {
-    fn default() -> Self {
-        Self { min: -45.0, max: 45.0, n_measured: 10, vectors: vec![] }
-    }
-}
-
-impl Default for RsfSettings {
-    fn default() -> Self {
-        let sft = SftSettings { epochs: 2.0, lr: 1e-3, ..SftSettings::default() };
-        Self {
-            n_warm_up: 800,
-            n_offline: 4,
-            rounds: 4,
-            n_prompts: 200,
-            n_directions: 4,
-            n_samples: 16,
-            temperature: 1.0,
-            start: Start::Previous,
-            prompts: Split::Fresh,
-            warm_up: sft.clone(),
-            sft,
-        }
-    }
-}
-
-impl Default for MeasureSettings {
-    fn default() -> Self {
-        Self { n_prompts: 100, n_samples: 1, reference: 0.0, n_resamples: 1000 }
-    }
-}
-
-impl Default for BaselineSettings {
-    fn default() -> Self {
-        let sft = SftSettings { epochs: 2.0, lr: 1e-3, ..SftSettings::default() };
-        Self {
-            dpo: vec![0.1],
-            preference: SftSettings { lr: 3e-4, ..sft.clone() },
-            steer_lm: vec![[100, 30], [100, 40], [100, 50], [100, 70], [100, 100]],
-            steer: sft.clone(),
-            morlhf: vec![-45.0, 0.0, 45.0],
-            rounds: 4,
-            n_prompts: 60,
-            gradient: SftSettings { epochs: 2.0, ..sft },
-            kl: 0.02,
-            soups: vec![0.25, 0.5, 0.75],
-        }
-    }
-}
-
-impl Dpa {
-    /// The directions models are measured at.
-    ///
-    /// # Errors
-    /// `Value` for a vector that is not of length 1, or not of two numbers.
-    pub(super) fn measured(&self) -> Result<Vec<Direction>> {
-        let DirectionSettings { min, max, n_measured, vectors } = &self.directions;
-        if vectors.is_empty() {
-            let step = (max - min) / f64::from(n_measured - 1);
-            return (0..*n_measured).map(|nth| Direction::of_degrees(min + step * f64::from(nth))).collect();
-        }
-        let direction = |v: &Vec<f64>| {
-            require(v.len() == 2, "directions.vectors", "two numbers a vector", format!("{v:?}"))?;
-            Direction::new(v.clone()).map_err(|_| crate::error::Error::Value {
-                key: "directions.vectors".into(),
-                message: format!("expected vectors of length 1, got `{v:?}`"),
-            })
-        };
-        vectors.iter().map(direction).collect()
-    }
-
-    /// Weights of each attribute in [helpfulness, verbosity], `[2][attributes]`.
-    pub(super) fn objectives(&self) -> [Vec<f64>; 2] {
-        let RewardSettings { attributes, helpfulness, verbosity, .. } = &self.reward;
-        [helpfulness, verbosity].map(|of| attributes.iter().map(|name| of.get(name).copied().unwrap_or(0.0)).collect())
-    }
-
-    fn check_reward(&self) -> Result<()> {
-        let RewardSettings {
-            n_prompts,
-            n_answers,
-            temperatures,
-            noise,
-            missing,
-            attributes,
-            helpfulness,
-            verbosity,
-            sft,
-        } = &self.reward;
-        require(*n_prompts > 0, "reward.n_prompts", "at least 1", n_prompts)?;
-        require(*n_answers > 0, "reward.n_answers", "at least 1", n_answers)?;
-        let are_above = !temperatures.is_empty() && temperatures.iter().all(|t| *t > 0.0 && t.is_finite());
-        require(are_above, "reward.temperatures", "at least one number above 0", format!("{temperatures:?}"))?;
-        let expected = format!("a multiple of the {} of `reward.temperatures`", temperatures.len());
-        require((*n_answers as usize).is_multiple_of(temperatures.len()), "reward.n_answers", &expected, n_answers)?;
-        require((0.0..=100.0).contains(noise), "reward.noise", "a number in [0, 100]", noise)?;
-        require((0.0..1.0).contains(missing), "reward.missing", "a share in [0, 1)", missing)?;
-        let doubled = attributes.iter().enumerate().any(|(at, name)| attributes[..at].contains(name));
-        let listed = attributes.join(", ");
-        require(!attributes.is_empty() && !doubled, "reward.attributes", "at least one name, none twice", &listed)?;
-        if self.data.ratings.is_empty() && self.models.reward.is_empty() {
-            let expected = format!("some of {}, or `data.ratings`", MEASURES.join(", "));
-            let known = attributes.iter().all(|name| MEASURES.contains(&name.as_str()));
-            require(known, "reward.attributes", &expected, &listed)?;
-        }
-        for (key, weights) in [("reward.helpfulness", helpfulness), ("reward.verbosity", verbosity)] {
-            let expected = format!("weights of dimensions of `reward.attributes` ({listed})");
-            for (name, weight) in weights {
-                require(attributes.contains(name), key, &expected, name)?;
-                require(weight.is_finite(), key, "finite weights", weight)?;
-            }
-            let some = weights.values().any(|weight| *weight != 0.0);
-            require(some, key, "a weight other than 0", format!("{weights:?}"))?;
-        }
-        sft.check("reward.sft")
-    }
-
-    fn check_directions(&self) -> Result<()> {
-        let DirectionSettings { min, max, n_measured, .. } = &self.directions;
-        for (key, degrees) in [("directions.min", min), ("directions.max", max)] {
-            require((-90.0..=90.0).contains(degrees), key, "an angle from -90 to 90", degrees)?;
-        }
-        require(min < max, "directions.max", "an angle above `directions.min`", max)?;
-        require(*n_measured >= 2, "directions.n_measured", "at least 2", n_measured)?;
-        let measured = self.measured()?;
-        require(measured.len() >= 2, "directions.vectors", "at least 2, or none", measured.len())
-    }
-
-    fn check_models(&self) -> Result<()> {
-        let ModelSettings { policy, reward, template, max_tokens } = &self.models;
-        let has_both = ["{system}", "{prompt}"].iter().all(|place| template.contains(place));
-        require(has_both, "models.template", "a text with `{system}` and `{prompt}`", template)?;
-        require(*max_tokens > 0, "models.max_tokens", "at least 1", max_tokens)?;
-        if policy.is_empty() {
-            let needless = self.data.prompts.is_empty() && self.data.ratings.is_empty() && reward.is_empty();
-            let got = [self.data.prompts.as_str(), &self.data.ratings.join(", "), reward].concat();
-            return require(
-                needless,
-                "models.policy",
-                "a folder where prompts, ratings or a reward model are given",
-                got,
-            );
-        }
-        require(!self.data.prompts.is_empty(), "data.prompts", "a file of prompts for `models.policy`", "")?;
-        let rated = !self.data.ratings.is_empty() || !reward.is_empty();
-        require(rated, "data.ratings", "files of ratings, or a reward model in `models.reward`", "")
-    }
-
-    fn check_baselines(&self) -> Result<()> {
-        let BaselineSettings { dpo, preference, steer_lm, steer, morlhf, rounds, n_prompts, gradient, kl, soups } =
-            &self.baselines;
-        let positive = dpo.iter().all(|beta| *beta > 0.0 && beta.is_finite());
-        require(positive, "baselines.dpo", "numbers above 0", format!("{dpo:?}"))?;
-        let inside = steer_lm.iter().flatten().all(|target| *target <= 100);
-        require(inside, "baselines.steer_lm", "numbers from 0 to 100", format!("{steer_lm:?}"))?;
-        let angles = morlhf.iter().all(|degrees| (-90.0..=90.0).contains(degrees));
-        require(angles, "baselines.morlhf", "angles from -90 to 90", format!("{morlhf:?}"))?;
-        require(*rounds > 0, "baselines.rounds", "at least 1", rounds)?;
-        require(*n_prompts > 0, "baselines.n_prompts", "at least 1", n_prompts)?;
-        require(*kl >= 0.0 && kl.is_finite(), "baselines.kl", "a number, at least 0", kl)?;
-        let shares = soups.iter().all(|share| *share > 0.0 && *share < 1.0);
-        require(shares, "baselines.soups", "shares in (0, 1)", format!("{soups:?}"))?;
-        let ends = soups.is_empty() || morlhf.len() >= 2;
-        require(ends, "baselines.soups", "none, or two angles in `baselines.morlhf`", format!("{soups:?}"))?;
-        let sections = [("preference", preference), ("steer", steer), ("gradient", gradient)];
-        sections.into_iter().try_for_each(|(section, sft)| sft.check(&format!("baselines.{section}")))
-    }
-}
-
-impl Settings for Dpa {
-    fn smoke() -> Self {
-        let short = SftSettings { epochs: 1.0, ..SftSettings::default() };
-        Self {
-            policy: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 48 },
-            pretrain: PretrainSettings { n_prompts: 64, error_rate: 0.15, sft: short.clone() },
-            reward: RewardSettings {
-                n_prompts: 12,
-                n_answers: 2,
-                temperatures: vec![1.0, 2.0],
-                sft: short.clone(),
-                ..RewardSettings::default()
-            },
-            directions: DirectionSettings { n_measured: 3, ..DirectionSettings::default() },
-            rsf: RsfSettings {
-                n_warm_up: 8,
-                rounds: 2,
-                n_prompts: 4,
-                n_directions: 2,
-                n_samples: 4,
-                warm_up: short.clone(),
-                sft: short.clone(),
-                ..RsfSettings::default()
-            },
-            measure: MeasureSettings { n_prompts: 6, n_resamples: 60, ..MeasureSettings::default() },
-            baselines: BaselineSettings {
-                preference: short.clone(),
-                steer_lm: vec![[100, 30], [100, 70]],
-                steer: short.clone(),
-                morlhf: vec![-45.0, 45.0],
-                rounds: 1,
-                n_prompts: 4,
-                gradient: short,
-                soups: vec![0.5],
-                ..BaselineSettings::default()
-            },
-            ..Self::default()
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        self.check_models()?;
-        let LanguageSettings { n_facts, n_asked } = self.language;
-        let expected = format!("from 1 to {}", Facts::MOST);
-        require((1..=Facts::MOST).contains(&n_facts), "language.n_facts", &expected, n_facts)?;
-        require((1..=n_facts).contains(&n_asked), "language.n_asked", "from 1 to `language.n_facts`", n_asked)?;
-        self.policy.check("policy")?;
-        // A condition of at most ten words, both lists and their three words, an answer and its end.
-        let longest = 10 + n_facts + n_asked + 3 + MAX_WORDS + 1;
-        let expected = format!("at least {longest}, the longest prompt with its answer");
-        require(self.policy.context >= longest, "policy.context", &expected, self.policy.context)?;
-        require(self.pretrain.n_prompts > 0, "pretrain.n_prompts", "at least 1", self.pretrain.n_prompts)?;
-        let rate = self.pretrain.error_rate;
-        require((0.0..1.0).contains(&rate), "pretrain.error_rate", "a share in [0, 1)", rate)?;
-        self.pretrain.sft.check("pretrain.sft")?;
-        self.check_reward()?;
-        self.check_directions()?;
-        let RsfSettings { n_warm_up, n_offline, n_prompts, n_directions, n_samples, temperature, .. } = self.rsf;
-        let counts = [
-            ("rsf.n_warm_up", n_warm_up),
-            ("rsf.n_prompts", n_prompts),
-            ("rsf.n_directions", n_directions),
-            ("measure.n_prompts", self.measure.n_prompts),
-            ("measure.n_samples", self.measure.n_samples),
-        ];
-        counts.into_iter().try_for_each(|(key, n)| require(n > 0, key, "at least 1", n))?;
-        for (key, n) in [("rsf.n_offline", n_offline), ("rsf.n_samples", n_samples)] {
-            require(n >= 2, key, "at least 2, to choose from", n)?;
-        }
-        require(temperature > 0.0 && temperature.is_finite(), "rsf.temperature", "a number above 0", temperature)?;
-        self.rsf.warm_up.check("rsf.warm_up")?;
-        self.rsf.sft.check("rsf.sft")?;
-        let MeasureSettings { reference, n_resamples, .. } = self.measure;
-        require(reference.is_finite() && reference < 100.0, "measure.reference", "a number below 100", reference)?;
-        require(n_resamples >= 40, "measure.n_resamples", "at least 40", n_resamples)?;
-        self.check_baselines()
-    }
 }

@@ -15,8 +15,10 @@ use crate::parts::answers::{Answer, Task};
 use crate::parts::record::record_members;
 use crate::parts::reward::Steps;
 use crate::parts::rows::{
-    ChosenRejected, Comparison, Format, Ids, Message, Options, Pair, Reader, Report, RewardBench, UnifiedFeedback,
+    Checked, ChosenRejected, Comparison, Fault, Format, Ids, Message, Options, Pair, Reader, Report, RewardBench,
+    UnifiedFeedback,
 };
+use crate::parts::sections::lacking;
 use crate::parts::skills::Exercise;
 use crate::parts::train::completion_ids;
 
@@ -24,6 +26,8 @@ use crate::parts::train::completion_ids;
 pub(super) struct Rated {
     pub(super) tasks: Vec<Task>,
     pub(super) answers: Vec<Vec<Answer>>,
+    /// `RewardBench`'s subset of each; empty for other data.
+    pub(super) subsets: Vec<String>,
 }
 
 /// Pairs to learn from, and held-out ones: the next of the same files, then those of each other file.
@@ -34,40 +38,59 @@ pub(super) async fn read(
     model: &Lm,
 ) -> Result<(Rated, Vec<(Held, Rated)>)> {
     let paths: Vec<PathBuf> = data.train.iter().map(PathBuf::from).collect();
-    let mut pairs: Vec<Pair> =
-        rows(lab, data, "train", data.format, &paths).await?.into_iter().step_by(data.every as usize).collect();
+    let mut pairs: Vec<Pair> = rows(lab, data, ("train", data.format), &paths, model)
+        .await?
+        .into_iter()
+        .step_by(data.every as usize)
+        .collect();
     pairs.shuffle(&mut lab.seeds().stream("rows", 0, 0));
     let held = pairs.split_off(pairs.len().saturating_sub(n_test as usize));
-    let learnt = record(lab, data, "train", pairs, model).await?;
-    let mut trials = vec![hold(lab, data, "in distribution", held, model).await?];
+    let learnt = record(lab, "train", pairs, model).await?;
+    let mut trials = vec![hold(lab, data.format, "in distribution", held, model).await?];
     for path in &data.trials {
         let path = Path::new(path);
         let name = path.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let pairs = rows(lab, data, &name, data.trial_format, &[path.to_path_buf()]).await?;
-        trials.push(hold(lab, data, &name, pairs, model).await?);
+        let pairs = rows(lab, data, (&name, data.trial_format), &[path.to_path_buf()], model).await?;
+        trials.push(hold(lab, data.trial_format, &name, pairs, model).await?);
     }
     Ok((learnt, trials))
 }
 
-async fn hold(lab: &Lab, data: &DataSettings, name: &str, pairs: Vec<Pair>, model: &Lm) -> Result<(Held, Rated)> {
+async fn hold(lab: &Lab, format: Rows, name: &str, pairs: Vec<Pair>, model: &Lm) -> Result<(Held, Rated)> {
     let content: Vec<String> = pairs.iter().map(|pair| format!("{pair:?}")).collect();
-    let rated = record(lab, data, name, pairs, model).await?;
+    let subsets = match format {
+        Rows::RewardBench => pairs.iter().map(|pair| pair.source.clone()).collect(),
+        Rows::UnifiedFeedback | Rows::ChosenRejected => vec![],
+    };
+    for section in lacking(&subsets)?.iter().filter(|_| !subsets.is_empty()) {
+        lab.note(format!("{name}: no score of {}, which lacks {}", section.name, section.missing.join(", ")));
+    }
+    let rated = Rated { subsets, ..record(lab, name, pairs, model).await? };
     let nodes = rated.tasks.iter().map(|task| task.node);
     let node = record_members(lab, name, "benchmark", &content.join("\n"), nodes).await?;
     Ok((Held { name: name.to_owned(), tasks: vec![], node }, rated))
 }
 
-async fn rows(lab: &Lab, data: &DataSettings, name: &str, format: Rows, paths: &[PathBuf]) -> Result<Vec<Pair>> {
+async fn rows(
+    lab: &Lab,
+    data: &DataSettings,
+    (name, format): (&str, Rows),
+    paths: &[PathBuf],
+    model: &Lm,
+) -> Result<Vec<Pair>> {
     let ids = if data.id.is_empty() { Ids::Content } else { Ids::Field(data.id.clone()) };
     let options = Options { ids, n_rows: None, skip_bad: data.skip_bad };
+    let of_pair = |pair: &Pair| fit(model, &pair.prompt, [("chosen", &pair.chosen), ("rejected", &pair.rejected)]);
     let (pairs, report) = match format {
         Rows::UnifiedFeedback => {
-            let (rows, report) = collect(UnifiedFeedback, paths, options)?;
+            let check =
+                |row: &Comparison| fit(model, &row.prompt, [("conv_A", &row.answers[0]), ("conv_B", &row.answers[1])]);
+            let (rows, report) = collect(Checked { format: UnifiedFeedback, check }, paths, options)?;
             // Ties say nothing.
             (rows.iter().filter_map(Comparison::pair).collect(), report)
         }
-        Rows::ChosenRejected => collect(ChosenRejected, paths, options)?,
-        Rows::RewardBench => collect(RewardBench, paths, options)?,
+        Rows::ChosenRejected => collect(Checked { format: ChosenRejected, check: of_pair }, paths, options)?,
+        Rows::RewardBench => collect(Checked { format: RewardBench, check: of_pair }, paths, options)?,
     };
     let mut recording = Recording::new();
     report.record(&mut recording, lab.run(), name)?;
@@ -80,6 +103,27 @@ fn collect<F: Format>(format: F, paths: &[PathBuf], options: Options) -> Result<
     Reader::open(format, paths, options)?.collect_all()
 }
 
+/// Refuses answers that do not fit into the model's context behind their prompt.
+fn fit(model: &Lm, prompt: &[Message], answers: [(&str, &String); 2]) -> std::result::Result<(), Fault> {
+    let room = model.config().max_positions;
+    for (field, answer) in answers {
+        let lengths = model
+            .tokenizer()
+            .encode_with_special(&render(prompt))
+            .map_err(Error::from)
+            .and_then(|ids| Ok((ids.len(), completion_ids(model, answer, Finish::Stop)?.len())));
+        let (n_asked, n_answered) = lengths.map_err(|error| Fault::new(field, error.to_string()))?;
+        if n_asked + n_answered > room {
+            let what = format!(
+                "expected at most {room} tokens with its prompt, the model's context, got {}",
+                n_asked + n_answered
+            );
+            return Err(Fault::new(field, what));
+        }
+    }
+    Ok(())
+}
+
 /// A conversation as text, a line for each who speaks; the model is asked to go on as the assistant.
 fn render(messages: &[Message]) -> String {
     let parts = messages.iter().flat_map(|one| [one.role.as_str(), ": ", one.content.as_str(), "\n"]);
@@ -87,12 +131,12 @@ fn render(messages: &[Message]) -> String {
 }
 
 /// Records both answers of each pair with what they are rated: the gap, where one is given, else 1; and 0.
-async fn record(lab: &Lab, data: &DataSettings, name: &str, pairs: Vec<Pair>, model: &Lm) -> Result<Rated> {
+async fn record(lab: &Lab, name: &str, pairs: Vec<Pair>, model: &Lm) -> Result<Rated> {
     let stage = lab.stage(&format!("rows/{name}"), pairs.len()).await?;
     let program = |name: &str| Program { name: name.into(), version: "1".into(), settings: String::new() };
     let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_tokens: 0, stop: vec![], template: String::new() };
-    let mut rated = Rated { tasks: vec![], answers: vec![] };
-    let (mut taken, mut too_long) = (BTreeSet::new(), 0_u32);
+    let mut rated = Rated { tasks: vec![], answers: vec![], subsets: vec![] };
+    let mut taken = BTreeSet::new();
     for (pair, item) in pairs.iter().zip(0..) {
         let mut recording = Recording::new();
         let writer = recording.put(lab.run(), &program("published answers"))?;
@@ -124,22 +168,6 @@ async fn record(lab: &Lab, data: &DataSettings, name: &str, pairs: Vec<Pair>, mo
             let read = Steps { prompt: ids.clone(), at: vec![ids.len() + completion.len() - 1], completion };
             answers.push(Answer { row, grade, text: text.clone(), finish: Finish::Stop, gold, read });
         }
-        let n_tokens = answers.iter().map(|answer| answer.read.prompt.len() + answer.read.completion.len()).max();
-        let room = model.config().max_positions;
-        if n_tokens.is_some_and(|n| n > room) {
-            if !data.skip_bad {
-                return Err(Error::Input {
-                    what: format!(
-                        "row `{}` of {name}: expected at most {room} tokens, got {}",
-                        pair.id,
-                        n_tokens.unwrap_or(0)
-                    ),
-                    hint: Some("`data.skip_bad` leaves such rows out and counts them".into()),
-                });
-            }
-            too_long += 1;
-            continue;
-        }
         if !taken.insert(node) {
             lab.note(format!("row `{}` of {name} asks what another row asks", pair.id));
         }
@@ -151,9 +179,6 @@ async fn record(lab: &Lab, data: &DataSettings, name: &str, pairs: Vec<Pair>, mo
         });
         rated.answers.push(answers);
         stage.done(rated.tasks.len());
-    }
-    if too_long > 0 {
-        lab.note(format!("{name}: {too_long} of {} rows are longer than the context and were left out", pairs.len()));
     }
     Ok(rated)
 }

@@ -14,10 +14,14 @@ use crate::parts::answers::{Answer, Asked, Scored, Task};
 use crate::parts::evaluate::{crossed, gap};
 use crate::parts::record::FileRow;
 use crate::parts::reward::{Fit, Fitter, Judge, Objective, Scorer, fit};
+use crate::parts::sections::sections;
 use crate::parts::train::Trained;
 
 /// Items of figures of a stage: accuracies of trials come first.
 const GAP: u32 = 1_000;
+/// Where figures of `RewardBench`'s sections stand, and how many each trial has at most.
+const SECTIONS_FROM: u32 = 2_000;
+const SECTIONS_EACH: u32 = 10;
 const SOURCES: u32 = 1_000_000;
 
 /// Pairs to learn from: the first of those there are.
@@ -42,15 +46,24 @@ pub(super) struct Trial {
     pub(super) asked: Asked,
     /// For each pair where it was published, if it was.
     sources: Vec<String>,
+    /// `RewardBench`'s subset of each pair; empty for other data.
+    subsets: Vec<String>,
 }
 
 impl Trial {
     /// Of the first two answers to each task that differ in score.
-    pub(super) async fn new(world: &World<'_>, held: &Held, tasks: &[Task], answers: &[Vec<Answer>]) -> Result<Self> {
+    /// `subsets` are the tasks', if they have any.
+    pub(super) async fn new(
+        world: &World<'_>,
+        held: &Held,
+        (tasks, answers): (&[Task], &[Vec<Answer>]),
+        subsets: &[String],
+    ) -> Result<Self> {
         let pairs = prefer(world, &format!("pairs/{}", held.name), tasks, answers, 0.0).await?;
         let asked = Asked::new(pairs.iter().flat_map(|pair| &pair.answers));
         let sources = pairs.iter().map(|pair| pair.source.clone()).collect();
-        Ok(Self { name: held.name.clone(), node: held.node, asked, sources })
+        let subsets = pairs.iter().filter_map(|pair| subsets.get(pair.task).cloned()).collect();
+        Ok(Self { name: held.name.clone(), node: held.node, asked, sources, subsets })
     }
 }
 
@@ -204,7 +217,7 @@ async fn report(
         let n = right.first().map_or(0, Vec::len);
         cell.figures.push(stage.figure(at, name, estimate, n, &used).await?);
     }
-    let nodes: Vec<NodeId> = trials.iter().map(|trial| trial.node).chain(judges).collect();
+    let nodes: Vec<NodeId> = trials.iter().map(|trial| trial.node).chain(judges.iter().copied()).collect();
     let (own, others) = (cell.right(true), cell.right(false));
     let mut stream = world.lab.seeds().stream(stage.name(), GAP, 0);
     if let Some(gap) = gap(&own, &others, &mut stream) {
@@ -228,6 +241,15 @@ async fn report(
             let Some(estimate) = crossed(&right, &mut stream) else { continue };
             let n = right.first().map_or(0, Vec::len);
             stage.figure(item, &format!("{}, source {source}", trial.name), estimate, n, &nodes).await?;
+        }
+    }
+    for (at, trial) in trials.iter().enumerate().filter(|(_, trial)| !trial.subsets.is_empty()) {
+        let right: Vec<Vec<f64>> = cell.raters.iter().map(|rater| rater.right(at)).collect();
+        let first = SECTIONS_FROM + SECTIONS_EACH * at as u32;
+        let mut stream = world.lab.seeds().stream(stage.name(), first, 0);
+        let used: Vec<NodeId> = [trial.node].into_iter().chain(judges.iter().copied()).collect();
+        for ((name, estimate), item) in sections(&trial.subsets, &right, &mut stream)?.into_iter().zip(first..) {
+            stage.figure(item, &format!("{}: {name}", trial.name), estimate, trial.subsets.len(), &used).await?;
         }
     }
     stage.done(trials.len());

@@ -15,6 +15,7 @@
 
 mod claims;
 mod files;
+mod gold;
 mod judges;
 mod method;
 mod pairs;
@@ -28,23 +29,26 @@ use tracker_store::{Claim, NodeId};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::parts::answers::{Answer, Asked, Task};
+use crate::parts::generate::Policy;
 use crate::parts::model::load;
+use crate::parts::record::record_members;
 use crate::parts::reward::{Fitter, Scorer};
 use crate::parts::train::{Step, TrainSet, Trained, Trainer, adopt, sft};
 use crate::parts::transform::tokenizer;
 use crate::study::Study;
 
 use claims::Evidence;
+use gold::Gold;
 use judges::{Cell, Lessons, Questions, Trial, ensemble, judge};
 use method::Method;
 use pairs::{Preference, prefer};
 use policy::Optimised;
 use search::search;
 pub use settings::{
-    DataSettings, Grm, GrmHead, LoraSettings, Maps, PairSettings, PpoSettings, PretrainingSettings, RmSettings, Rows,
-    SearchSettings, TextSettings,
+    DataSettings, Grm, GrmHead, Judging, LoraSettings, Maps, PairSettings, PpoSettings, PretrainingSettings,
+    RmSettings, Rows, SearchSettings, TextSettings,
 };
-use world::World;
+use world::{Held, World};
 
 /// What a study starts from.
 struct Given<'a> {
@@ -53,7 +57,7 @@ struct Given<'a> {
     /// Pairs to learn from, clean and with some turned round.
     sets: [Vec<Preference>; 2],
     questions: Questions,
-    /// Answers to choose from, for each prompt; none of published data.
+    /// Answers to choose from, for each prompt; none of published data that nobody judges.
     candidates: Vec<Vec<Answer>>,
     /// The same as a dataset.
     drawn: NodeId,
@@ -81,7 +85,7 @@ impl Study for Grm {
                 let is_largest = *size as usize == self.n_pairs();
                 let methods = if is_largest && !is_flipped { self.methods()? } else { vec![Method::Bt, grm] };
                 for method in methods {
-                    let is_searched = is_largest && !is_of_files;
+                    let is_searched = is_largest && !candidates.is_empty();
                     let cell = judge(&world, actors, &base, (&lessons, method), (&questions, is_searched)).await?;
                     if is_searched {
                         let keeps = [Method::Bt, grm].contains(&method);
@@ -98,7 +102,7 @@ impl Study for Grm {
         if let (Some(bt), true) = (of_main(&cells, Method::Bt), self.rm.ensemble > 0) {
             for is_min in [false, true] {
                 let cell = ensemble(&world, &cells[bt], is_min, &questions).await?;
-                if !is_of_files {
+                if !candidates.is_empty() {
                     found.push(search(&world, (&candidates, drawn), &cell, false).await?);
                 }
                 cells.push(cell);
@@ -151,7 +155,7 @@ impl Grm {
         let sets = self.preferences(&world, &tasks, &answers).await?;
         let mut trials = Vec::new();
         for (held, answers) in world.trials(&policy).await? {
-            trials.push(Trial::new(&world, held, &held.tasks, &answers).await?);
+            trials.push(Trial::new(&world, held, (&held.tasks, &answers), &[]).await?);
         }
         let asking = ("candidates", self.search.n_candidates, temperature);
         let candidates = world.answers(&policy, asking, &world.search.tasks).await?;
@@ -162,17 +166,35 @@ impl Grm {
 
     /// A checkpoint and published pairs.
     async fn read<'a>(&'a self, lab: &'a Lab) -> Result<Given<'a>> {
+        // Whoever does not answer is found before any work.
+        let gold = Gold::start(lab, self).await?;
+        let writer = if self.endpoint.is_given() {
+            Some(Policy::endpoint(lab, "endpoint", &self.endpoint).await?)
+        } else {
+            None
+        };
         let base = adopt(lab, "base", load(lab, &self.data.base)?).await?;
-        let world = World::of_files(lab, self).await?;
+        let mut world = World::of_files(lab, self).await?;
         let (learnt, held) = files::read(lab, &self.data, self.texts.n_test, &base.model).await?;
         let sets = self.preferences(&world, &learnt.tasks, &learnt.answers).await?;
         let mut trials = Vec::new();
         for (held, rated) in &held {
-            trials.push(Trial::new(&world, held, &rated.tasks, &rated.answers).await?);
+            trials.push(Trial::new(&world, held, (&rated.tasks, &rated.answers), &rated.subsets).await?);
         }
-        let questions = Questions { trials, candidates: Asked::new([]) };
-        let drawn = world.search.node;
-        Ok(Given { world, base, sets, questions, candidates: vec![], drawn })
+        let (mut candidates, mut drawn) = (vec![], world.search.node);
+        if let (Some(gold), Some((_, rated))) = (gold, held.first()) {
+            let n = (self.search.n_prompts as usize).min(rated.tasks.len());
+            let tasks = rated.tasks[..n].to_vec();
+            let prompts: Vec<&str> = tasks.iter().map(|task| task.exercise.prompt.as_str()).collect();
+            let nodes = tasks.iter().map(|task| task.node);
+            let node = record_members(lab, "search", "benchmark", &prompts.join("\n"), nodes).await?;
+            world.search = Held { name: "search".into(), tasks, node };
+            let writer = writer.unwrap_or_else(|| world.policy(base.node, &base.model));
+            candidates = gold.candidates(&world, &writer, &base.model, &world.search.tasks).await?;
+            drawn = search::without_scores(&world, &candidates, writer.node()).await?;
+        }
+        let questions = Questions { trials, candidates: Asked::new(candidates.iter().flatten()) };
+        Ok(Given { world, base, sets, questions, candidates, drawn })
     }
 
     /// As many pairs as the largest set has: as they are, and with some turned round.

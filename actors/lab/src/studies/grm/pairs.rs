@@ -14,6 +14,8 @@ use crate::parts::record::FileRow;
 pub(super) struct Preference {
     /// Stage and item of its record; a line of a dataset names no run, so that equal plans give equal datasets.
     id: String,
+    /// The number of its task.
+    pub(super) task: usize,
     prompt: String,
     /// Where the prompt was published; empty for one made here.
     pub(super) source: String,
@@ -92,8 +94,8 @@ pub(super) async fn prefer(
         let node = recording.put_selection(stage.row(at, 0), &selection)?;
         let answers = [pair[chosen].clone(), pair[1 - chosen].clone()];
         let id = format!("{}/{at}", stage.name());
-        let source = task.source.clone();
-        all.push(Preference { id, prompt: task.exercise.prompt.clone(), source, answers, is_flipped, node });
+        let (source, prompt) = (task.source.clone(), task.exercise.prompt.clone());
+        all.push(Preference { id, task: at as usize, prompt, source, answers, is_flipped, node });
     }
     lab.record(recording).await?;
     stage.done(tasks.len());

@@ -6,6 +6,7 @@ use tracker_lm::{Lora, Projection};
 
 use super::method::Method;
 use crate::error::{Error, Result};
+use crate::parts::endpoint::{Api, EndpointSettings, Need, refuse};
 use crate::parts::model::Shape;
 use crate::parts::train::SftSettings;
 use crate::plan::{Settings, require};
@@ -16,6 +17,10 @@ use crate::plan::{Settings, require};
 pub struct Grm {
     /// Published preferences in place of exercises.
     pub data: DataSettings,
+    /// A policy behind an endpoint that writes the candidates of best of n on published prompts, in place of `data.base`.
+    pub endpoint: EndpointSettings,
+    /// The endpoint that says what candidates are worth, if `search.gold` asks one.
+    pub judge: EndpointSettings,
     /// The exercises.
     pub texts: TextSettings,
     /// The model that answers them, and that reward models start from.
@@ -32,8 +37,8 @@ pub struct Grm {
     pub ppo: PpoSettings,
 }
 
-/// Published preferences in place of exercises, and a checkpoint in place of the small model. What needs an exact score, best
-/// of n and policy optimisation, is left out then.
+/// Published preferences in place of exercises, and a checkpoint in place of the small model. Policy optimisation, which needs an
+/// exact score, is left out then, and so is best of n unless a judge gives scores (`search.gold`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataSettings {
@@ -199,11 +204,26 @@ pub enum GrmHead {
     Linear,
 }
 
+/// Who says what candidates for published prompts are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Judging {
+    /// Nobody.
+    None,
+    /// A judge, each by itself.
+    Rating,
+    /// A judge, against the published better answer.
+    Pairwise,
+}
+
 /// Best of n.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SearchSettings {
-    /// Held-out exercises.
+    /// Who says what candidates for published prompts are worth: `none` (no best of n there), `rating` (the judge's, from 0 to
+    /// 10, divided by ten) or `pairwise` (its choice between a candidate and the published better answer, in both orders).
+    pub gold: Judging,
+    /// Held-out exercises, or the first held-out rows of `data.train`.
     pub n_prompts: u32,
     /// Candidates of each (N); what claims are about is the best of all of them.
     pub n_candidates: u32,
@@ -237,6 +257,8 @@ impl Default for Grm {
     fn default() -> Self {
         Self {
             data: DataSettings::default(),
+            endpoint: EndpointSettings::default(),
+            judge: EndpointSettings { api: Api::Chat, ..EndpointSettings::default() },
             texts: TextSettings::default(),
             policy: Shape { hidden: 48, layers: 3, heads: 4, ffn: 128, context: 32 },
             pretraining: PretrainingSettings::default(),
@@ -302,7 +324,8 @@ impl Default for RmSettings {
 
 impl Default for SearchSettings {
     fn default() -> Self {
-        Self { n_prompts: 24, n_candidates: 405, sizes: vec![1, 4, 16, 64, 256, 405], n_resamples: 1000 }
+        let sizes = vec![1, 4, 16, 64, 256, 405];
+        Self { gold: Judging::None, n_prompts: 24, n_candidates: 405, sizes, n_resamples: 1000 }
     }
 }
 
@@ -334,16 +357,23 @@ impl Grm {
 }
 
 impl Settings for Grm {
+    const LATER: &[&str] = &["endpoint", "judge", "search.gold"];
+
     fn smoke() -> Self {
         let short = SftSettings { epochs: 1.0, ..SftSettings::default() };
         Self {
-            data: DataSettings::default(),
             texts: TextSettings { min_words: 2, max_words: 3, long_words: 4, n_test: 8 },
             policy: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 20 },
             pretraining: PretrainingSettings { n_texts: 2000, error_rate: 0.25, sft: short.clone() },
             pairs: PairSettings { sizes: vec![8, 16], n_samples: 10, max_tokens: 8, ..PairSettings::default() },
             rm: RmSettings { repeats: 2, ensemble: 2, hidden: 8, sft: short.clone(), ..RmSettings::default() },
-            search: SearchSettings { n_prompts: 4, n_candidates: 12, sizes: vec![1, 4, 12], n_resamples: 100 },
+            search: SearchSettings {
+                n_prompts: 4,
+                n_candidates: 12,
+                sizes: vec![1, 4, 12],
+                n_resamples: 100,
+                ..SearchSettings::default()
+            },
             ppo: PpoSettings {
                 repeats: 1,
                 rounds: 2,
@@ -353,6 +383,7 @@ impl Settings for Grm {
                 sft: short,
                 ..PpoSettings::default()
             },
+            ..Self::default()
         }
     }
 
@@ -367,6 +398,7 @@ impl Settings for Grm {
         let needs = trials.is_empty() == base.is_empty();
         require(needs, "data.trials", "files where `data.base` names a checkpoint", trials.join(", "))?;
         require(*every > 0, "data.every", "at least 1", every)?;
+        self.check_endpoints()?;
         let TextSettings { min_words, max_words, long_words, n_test } = self.texts;
         require((1..=max_words).contains(&min_words), "texts.min_words", "1 to `texts.max_words`", min_words)?;
         require(long_words > max_words, "texts.long_words", "more than `texts.max_words`", long_words)?;
@@ -385,10 +417,13 @@ impl Settings for Grm {
         require(is_warm, "pairs.temperature", "a number above 0", temperature)?;
         // The longest prompt has four words beside its input; what is judged ends in one more token.
         let room = self.policy.context.saturating_sub(long_words + 4 + 1);
-        let expected = format!("1 to {room} (`policy.context`, less the longest prompt and an end)");
-        require((1..=room).contains(&(*max_tokens as usize)), "pairs.max_tokens", &expected, max_tokens)?;
+        if base.is_empty() {
+            let expected = format!("1 to {room} (`policy.context`, less the longest prompt and an end)");
+            require((1..=room).contains(&(*max_tokens as usize)), "pairs.max_tokens", &expected, max_tokens)?;
+        }
+        require(*max_tokens > 0, "pairs.max_tokens", "at least 1", max_tokens)?;
         self.check_rm()?;
-        let SearchSettings { n_prompts, n_candidates, sizes, n_resamples } = &self.search;
+        let SearchSettings { n_prompts, n_candidates, sizes, n_resamples, .. } = &self.search;
         require(*n_prompts > 1, "search.n_prompts", "at least 2", n_prompts)?;
         require((1..=8192).contains(n_candidates), "search.n_candidates", "1 to 8192", n_candidates)?;
         let fit = |n: &u32| (1..=*n_candidates).contains(n);
@@ -410,6 +445,26 @@ impl Settings for Grm {
 }
 
 impl Grm {
+    /// Endpoints write and judge candidates for published prompts; nothing of theirs is trained.
+    fn check_endpoints(&self) -> Result<()> {
+        let (is_of_files, gold) = (!self.data.base.is_empty(), self.search.gold);
+        if gold != Judging::None {
+            let expected = "`none` without `data.base`: exercises have an exact score";
+            require(is_of_files, "search.gold", expected, format!("{gold:?}").to_lowercase())?;
+            self.judge.check("judge")?;
+            let expected = format!("at most the {} held out (`texts.n_test`)", self.texts.n_test);
+            require(self.search.n_prompts <= self.texts.n_test, "search.n_prompts", &expected, self.search.n_prompts)?;
+        }
+        if self.endpoint.is_given() {
+            self.endpoint.check("endpoint")?;
+            require(gold != Judging::None, "search.gold", "a judge of what `endpoint` writes", "none")?;
+            if self.ppo.repeats > 0 {
+                refuse("endpoint", &self.endpoint, "ppo.repeats", Need::Weights)?;
+            }
+        }
+        Ok(())
+    }
+
     fn check_rm(&self) -> Result<()> {
         let RmSettings { repeats, ensemble, alpha, beta, smoothing, positive, hidden, lora, sft, .. } = &self.rm;
         let methods = self.methods()?;
