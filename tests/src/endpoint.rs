@@ -89,7 +89,7 @@ fn serve(mut stream: TcpStream, mind: &Mind, n_calls: &AtomicUsize) {
     let Some((route, body)) = read(&stream) else { return };
     let answer = if route.ends_with("/models") {
         json!({"data": [{"id": "writer"}, {"id": "judge"}, {"id": "prover"}, {"id": "model"}, {"id": "rater"}, {"id": "marker"}, {"id": "chatter"},
-            {"id": "duelist"}]})
+            {"id": "duelist"}, {"id": "adder"}, {"id": "checker"}]})
     } else {
         n_calls.fetch_add(1, Ordering::SeqCst);
         match mind {
@@ -142,6 +142,8 @@ fn complete(route: &str, body: &Value) -> Value {
                 "rater" => rate(prompt),
                 "marker" => mark(prompt),
                 "duelist" => choose(prompt),
+                "adder" => add(prompt, seed + i),
+                "checker" => "+".to_owned(),
                 // What it is told stands before the prompt, or in it.
                 "chatter" => chat(if is_chat { said[0] } else { prompt }, seed + i),
                 _ => prove(prompt),
@@ -149,7 +151,11 @@ fn complete(route: &str, body: &Value) -> Value {
             if is_chat {
                 json!({"message": {"role": "assistant", "content": text}, "finish_reason": "stop"})
             } else {
-                let logprobs = json!({"token_logprobs": [-0.5, -0.25]});
+                let mut logprobs = json!({"token_logprobs": [-0.5, -0.25]});
+                if body["model"] == "checker" {
+                    let [good, bad] = if adds_up(prompt) { [-0.1, -2.5] } else { [-2.5, -0.1] };
+                    logprobs["top_logprobs"] = json!([{"+": good, "-": bad, "the": -9.0}]);
+                }
                 json!({"text": text, "finish_reason": "stop", "logprobs": logprobs})
             }
         })
@@ -190,6 +196,31 @@ fn choose(prompt: &str) -> String {
         std::cmp::Ordering::Equal => "tie",
     };
     format!("Length decides.\nBetter: {better}")
+}
+
+/// Goes on with `1 + 2 + 3` and what follows it, a sum a line, and gives the result; one sum in four is wrong.
+fn add(prompt: &str, seed: u64) -> String {
+    let (asked, done) = prompt.split_once('\n').unwrap();
+    let numbers: Vec<u64> = asked.split(" + ").map(|number| number.parse().unwrap()).collect();
+    let n_done = done.matches('\n').count();
+    let mut sum = done.trim_end().rsplit(' ').next().and_then(|last| last.parse().ok()).unwrap_or(numbers[0]);
+    let mut text = String::new();
+    for (at, number) in numbers.iter().enumerate().skip(1 + n_done) {
+        let wrong = u64::from((seed / 7 + at as u64).is_multiple_of(4));
+        text.push_str(&format!("{sum} + {number} = {}\n", sum + number + wrong));
+        sum += number + wrong;
+    }
+    format!("{text}#### {sum}")
+}
+
+/// Whether every sum of a solution is right.
+fn adds_up(text: &str) -> bool {
+    text.lines().all(|line| {
+        let words: Vec<&str> = line.split_whitespace().take(5).collect();
+        let [a, "+", b, "=", c] = words[..] else { return true };
+        let [a, b, c] = [a, b, c].map(|number| number.parse::<u64>().unwrap());
+        a + b == c
+    })
 }
 
 /// Answers in as many words as it is told to: five, and one more or less for every ten of verbosity, and sometimes a z.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use tracker_tests::Tracker;
+use tracker_tests::{Endpoint, Tracker};
 
 /// The last event of the smoke plan.
 fn smoke(tracker: &Tracker, args: &[&str]) -> Value {
@@ -128,7 +128,7 @@ fn a_policy_from_a_folder_solves_labels_and_learns_problems_of_files() {
     };
     for (plan, key) in [
         (behind("completions"), "raft.estimators"),
-        (behind("chat"), "endpoint.api"),
+        (behind("chat"), "data.train"),
         (plan.replace("{problem} ", "what?"), "data.template"),
         (plan.replace("[prm]", "[prm]\nverdicts = ['good bad', 'bad']"), "prm.verdicts"),
         (plan.replace("test.jsonl", "nowhere.jsonl"), "nowhere.jsonl"),
@@ -137,6 +137,53 @@ fn a_policy_from_a_folder_solves_labels_and_learns_problems_of_files() {
         let answer = tracker.run(&["run", &path("plan.toml")]);
         assert!(answer.code == 2 && answer.stderr.contains(key), "{key}: {}", answer.stderr);
     }
+}
+
+#[test]
+fn endpoints_alone_solve_label_and_judge_and_a_replay_asks_nobody() {
+    let (tracker, endpoint) = (Tracker::new(), Endpoint::start());
+    let path = |name: &str| tracker.folder().join(name).display().to_string();
+    for (name, from) in [("train", 1), ("test", 11)] {
+        let rows = (from..from + 6).map(|n| {
+            let row =
+                serde_json::json!({"question": format!("{n} + 2 + {n}"), "answer": format!("#### {}", 2 * n + 2)});
+            format!("{row}\n")
+        });
+        std::fs::write(path(&format!("{name}.jsonl")), rows.collect::<Vec<_>>().concat()).unwrap();
+    }
+    let plan = format!(
+        "study = 'er_prm'\n[data]\ntrain = ['{}']\ntest = ['{}']\ntag = 'ки'\n\
+         [endpoint]\nurl = '{url}'\nmodel = 'adder'\n[judge]\nurl = '{url}'\nmodel = 'checker'\n\
+         [rollouts]\nn_trajectories = 2\nn_completions = 4\nmax_tokens = 64\n\
+         [search]\nn_candidates = 4\nsizes = [1, 4]\nn_resamples = 100\n[raft]\nestimators = []\n",
+        path("train.jsonl"),
+        path("test.jsonl"),
+        url = endpoint.url(),
+    );
+    let (end, figures) = finished(&tracker, &plan, &path);
+    assert!(figures.contains("search/served: best of 4, min") || figures.contains("best of 4, min"), "{figures:?}");
+    let value = |name: &str, stage: &str| {
+        let found = tracker.json(&["query", "figures", &format!("name = '{name}' AND stage = '{stage}'")]);
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+        found[0]["value"].as_f64().unwrap()
+    };
+    // Who checks every sum finds a right solution wherever there is one.
+    assert_eq!(value("best of 4, min", "search/served"), value("pass@4", "search/any"));
+    assert!(value("best of 1, min", "search/served") < 1.0);
+    // Counts of completions make labels, which need no reward model.
+    let run = end["run"].as_str().unwrap();
+    let relabelled = tracker.run(&["relabel", run, "--eta", "5", "--from", "soft", "--dry-run"]);
+    assert_eq!(relabelled.code, 0, "{}", relabelled.stderr);
+    let n_calls = endpoint.n_calls();
+    let replayed = tracker.run(&["replay", run, "--json"]);
+    assert!(replayed.code <= 1, "{}", replayed.stderr);
+    assert_eq!(replayed.lines().last().unwrap()["same_as_before"], true);
+    assert_eq!(endpoint.n_calls(), n_calls);
+
+    // A judge that never says one of the two tokens is no judge.
+    std::fs::write(path("plan.toml"), format!("{plan}[verdict]\nplus = ' yes'\n")).unwrap();
+    let answer = tracker.run(&["run", &path("plan.toml")]);
+    assert!(answer.code == 2 && answer.stderr.contains("` yes`"), "{}: {}", answer.code, answer.stderr);
 }
 
 #[test]
@@ -191,8 +238,10 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         ("search.aggregator=\"median\"", "aggregator"),
         ("policy.marks=[0.5, 0.2, 0.2]", "policy.marks"),
         ("policy.wrong=[0.5, 0.2, 1.2]", "policy.wrong"),
-        ("data.policy=somewhere", "data.base"),
-        ("endpoint.url=http://127.0.0.1:1/v1", "data.base"),
+        ("data.policy=somewhere", "data.candidates"),
+        ("endpoint.url=http://127.0.0.1:1/v1", "data.candidates"),
+        ("judge.url=http://127.0.0.1:1/v1", "data.candidates"),
+        ("data.labels={\"er:1\"=[\"rows.jsonl\"]}", "data.candidates"),
         ("rollouts.max_tokens=500", "rollouts.max_tokens"),
         ("problems.min_steps=9", "problems.min_steps"),
     ] {

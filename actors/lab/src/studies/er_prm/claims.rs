@@ -4,7 +4,7 @@ use tracker_store::{Claim, NodeId};
 
 use super::oracle::Shown;
 use super::raft::Measured;
-use super::search::{Found, resampler};
+use super::search::{Chooser, Found, resampler};
 use super::world::World;
 use crate::error::Result;
 use crate::parts::best_of::Aggregator;
@@ -43,7 +43,7 @@ pub(super) async fn claims(world: &World<'_>, evidence: &Evidence<'_>) -> Result
     let aggregator = plan.aggregator()?;
     let n = plan.search.sizes.last().copied().unwrap_or(1);
     let of = |estimator: Estimator, aggregator: Aggregator| {
-        found.iter().find(|found| found.estimator == estimator && found.aggregator == aggregator)
+        found.iter().find(|found| found.by == Chooser::Labels(estimator) && found.aggregator == aggregator)
     };
     let resampler = resampler(world)?;
     for other in [Estimator::Soft, Estimator::Hard, Estimator::Outcome] {

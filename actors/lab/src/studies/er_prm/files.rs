@@ -10,6 +10,7 @@ use super::settings::ErPrm;
 use super::world::{Reading, Solution, Task, World};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::parts::endpoint::Verdicts;
 use crate::parts::generate::Policy;
 use crate::parts::model::load;
 use crate::parts::record::{FileRow, record_members};
@@ -18,8 +19,11 @@ use crate::parts::train::adopt;
 
 /// The given models, and problems of files.
 pub(super) async fn start<'a>(lab: &'a Lab, plan: &'a ErPrm) -> Result<Start<'a>> {
-    let base = adopt(lab, "base", load(lab, &plan.data.base)?).await?;
-    let reading = Reading { model: base.model.clone(), tag: plan.data.tag.clone() };
+    let base = match plan.data.base.as_str() {
+        "" => None,
+        folder => Some(adopt(lab, "base", load(lab, folder)?).await?),
+    };
+    let reading = base.as_ref().map(|base| Reading { model: base.model.clone(), tag: plan.data.tag.clone() });
     let world = World::open(lab, plan, reading).await?;
     let pupil = match plan.data.policy.as_str() {
         "" => None,
@@ -27,10 +31,15 @@ pub(super) async fn start<'a>(lab: &'a Lab, plan: &'a ErPrm) -> Result<Start<'a>
     };
     let policy = match &pupil {
         Some(pupil) => Some(world.policy(pupil.node, &pupil.model)),
-        None if plan.endpoint.url.is_empty() => None,
-        None => Some(Policy::endpoint(lab, "endpoint", &plan.endpoint).await?),
+        None if plan.endpoint.is_given() => Some(Policy::endpoint(lab, "endpoint", &plan.endpoint).await?),
+        None => None,
     };
-    Ok(Start { world, base, policy, pupil })
+    let judge = if plan.judge.is_given() {
+        Some(Verdicts::start(lab, "judge", "judge", &plan.judge, plan.verdict.clone()).await?)
+    } else {
+        None
+    };
+    Ok(Start { world, base, policy, pupil, judge })
 }
 
 /// Rows of files, with the report of what was left out recorded under `name`.
@@ -85,7 +94,7 @@ pub(super) async fn problems(lab: &Lab, plan: &ErPrm) -> Result<[Vec<Task>; 3]> 
 
 /// Labels as they are published, a set an estimator.
 pub(super) async fn labels(world: &World<'_>) -> Result<Vec<LabelSet>> {
-    let World { lab, plan, reading, .. } = world;
+    let World { lab, plan, reading: Some(reading), .. } = world else { return Ok(vec![]) };
     let format = rows::ErPrm { tag: plan.data.tag.clone() };
     let mut sets = Vec::new();
     for (name, paths) in &plan.data.labels {
@@ -152,7 +161,10 @@ pub(super) async fn candidates(world: &mut World<'_>) -> Result<Vec<Vec<Solution
         let mut solutions = Vec::with_capacity(n);
         for ((text, is_right), k) in row.answers.iter().zip(&row.labels).zip(0..).take(n) {
             let key = stage.row(item, k);
-            let n_tokens = world.reading.model.tokenizer().encode(text)?.len() as u32;
+            let n_tokens = match &world.reading {
+                Some(reading) => reading.model.tokenizer().encode(text)?.len() as u32,
+                None => text.split_whitespace().count() as u32,
+            };
             let (subject, policy, sampling) = (node, writer, sampling.digest()?);
             let sample = Sample {
                 subject,
@@ -185,7 +197,7 @@ pub(super) async fn candidates(world: &mut World<'_>) -> Result<Vec<Vec<Solution
         stage.done(all.len());
     }
     let unread = all.iter().flatten().filter(|solution| solution.read.is_none()).count();
-    if unread > 0 {
+    if unread > 0 && world.reading.is_some() {
         lab.note(format!(
             "{unread} of {} candidates have no step or are longer than the context: they score 0",
             n * all.len()

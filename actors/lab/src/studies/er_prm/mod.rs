@@ -27,6 +27,7 @@ use tracker_store::{Claim, Finish, NodeId};
 use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::chains::{Chain, tokenizer};
+use crate::parts::endpoint::Verdicts;
 use crate::parts::evaluate::Estimate;
 use crate::parts::generate::Policy;
 use crate::parts::labels::Estimator;
@@ -37,7 +38,7 @@ use crate::study::Study;
 
 use claims::Evidence;
 use prm::LabelSet;
-use search::Scored;
+use search::{Chooser, Scored};
 pub use settings::{
     BaseSettings, DataSettings, ErPrm, LabelSettings, PolicySettings, PrmSettings, ProblemSettings, RaftSettings,
     RolloutSettings, SearchSettings,
@@ -54,7 +55,7 @@ impl Study for ErPrm {
         let fitter = Fitter::start(lab.actors(), lab.workers())?;
         let scorer = Scorer::start(lab.actors(), lab.workers())?;
         let shown = oracle::oracle(lab, self).await?;
-        let Start { mut world, base, policy, pupil } = self.start(lab, &trainer).await?;
+        let Start { mut world, base, policy, pupil, judge } = self.start(lab, &trainer).await?;
         let [plus, minus] = &self.prm.verdicts;
         let step =
             format!("after a step, the share of `{plus}` in a softmax over the logits of `{plus}` and `{minus}` alone");
@@ -84,34 +85,41 @@ impl Study for ErPrm {
         let drawn = record_members(lab, "candidates", "results", &texts.join("\n"), grades).await?;
         let used: Vec<NodeId> = [world.benchmark, drawn].into_iter().chain(policy.iter().map(Policy::node)).collect();
         search::without_scores(&world, &candidates, &used).await?;
-        let (mut judges, mut scored, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut judges, mut found) = (Vec::new(), Vec::new());
         for set in &sets {
-            let of_set = prm::train(lab, self, &fitter, &base, set).await?;
+            let Some(base) = &base else { break };
+            let of_set = prm::train(lab, self, &fitter, base, set).await?;
             let mut scores = Vec::with_capacity(of_set.len());
             for judge in &of_set {
                 scores.push(prm::score(lab, &scorer, judge, &candidates).await?);
             }
             let nodes = of_set.iter().map(|judge| judge.node).collect();
-            let of_set_scored = Scored { estimator: set.estimator, drawn, judges: nodes, scores };
-            found.extend(search::search(&world, &candidates, &of_set_scored).await?);
-            search::localise(&world, &candidates, &of_set_scored).await?;
-            judges.push(of_set);
-            scored.push(of_set_scored);
+            let scored = Scored { by: Chooser::Labels(set.estimator), drawn, judges: nodes, scores };
+            found.extend(search::search(&world, &candidates, &scored).await?);
+            search::localise(&world, &candidates, &scored).await?;
+            judges.push((set.estimator, of_set));
+        }
+        if let Some(judge) = &judge {
+            let scores = vec![prm::ask(&world, judge, &world.test, &candidates).await?];
+            let scored = Scored { by: Chooser::Served, drawn, judges: vec![judge.node()], scores };
+            found.extend(search::search(&world, &candidates, &scored).await?);
         }
 
         // Rejection sampling.
         let before = match &policy {
-            Some(policy) => raft::measure(&world, "policy", policy).await?,
-            None => None,
+            Some(policy) if self.data.candidates.is_empty() => raft::measure(&world, "policy", policy).await?,
+            _ => None,
         };
         let mut after = Vec::new();
         for at in self.choosers()? {
-            let (Some((estimator, judge)), Some(pupil)) = (raft::first(&judges, &scored, at), &pupil) else { continue };
-            if let Some(measured) = raft::raft(&world, &trainer, &scorer, pupil, estimator, judge).await? {
-                after.push((estimator, measured));
+            // The reward model of the first repeat.
+            let (Some((estimator, of_set)), Some(pupil)) = (judges.get(at), &pupil) else { continue };
+            let Some(judge) = of_set.first() else { continue };
+            if let Some(measured) = raft::raft(&world, &trainer, &scorer, pupil, *estimator, judge).await? {
+                after.push((*estimator, measured));
             }
         }
-        let entropic = sets[self.entropic()?].estimator;
+        let entropic = self.estimators()?[self.entropic()?];
         let evidence =
             Evidence { shown: &shown, alike, found: &found, entropic, before: before.as_ref(), after: &after };
         claims::claims(&world, &evidence).await
@@ -121,12 +129,14 @@ impl Study for ErPrm {
 /// What a run starts with.
 struct Start<'a> {
     world: World<'a>,
-    /// What reward models start from.
-    base: Trained,
+    /// What reward models start from, if any are to be trained.
+    base: Option<Trained>,
     /// Who writes solutions, unless all are given.
     policy: Option<Policy>,
     /// It as a model that can be trained, if it is one.
     pupil: Option<Trained>,
+    /// A reward model behind an endpoint, if one is asked.
+    judge: Option<Verdicts>,
 }
 
 impl ErPrm {
@@ -137,7 +147,7 @@ impl ErPrm {
         }
         let tokenizer = tokenizer(&self.prm.verdicts.each_ref().map(String::as_str))?;
         let model = self.model.init(lab, tokenizer)?;
-        let reading = Reading { model: model.clone(), tag: String::new() };
+        let reading = Some(Reading { model: model.clone(), tag: String::new() });
         let world = World::open(lab, self, reading).await?;
 
         let right = world.fresh("base", self.base.n_problems, 0).await?;
@@ -148,7 +158,7 @@ impl ErPrm {
         let base = sft(lab, trainer, Step::first("base", &model, &right, &self.base.sft)).await?;
         let pupil = sft(lab, trainer, Step::new("policy", &base, &guessing, &self.policy.sft)).await?;
         let policy = Some(world.policy(pupil.node, &pupil.model));
-        Ok(Start { world, base, policy, pupil: Some(pupil) })
+        Ok(Start { world, base: Some(base), policy, pupil: Some(pupil), judge: None })
     }
 
     /// In how many problems, over all η, another solution wins by entropic labels than by the shares they are made of; none

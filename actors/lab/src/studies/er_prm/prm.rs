@@ -8,13 +8,15 @@ use tracker_lm::{HeadKind, RewardModel, TaggedExample, Trunk};
 use tracker_store::{Edge, NodeId, Program, Recording, Relation, Reward};
 
 use super::settings::ErPrm;
-use super::world::{Counted, Solution, World};
+use super::world::{Counted, Solution, Task, World, tagged};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::parts::endpoint::Verdicts;
 use crate::parts::grade::Grader;
 use crate::parts::labels::{Definition, Estimator};
 use crate::parts::record::FileRow;
 use crate::parts::reward::{Fit, Fitter, Judge, Objective, Scorer, Scoring, fit};
+use crate::parts::steps::Trajectory;
 use crate::parts::train::Trained;
 
 /// Labels of all solutions by one estimator.
@@ -138,6 +140,49 @@ pub(super) async fn train(
     Ok(judges)
 }
 
+/// What a reward model behind an endpoint says of each step of each solution, recorded as rewards; none of a solution
+/// without steps.
+pub(super) async fn ask(
+    world: &World<'_>,
+    verdicts: &Verdicts,
+    tasks: &[Task],
+    solutions: &[Vec<Solution>],
+) -> Result<Vec<Vec<Vec<f64>>>> {
+    let tag = &world.plan.data.tag;
+    let mut all = Vec::with_capacity(tasks.len());
+    let stage = world.lab.stage("served/scores", tasks.len()).await?;
+    for (task, solutions) in tasks.iter().zip(solutions) {
+        world.lab.check()?;
+        let prefixes = solutions.iter().flat_map(|solution| {
+            let prefixes = solution.steps.iter().flat_map(Trajectory::prefixes);
+            prefixes.map(|prefix| world.prefixed(task, &tagged(prefix, tag)))
+        });
+        let said = verdicts.score(&prefixes.collect::<Vec<String>>()).await?;
+        let mut said = said.into_iter().map(|verdict| verdict.share);
+        let mut recording = Recording::new();
+        let mut of_problem = Vec::with_capacity(solutions.len());
+        for solution in solutions {
+            let n_steps = solution.steps.as_ref().map_or(0, Trajectory::n_steps);
+            let scores: Vec<f64> = said.by_ref().take(n_steps).collect();
+            put_scores(&mut recording, solution, verdicts.node(), &scores)?;
+            of_problem.push(scores);
+        }
+        world.lab.record(recording).await?;
+        all.push(of_problem);
+        stage.done(all.len());
+    }
+    Ok(all)
+}
+
+fn put_scores(recording: &mut Recording, solution: &Solution, scorer: NodeId, scores: &[f64]) -> Result<()> {
+    if !scores.is_empty() {
+        let kind = Definition::KIND.into();
+        let reward = Reward { scorer, kind, values: scores.to_vec(), tallies: vec![] };
+        recording.put_reward(solution.row, &reward)?;
+    }
+    Ok(())
+}
+
 /// The score of each step of each solution, recorded as rewards; none of a solution that cannot be read.
 pub(super) async fn score(
     lab: &Lab,
@@ -154,11 +199,7 @@ pub(super) async fn score(
         for solution in solutions {
             let scores = solution.read.as_ref().and_then(|_| scored.next());
             let scores: Vec<f64> = scores.into_iter().flatten().flatten().collect();
-            if !scores.is_empty() {
-                let (scorer, kind) = (judge.node, Definition::KIND.into());
-                let reward = Reward { scorer, kind, values: scores.clone(), tallies: vec![] };
-                recording.put_reward(solution.row, &reward)?;
-            }
+            put_scores(&mut recording, solution, judge.node, &scores)?;
             of_problem.push(scores);
         }
         all.push(of_problem);

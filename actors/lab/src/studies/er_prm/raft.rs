@@ -4,7 +4,6 @@ use tracker_actors::Pool;
 use tracker_store::{NodeId, Recording, RowKey};
 
 use super::prm::score;
-use super::search::Scored;
 use super::world::{Asking, Solution, Task, World};
 use crate::error::Result;
 use crate::parts::best_of::{Aggregator, select};
@@ -83,9 +82,4 @@ pub(super) async fn raft(
         measured = measure(world, &label, &world.policy(policy.node, &policy.model)).await?;
     }
     Ok(measured)
-}
-
-/// The reward model of the first repeat.
-pub(super) fn first<'a>(judges: &'a [Vec<Judge>], scored: &[Scored], at: usize) -> Option<(Estimator, &'a Judge)> {
-    Some((scored.get(at)?.estimator, judges.get(at)?.first()?))
 }

@@ -1,5 +1,7 @@
 //! Best of n: what choosing among candidates by a reward model brings, by estimator, aggregator and n.
 
+use std::fmt;
+
 use rand::Rng as _;
 use tracker_store::{NodeId, Point, Recording, Timestamp};
 
@@ -11,18 +13,36 @@ use crate::parts::bootstrap::{CurveSet, Resampler};
 use crate::parts::evaluate::{Estimate, mean};
 use crate::parts::labels::Estimator;
 
-/// What reward models of one estimator said of all candidates: `[repeats][problems][candidates][steps]`.
+/// Whose scores choose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Chooser {
+    /// Reward models fitted to the labels of an estimator.
+    Labels(Estimator),
+    /// One behind an endpoint.
+    Served,
+}
+
+impl fmt::Display for Chooser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Labels(estimator) => write!(f, "{estimator}"),
+            Self::Served => f.write_str("served"),
+        }
+    }
+}
+
+/// What reward models of one kind said of all candidates: `[repeats][problems][candidates][steps]`.
 pub(super) struct Scored {
-    pub(super) estimator: Estimator,
+    pub(super) by: Chooser,
     /// The candidates as a dataset.
     pub(super) drawn: NodeId,
     pub(super) judges: Vec<NodeId>,
     pub(super) scores: Vec<Vec<Vec<Vec<f64>>>>,
 }
 
-/// The curves of one estimator and aggregator, a curve a problem, and the figures at the reported n.
+/// The curves of one chooser and aggregator, a curve a problem, and the figures at the reported n.
 pub(super) struct Found {
-    pub(super) estimator: Estimator,
+    pub(super) by: Chooser,
     pub(super) aggregator: Aggregator,
     pub(super) curves: CurveSet,
     /// The figure at the largest reported n.
@@ -40,7 +60,7 @@ pub(super) fn resampler(world: &World<'_>) -> Result<Resampler> {
 pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Solution>], scored: &Scored) -> Result<Vec<Found>> {
     let World { lab, plan, .. } = world;
     let curves = Curves::new(plan.search.n_candidates as usize)?;
-    let stage = lab.stage(&format!("search/{}", scored.estimator), Aggregator::ALL.len()).await?;
+    let stage = lab.stage(&format!("search/{}", scored.by), Aggregator::ALL.len()).await?;
     let resampler = resampler(world)?;
     let right = right(candidates);
     let used = used_by(world, scored);
@@ -63,7 +83,7 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Solution>], scor
         chosen(world, (&stage, nth), candidates, scored, aggregator).await?;
         for n in &plan.search.sizes {
             let at_n: Vec<f64> = (0..set.n_prompts()).map(|problem| set.curve(problem)[*n as usize - 1]).collect();
-            let key = format!("search/{}/{aggregator}/by problem/best of {n}", scored.estimator);
+            let key = format!("search/{}/{aggregator}/by problem/best of {n}", scored.by);
             points(world, &key, (0..).zip(at_n)).await?;
         }
         let mut last = None;
@@ -72,9 +92,9 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Solution>], scor
             let item = 100 * nth as u32 + at;
             last = Some(stage.figure(item, &name, bands[*n as usize - 1], right.len(), &used).await?);
         }
-        series(world, &format!("search/{}/{aggregator}", scored.estimator), &bands).await?;
+        series(world, &format!("search/{}/{aggregator}", scored.by), &bands).await?;
         let Some(figure) = last else { continue };
-        all.push(Found { estimator: scored.estimator, aggregator, curves: set, figure });
+        all.push(Found { by: scored.by, aggregator, curves: set, figure });
         stage.done(nth + 1);
     }
     vote(world, candidates, scored, &used).await?;
@@ -95,7 +115,7 @@ async fn chosen(
         for ((problem, solutions), scores) in (0..).zip(candidates).zip(scores) {
             let totals = scores.iter().map(|steps| aggregator.score(steps)).collect::<Result<Vec<f64>>>()?;
             let rows = solutions.iter().map(|solution| NodeId::sample(solution.row)).collect();
-            let rule = format!("best of {} by {aggregator} of {}", solutions.len(), scored.estimator);
+            let rule = format!("best of {} by {aggregator} of {}", solutions.len(), scored.by);
             let selection = select(rows, totals, rule, Some(*judge))?;
             recording.put_selection(stage.row(problem, (nth * n_repeats + repeat) as u32), &selection)?;
         }
@@ -126,7 +146,7 @@ async fn points(world: &World<'_>, key: &str, values: impl Iterator<Item = (i64,
 
 /// Votes of the first n candidates over answers, each weighted by the least score of its steps.
 async fn vote(world: &World<'_>, candidates: &[Vec<Solution>], scored: &Scored, used: &[NodeId]) -> Result<()> {
-    let stage = world.lab.stage(&format!("vote/{}", scored.estimator), 1).await?;
+    let stage = world.lab.stage(&format!("vote/{}", scored.by), 1).await?;
     let weigh = |problem: usize, solutions: &[Solution]| -> Result<Vec<f64>> {
         let scores = scored.scores.first().map_or(&[][..], |repeat| &repeat[problem]);
         scores.iter().take(solutions.len()).map(|steps| Aggregator::Min.score(steps)).collect()
@@ -189,7 +209,7 @@ async fn elect(
 pub(super) async fn localise(world: &World<'_>, candidates: &[Vec<Solution>], scored: &Scored) -> Result<()> {
     /// Candidates of each problem that are looked at.
     const LOOKED_AT: usize = 8;
-    let stage = world.lab.stage(&format!("first error/{}", scored.estimator), 1).await?;
+    let stage = world.lab.stage(&format!("first error/{}", scored.by), 1).await?;
     let mut found: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
     for (problem, (task, solutions)) in world.test.iter().zip(candidates).enumerate() {
         let Some(chain) = &task.chain else { continue };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::parts::best_of::Aggregator;
 use crate::parts::chains::Manner;
-use crate::parts::endpoint::{Api, EndpointSettings};
+use crate::parts::endpoint::{EndpointSettings, Need, Tags, refuse};
 use crate::parts::grade::Grader;
 use crate::parts::labels::Estimator;
 use crate::parts::model::Shape;
@@ -23,6 +23,10 @@ pub struct ErPrm {
     pub data: DataSettings,
     /// The policy behind an endpoint, in place of `data.policy`; it is sampled and measured, not trained.
     pub endpoint: EndpointSettings,
+    /// A process reward model behind an endpoint, asked for candidates beside those trained here.
+    pub judge: EndpointSettings,
+    /// The tokens it chooses between after a step, and how their log-probabilities are asked for.
+    pub verdict: Tags,
     /// The problems: chains of modular arithmetic.
     pub problems: ProblemSettings,
     /// The shape of all models.
@@ -47,7 +51,7 @@ pub struct ErPrm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataSettings {
-    /// Folder of a Hugging Face checkpoint that reward models start from; empty for chains.
+    /// Folder of a Hugging Face checkpoint that reward models start from; empty to train none.
     pub base: String,
     /// Folder of the policy that writes solutions.
     pub policy: String,
@@ -218,6 +222,8 @@ impl Default for ErPrm {
         Self {
             data: DataSettings::default(),
             endpoint: EndpointSettings::default(),
+            judge: EndpointSettings::default(),
+            verdict: Tags::default(),
             problems: ProblemSettings::default(),
             model: Shape { hidden: 64, layers: 4, heads: 4, ffn: 172, context: 64 },
             base: BaseSettings::default(),
@@ -294,7 +300,10 @@ impl Default for RaftSettings {
 impl ErPrm {
     /// Whether real models and data take the place of chains.
     pub(super) fn is_of_files(&self) -> bool {
-        !self.data.base.is_empty()
+        let DataSettings { base, policy, train, test, raft, labels, candidates, .. } = &self.data;
+        let files = [train, test, raft, candidates].into_iter().any(|files| !files.is_empty());
+        let models = !base.is_empty() || !policy.is_empty() || self.endpoint.is_given() || self.judge.is_given();
+        models || files || !labels.is_empty()
     }
 
     /// The names of the estimators: those of the files that labels are given in, or those of `labels.estimators`.
@@ -337,11 +346,15 @@ impl ErPrm {
 }
 
 impl Settings for ErPrm {
+    const LATER: &[&str] = &["judge", "verdict"];
+
     fn smoke() -> Self {
         let short = SftSettings { epochs: 1.0, ..SftSettings::default() };
         Self {
             data: DataSettings::default(),
             endpoint: EndpointSettings::default(),
+            judge: EndpointSettings::default(),
+            verdict: Tags::default(),
             problems: ProblemSettings { min_steps: 2, max_steps: 3, n_train: 12, n_test: 8 },
             model: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 40 },
             base: BaseSettings { n_problems: 64, sft: short.clone() },
@@ -412,15 +425,6 @@ impl Settings for ErPrm {
 
 impl ErPrm {
     fn check_chains(&self) -> Result<()> {
-        let DataSettings { policy, train, test, raft, labels, candidates, .. } = &self.data;
-        let is_unused = policy.is_empty() && self.endpoint.url.is_empty() && labels.is_empty();
-        let is_unused = is_unused && [train, test, raft, candidates].iter().all(|files| files.is_empty());
-        require(
-            is_unused,
-            "data.base",
-            "a folder that reward models start from, for policies and data of files",
-            "none",
-        )?;
         // A prompt has two tokens a step and two more, a solution six a step and one more.
         let (max_steps, max_tokens) = (self.problems.max_steps, self.rollouts.max_tokens);
         let longest = 2 * max_steps + 2 + max_tokens as usize;
@@ -435,31 +439,49 @@ impl ErPrm {
     }
 
     fn check_files(&self) -> Result<()> {
-        let DataSettings { policy, train, test, labels, candidates, template, separator, .. } = &self.data;
-        let (has_folder, has_endpoint) = (!policy.is_empty(), !self.endpoint.url.is_empty());
+        let DataSettings { base, policy, train, test, labels, candidates, template, separator, .. } = &self.data;
+        let (has_folder, has_endpoint) = (!policy.is_empty(), self.endpoint.is_given());
         require(!(has_folder && has_endpoint), "data.policy", "a folder or `endpoint.url`, not both", policy)?;
         let has_policy = has_folder || has_endpoint;
-        let has_labels = !labels.is_empty() || (has_policy && !train.is_empty());
-        require(has_labels, "data.labels", "files by estimator, or `data.train` and a policy that solves it", "none")?;
         let has_candidates = !candidates.is_empty() || (has_policy && !test.is_empty());
         require(has_candidates, "data.candidates", "files, or `data.test` and a policy that solves it", "none")?;
-        let is_used =
-            labels.is_empty() || candidates.is_empty() || !test.is_empty() || !self.raft.estimators.is_empty();
-        require(!has_policy || is_used, "data.policy", "none where labels and candidates are given", policy)?;
-        // Completing a prefix needs a policy that goes on from any text.
-        let goes_on = !has_endpoint || !labels.is_empty() || self.endpoint.api == Api::Completions;
-        require(goes_on, "endpoint.api", "`completions`: completions of a prefix cannot be asked of a chat", "chat")?;
-        let trains = has_folder || self.raft.estimators.is_empty();
         require(
-            trains,
-            "raft.estimators",
-            "none ([]) unless `data.policy` is a folder that can be trained",
-            self.raft.estimators.join(", "),
+            labels.is_empty() || !base.is_empty(),
+            "data.base",
+            "a folder of a model to learn `data.labels`",
+            base,
         )?;
-        let has_tasks = self.raft.estimators.is_empty() || !(train.is_empty() && self.data.raft.is_empty());
-        require(has_tasks, "data.raft", "files of problems for rejection sampling", "none")?;
-        let is_measured = self.raft.estimators.is_empty() || !test.is_empty();
-        require(is_measured, "data.test", "problems to measure policies by, for rejection sampling", "none")?;
+        let has_labels = base.is_empty() || !labels.is_empty() || (has_policy && !train.is_empty());
+        require(has_labels, "data.labels", "files by estimator, or `data.train` and a policy that solves it", "none")?;
+        let is_asked = (labels.is_empty() && !train.is_empty()) || candidates.is_empty();
+        require(!has_policy || is_asked, "data.policy", "none where labels and candidates are given", policy)?;
+        if has_endpoint {
+            self.endpoint.check("endpoint")?;
+            if labels.is_empty() && !train.is_empty() {
+                refuse("endpoint", &self.endpoint, "data.train", Need::Prefix)?;
+            }
+            if !self.raft.estimators.is_empty() {
+                refuse("endpoint", &self.endpoint, "raft.estimators", Need::Weights)?;
+            }
+        }
+        if self.judge.is_given() {
+            self.judge.check("judge")?;
+            self.verdict.check("verdict")?;
+            refuse("judge", &self.judge, "judge", Need::Verdict(&self.verdict))?;
+        }
+        if !self.raft.estimators.is_empty() {
+            require(
+                has_folder,
+                "data.policy",
+                "a folder of a model that can be trained, for `raft.estimators`",
+                "none",
+            )?;
+            require(!base.is_empty(), "data.base", "a folder of a reward model's start, for `raft.estimators`", base)?;
+            let has_tasks = !(train.is_empty() && self.data.raft.is_empty());
+            require(has_tasks, "data.raft", "files of problems for rejection sampling", "none")?;
+            let is_measured = candidates.is_empty();
+            require(is_measured, "data.candidates", "none: rejection sampling is measured on `data.test`", "files")?;
+        }
         require(template.contains("{problem}"), "data.template", "a text with `{problem}` in it", template)?;
         require(!separator.is_empty(), "data.separator", "some text", "none")
     }

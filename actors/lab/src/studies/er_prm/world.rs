@@ -68,8 +68,8 @@ pub(super) struct World<'a> {
     pub(super) splitter: Splitter,
     /// Finds and compares answers.
     pub(super) grader: Grader,
-    /// How reward models read solutions.
-    pub(super) reading: Reading,
+    /// How reward models read solutions, if there are to be any.
+    pub(super) reading: Option<Reading>,
     /// Problems of files to draw new ones from.
     more: Vec<Task>,
     /// The program it is.
@@ -88,7 +88,7 @@ pub(super) struct Reading {
 impl Reading {
     /// A solution as the model reads it: none if it has no steps, or is longer than the model can read.
     pub(super) fn steps<'a>(&self, prompt: &str, steps: impl Iterator<Item = &'a str>) -> Result<Option<Steps>> {
-        let tagged: Vec<String> = steps.map(|step| self.tagged(step)).collect();
+        let tagged: Vec<String> = steps.map(|step| tagged(step, &self.tag)).collect();
         let read = Steps::encode(self.model.tokenizer(), prompt, tagged.iter().map(String::as_str))?;
         Ok(read.filter(|steps| steps.prompt.len() + steps.completion.len() <= self.context()))
     }
@@ -97,13 +97,14 @@ impl Reading {
     pub(super) fn context(&self) -> usize {
         self.model.config().max_positions
     }
+}
 
-    fn tagged(&self, step: &str) -> String {
-        if self.tag.is_empty() || step.trim_end().ends_with(&self.tag) {
-            return step.to_owned();
-        }
-        format!("{} {}", step.trim_end(), self.tag)
+/// A text with `tag` at its end.
+pub(super) fn tagged(text: &str, tag: &str) -> String {
+    if tag.is_empty() || text.trim_end().ends_with(tag) {
+        return text.to_owned();
     }
+    format!("{} {tag}", text.trim_end())
 }
 
 /// A question to a policy: how often, how, and where it is recorded.
@@ -115,8 +116,8 @@ pub(super) struct Asking<'a> {
 }
 
 impl<'a> World<'a> {
-    /// Problems of files, or distinct chains; recorded. `reading` is the way of the reward models to come.
-    pub(super) async fn open(lab: &'a Lab, plan: &'a ErPrm, reading: Reading) -> Result<Self> {
+    /// Problems of files, or distinct chains; recorded. `reading` is the way of the reward models to come, if any.
+    pub(super) async fn open(lab: &'a Lab, plan: &'a ErPrm, reading: Option<Reading>) -> Result<Self> {
         let is_of_files = plan.is_of_files();
         let (grader, [train, test, more]) = if is_of_files {
             (plan.data.grader, files::problems(lab, plan).await?)
@@ -153,7 +154,7 @@ impl<'a> World<'a> {
     }
 
     /// What a policy reads to go on after some text of a solution.
-    fn prefixed(&self, task: &Task, prefix: &str) -> String {
+    pub(super) fn prefixed(&self, task: &Task, prefix: &str) -> String {
         // Words of chains have a blank between them; texts of files are put together as they are.
         if self.plan.is_of_files() {
             format!("{}{prefix}", task.prompt)
@@ -226,7 +227,10 @@ impl<'a> World<'a> {
     /// A solution with its steps, and how it is read.
     pub(super) fn taken_apart(&self, solution: Solution, task: &Task) -> Result<Solution> {
         let steps = self.splitter.split(&solution.row.to_string(), &task.node.to_string(), &solution.text).ok();
-        let read = self.reading.steps(&task.prompt, steps.iter().flat_map(Trajectory::steps))?;
+        let read = match &self.reading {
+            Some(reading) => reading.steps(&task.prompt, steps.iter().flat_map(Trajectory::steps))?,
+            None => None,
+        };
         Ok(Solution { steps, read, ..solution })
     }
 
