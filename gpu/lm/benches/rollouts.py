@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: E402
 
 THREADS = int(sys.argv[1]) if len(sys.argv) > 1 else 2
 VOCAB, WIDTH, LAYERS, HEADS, INNER = 128, 128, 5, 4, 344
-CONTEXT, FORKS, PREFIXES, ROUNDS = 1024, 16, 4, 5
+CONTEXT, FORKS, PREFIXES, ROUNDS = 1024, 16, 4, 3
 SIZES = [(448, 32), (224, 32), (112, 16), (96, 48), (48, 48)]
 DIM = WIDTH // HEADS
 
@@ -115,7 +115,8 @@ def main():
         (shared, shared_cpu), (own, own_cpu) = ([tokens / secs for secs in spent[which]] for which in (True, False))
         print(
             f"{n} tokens after {prefix}: shared {shared:.0f} tokens/s ({shared_cpu:.0f} a CPU s), "
-            f"own {own:.0f} ({own_cpu:.0f}); {shared / own:.2f} times ({shared_cpu / own_cpu:.2f})"
+            f"own {own:.0f} ({own_cpu:.0f}); {shared / own:.2f} times ({shared_cpu / own_cpu:.2f})",
+            flush=True,
         )
 
 

@@ -17,7 +17,7 @@ const CONTEXT: usize = 1024;
 const FORKS: usize = 16;
 /// Prefixes of a call.
 const PREFIXES: usize = 4;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// Tokens of a prefix and of a completion: a late step of a solution, a short prompt, a middle step and a first step.
 const SIZES: [(usize, usize); 5] = [(448, 32), (224, 32), (112, 16), (96, 48), (48, 48)];

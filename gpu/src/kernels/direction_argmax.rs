@@ -159,7 +159,7 @@ pub(crate) fn on_cpu(ask: Ask<'_>) -> Result<Vec<Best>> {
             }
         }
     };
-    let n_products = ask.rewards.len().saturating_mul(stride);
+    let n_products = ask.rewards.len().saturating_mul(ask.n_directions);
     if n_products < PARALLEL {
         out.chunks_mut(ask.n_directions).enumerate().for_each(choose);
     } else {
