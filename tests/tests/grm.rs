@@ -117,6 +117,32 @@ fn published_preferences_are_learnt_from_a_checkpoint_and_tried_on_others() {
         assert!(names.contains(format!("accuracy/16 clean grm-sft: {name}").as_str()), "{name}: {names:?}");
     }
 
+    // By an adapter other models come out, as whole as the others: what is written holds no factors, and loads as it is.
+    let digest = end["record_digest"].clone();
+    let fitted = || -> BTreeSet<String> {
+        let found = tracker.json(&["query", "checkpoints", "label = 'rm 16 clean grm-sft 1'"]);
+        found.iter().map(|checkpoint| checkpoint["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = fitted();
+    let answer = tracker.run(&["run", &path("plan.toml"), "--json", "--set", "rm.lora.rank=2"]);
+    assert!(answer.code <= 1, "{}", answer.stderr);
+    let end = answer.lines().pop().unwrap();
+    assert!(end["status"] == "finished" && end["record_digest"] != digest, "{end}");
+    let after = fitted();
+    let adapted: Vec<&String> = after.difference(&before).collect();
+    assert_eq!(adapted.len(), 1, "{after:?}");
+    let answer = tracker.run(&["materialize", adapted[0], &path("fitted")]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let names = |folder: &str| {
+        let bytes = std::fs::read(tracker.folder().join(folder).join("model.safetensors")).unwrap();
+        let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: Value = serde_json::from_slice(&bytes[8..8 + n]).unwrap();
+        header.as_object().unwrap().keys().filter(|key| *key != "__metadata__").cloned().collect::<BTreeSet<String>>()
+    };
+    assert_eq!(names("fitted"), names("base"));
+    let answer = tracker.run(&["run", &path("plan.toml"), "--set", "rm.lora.rank=1000"]);
+    assert!(answer.code == 2 && answer.stderr.contains("rank from 1 to"), "{}", answer.stderr);
+
     // A row that says nothing of what it is about is named, and so is one that is too long.
     std::fs::write(path("train.jsonl"), train.replacen("\"id\":\"row 5\"", "\"no\":1", 1)).unwrap();
     let answer = tracker.run(&["run", &path("plan.toml")]);

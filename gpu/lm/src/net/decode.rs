@@ -3,7 +3,7 @@
 //! Finished rows leave; once half the places are free, waiting prompts are read as one batch and join. Prompts that are
 //! equal are read once. A completion depends on the whole list of prompts, since rounding depends on the batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::prelude::{Tensor, TensorData};
 use rand::SeedableRng;
@@ -50,14 +50,17 @@ pub(crate) fn sample(net: &Net, prompts: &[Prompt], sampling: &Sampling) -> Resu
     Ok(done.into_iter().flatten().collect())
 }
 
-/// How many waiting prompts to read at once.
+/// How many waiting prompts to take at once: as many as have no more than so many tokens to read, equal ones counted once.
 fn wave(waiting: &[Prompt], places: usize) -> usize {
-    let mut longest = 0;
-    let fits = |(n, prompt): &(usize, &Prompt)| {
+    let (mut longest, mut distinct) = (0, HashSet::new());
+    for (n, prompt) in waiting.iter().take(places).enumerate() {
         longest = longest.max(prompt.ids.len());
-        *n == 0 || (n + 1) * longest <= PREFILL
-    };
-    waiting.iter().take(places).enumerate().take_while(fits).count()
+        distinct.insert(&prompt.ids);
+        if n > 0 && distinct.len() * longest > PREFILL {
+            return n;
+        }
+    }
+    waiting.len().min(places)
 }
 
 struct Batch<'a> {
@@ -236,5 +239,22 @@ impl Batch<'_> {
             (*keys, *values) = (keep(keys), keep(values));
         }
         self.len = longest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_prompts_take_the_room_of_one() {
+        let prompt =
+            |first: u32, n: usize| Prompt { ids: std::iter::once(first).chain(vec![7; n - 1]).collect(), seed: 0 };
+        let shared: Vec<Prompt> = (0..64).map(|row| prompt(row / 16, 4000)).collect();
+        let own: Vec<Prompt> = (0..64).map(|row| prompt(row, 4000)).collect();
+        assert_eq!((wave(&shared, 256), wave(&own, 256), wave(&shared, 20)), (64, 4, 20));
+        // One that is too long is read alone.
+        let long: Vec<Prompt> = (0..4).map(|row| prompt(row / 2, PREFILL + 1)).collect();
+        assert_eq!(wave(&long, 256), 1);
     }
 }

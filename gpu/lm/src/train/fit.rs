@@ -122,11 +122,13 @@ pub(super) enum Language {
 /// Fits a reward model. Weight decay, clipping and the reported norm are over head and trunk together; what holds weights
 /// to their start ([`super::Anchor`]) is over the trunk alone.
 ///
+/// An adapter ([`super::Training::adapter`]) is of the trunk, beside a head that is trained whole, and comes out merged.
+///
 /// Figures of a step: for tags `gap`, the mean of |p − v|; for pairs `accuracy` (the share with Δ > 0, so that ties count
 /// as wrong), `margin` (the mean Δ) and, with α > 0, `regulariser` (the mean R).
 ///
 /// # Errors
-/// `Range` for a setting, a head of the wrong kind, or a frozen trunk where nothing else learns; `Empty`, `Token`,
+/// `Range` for a setting, a head of the wrong kind, a frozen trunk where nothing else learns, or one with an adapter; `Empty`, `Token`,
 /// `TooLong` or `At` for an item; `NonFinite` if the training diverges; `Device` if the device fails.
 pub fn fit(
     model: &RewardModel,
