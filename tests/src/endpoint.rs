@@ -204,13 +204,14 @@ fn add(prompt: &str, seed: u64) -> String {
     let numbers: Vec<u64> = asked.split(" + ").map(|number| number.parse().unwrap()).collect();
     let n_done = done.matches('\n').count();
     let mut sum = done.trim_end().rsplit(' ').next().and_then(|last| last.parse().ok()).unwrap_or(numbers[0]);
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for (at, number) in numbers.iter().enumerate().skip(1 + n_done) {
         let wrong = u64::from((seed / 7 + at as u64).is_multiple_of(4));
-        text.push_str(&format!("{sum} + {number} = {}\n", sum + number + wrong));
-        sum += number + wrong;
+        let next = sum + number + wrong;
+        lines.push(format!("{sum} + {number} = {next}\n"));
+        sum = next;
     }
-    format!("{text}#### {sum}")
+    format!("{}#### {sum}", lines.concat())
 }
 
 /// Whether every sum of a solution is right.

@@ -373,7 +373,7 @@ mod tests {
         checkpoint: Option<String>,
         inner: Inner,
         /// A section that came later.
-        later: Inner,
+        later: Later,
     }
     /// A section.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -382,21 +382,28 @@ mod tests {
         /// Learning rate.
         lr: f64,
         /// A key that came later.
-        extra: u32,
+        steps: u32,
+    }
+    /// A section that came later.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+    #[serde(default, deny_unknown_fields)]
+    struct Later {
+        /// Share of steps.
+        warmup: f64,
     }
     impl Default for Inner {
         fn default() -> Self {
-            Self { lr: 0.5, extra: 3 }
+            Self { lr: 0.5, steps: 3 }
         }
     }
     impl Default for Toy {
         fn default() -> Self {
-            let (inner, later) = (Inner::default(), Inner::default());
+            let (inner, later) = (Inner::default(), Later::default());
             Self { rounds: 3, verifier: "kernel".into(), checkpoint: None, inner, later }
         }
     }
     impl Settings for Toy {
-        const LATER: &[&str] = &["inner.extra", "later"];
+        const LATER: &[&str] = &["inner.steps", "later"];
 
         fn smoke() -> Self {
             Self { rounds: 1, ..Self::default() }
@@ -433,12 +440,12 @@ mod tests {
     #[test]
     fn what_came_later_changes_no_plan_that_does_not_use_it() {
         let (plan, toy) = with(&["inner.lr=0.25"]).unwrap();
-        assert_eq!(plan.text, "study = \"toy\"\nseed = 1\nrounds = 3\nverifier = \"kernel\"\n\n[inner]\nlr = 0.25\n");
+        assert_eq!(plan.text, "rounds = 3\nseed = 1\nstudy = \"toy\"\nverifier = \"kernel\"\n\n[inner]\nlr = 0.25\n");
         assert_eq!(restore::<Toy>("toy", &plan.text).unwrap(), (plan, toy));
-        let (plan, toy) = with(&["later.lr=0.25", "inner.extra=4"]).unwrap();
-        assert!(plan.text.contains("extra = 4") && plan.text.contains("[later]\nlr = 0.25"), "{}", plan.text);
+        let (plan, toy) = with(&["later.warmup=0.25", "inner.steps=4"]).unwrap();
+        assert!(plan.text.contains("steps = 4") && plan.text.contains("[later]\nwarmup = 0.25"), "{}", plan.text);
         assert_eq!(restore::<Toy>("toy", &plan.text).unwrap(), (plan, toy));
-        assert!(keys::<Toy>().iter().any(|k| k.path == "inner.extra" && k.default == "3"));
+        assert!(keys::<Toy>().iter().any(|k| k.path == "inner.steps" && k.default == "3"));
     }
 
     #[test]
@@ -467,7 +474,7 @@ mod tests {
         let Err(e) = with(&["rounds=0"]) else { panic!("expected an error") };
         assert_eq!(e.to_string(), "key `rounds`: expected at least 1, got `0`");
         let Err(e) = with(&["inner=3"]) else { panic!("expected an error") };
-        assert!(e.to_string().contains("inner.lr"), "{e}");
+        assert!(e.to_string().contains("`inner.lr`") || e.to_string().contains("`inner.steps`"), "{e}");
     }
 
     #[test]
