@@ -88,7 +88,8 @@ enum Mind {
 fn serve(mut stream: TcpStream, mind: &Mind, n_calls: &AtomicUsize) {
     let Some((route, body)) = read(&stream) else { return };
     let answer = if route.ends_with("/models") {
-        json!({"data": [{"id": "writer"}, {"id": "judge"}, {"id": "prover"}, {"id": "model"}]})
+        json!({"data": [{"id": "writer"}, {"id": "judge"}, {"id": "prover"}, {"id": "model"}, {"id": "rater"}, {"id": "marker"}, {"id": "chatter"},
+            {"id": "duelist"}]})
     } else {
         n_calls.fetch_add(1, Ordering::SeqCst);
         match mind {
@@ -130,13 +131,19 @@ fn read(stream: &TcpStream) -> Option<(String, Value)> {
 fn complete(route: &str, body: &Value) -> Value {
     let seed = body["seed"].as_u64().unwrap();
     let is_chat = route.ends_with("/chat/completions");
-    let prompt = if is_chat { &body["messages"][0]["content"] } else { &body["prompt"] }.as_str().unwrap();
+    let said: Vec<&str> =
+        body["messages"].as_array().into_iter().flatten().map(|m| m["content"].as_str().unwrap()).collect();
+    let prompt = if is_chat { said[said.len() - 1] } else { body["prompt"].as_str().unwrap() };
     let choices: Vec<Value> = (0..body["n"].as_u64().unwrap())
         .map(|i| {
             let text = match body["model"].as_str().unwrap() {
                 "writer" => state(prompt, (seed + i) % 4),
                 "judge" => "Appropriate".to_owned(),
                 "rater" => rate(prompt),
+                "marker" => mark(prompt),
+                "duelist" => choose(prompt),
+                // What it is told stands before the prompt, or in it.
+                "chatter" => chat(if is_chat { said[0] } else { prompt }, seed + i),
                 _ => prove(prompt),
             };
             if is_chat {
@@ -155,6 +162,44 @@ fn rate(prompt: &str) -> String {
     let answer = prompt.rsplit("Answer:\n").next().unwrap().split("\n\n").next().unwrap();
     let (n, n_wanted) = (answer.split(' ').count(), answer.split(' ').filter(|word| *word == "a").count());
     format!("It has {n} words.\nRating: {}", 10 * n_wanted / n)
+}
+
+/// What stands between two texts.
+fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+    text.split_once(before).unwrap().1.split_once(after).unwrap().0
+}
+
+/// Marks an answer: verbosity is ten a word, everything else 70 less its letters z.
+fn mark(prompt: &str) -> String {
+    let attributes = between(prompt, "from 0 to 100: ", ".\n").split(", ");
+    let answer = between(prompt, "Answer:\n", "\n\nEnd with");
+    let n = answer.split_whitespace().count();
+    let of =
+        |name: &str| if name == "verbosity" { (10 * n).min(100) } else { 70 - answer.matches('z').count().min(70) };
+    let lines: Vec<String> = attributes.map(|name| format!("**{name}**: {}", of(name))).collect();
+    format!("It has {n} words.\n{}", lines.join("\n"))
+}
+
+/// Prefers the longer of two answers.
+fn choose(prompt: &str) -> String {
+    let [a, b] = [("Answer A:\n", "\n\nAnswer B:"), ("Answer B:\n", "\n\nEnd with")]
+        .map(|(before, after)| between(prompt, before, after).len());
+    let better = match a.cmp(&b) {
+        std::cmp::Ordering::Greater => "A",
+        std::cmp::Ordering::Less => "B",
+        std::cmp::Ordering::Equal => "tie",
+    };
+    format!("Length decides.\nBetter: {better}")
+}
+
+/// Answers in as many words as it is told to: five, and one more or less for every ten of verbosity, and sometimes a z.
+fn chat(told: &str, seed: u64) -> String {
+    let asked = told.split_once("verbosity*").map_or("0", |(_, rest)| rest);
+    let end = asked.find(|c: char| c != '-' && !c.is_ascii_digit()).unwrap_or(asked.len());
+    let verbosity: i64 = asked[..end].parse().unwrap();
+    let n = usize::try_from(5 + verbosity.div_euclid(18)).unwrap_or(1).max(1);
+    let z = if seed.is_multiple_of(3) { "z" } else { "a" };
+    [vec!["b"; n - 1].join(" ").as_str(), z].join(" ").trim().to_owned()
 }
 
 /// States the problem at the end of the prompt; one answer in four is no statement.

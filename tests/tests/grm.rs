@@ -126,7 +126,9 @@ fn published_preferences_are_learnt_from_a_checkpoint_and_tried_on_others() {
     std::fs::write(path("train.jsonl"), train.replacen("h h h", &"h ".repeat(40), 1)).unwrap();
     let answer = tracker.run(&["run", &path("plan.toml")]);
     assert!(
-        answer.code == 2 && answer.stderr.contains("`row 0`") && answer.stderr.contains("skip_bad"),
+        answer.code == 2
+            && answer.stderr.contains("train.jsonl, row 1, field `conv_A`")
+            && answer.stderr.contains("skip_bad"),
         "{}",
         answer.stderr
     );

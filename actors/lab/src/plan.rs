@@ -17,6 +17,10 @@ use crate::error::{Error, Result};
 
 /// Settings of one study: what its TOML may say, with defaults for everything.
 pub trait Settings: Serialize + DeserializeOwned + JsonSchema + Default {
+    /// Keys and sections that plans did not have at first. They are left out of a plan's text where they have their default, so
+    /// that a plan which does not use them keeps its digest, and with it every seed and figure; their defaults never change.
+    const LATER: &[&str] = &[];
+
     /// The preset that ends in seconds, for tests and first looks.
     fn smoke() -> Self;
 
@@ -201,7 +205,13 @@ fn canonical<S: Settings>(name: &str, seed: u64, settings: &S) -> Result<String>
         message: format!("expected at most {}, got `{seed}`", i64::MAX),
     })?;
     table.insert("seed".into(), Value::Integer(seed));
-    table.extend(to_table(settings)?);
+    let (mut own, defaults) = (to_table(settings)?, to_table(&S::default())?);
+    for key in S::LATER {
+        if lookup(&own, key) == lookup(&defaults, key) {
+            remove(&mut own, key);
+        }
+    }
+    table.extend(own);
     toml::to_string(&table).map_err(|e| Error::Internal(format!("plan not writable: {e}")))
 }
 
@@ -334,6 +344,18 @@ fn lookup<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
     Some(at)
 }
 
+/// Takes a key out of its section.
+fn remove(table: &mut Table, path: &str) {
+    match path.split_once('.') {
+        None => drop(table.remove(path)),
+        Some((section, rest)) => {
+            if let Some(Value::Table(inner)) = table.get_mut(section) {
+                remove(inner, rest);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,6 +372,14 @@ mod tests {
         /// Where weights come from.
         checkpoint: Option<String>,
         inner: Inner,
+        later: Later,
+    }
+    /// A section that came later.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+    #[serde(default, deny_unknown_fields)]
+    struct Later {
+        /// A place.
+        place: u32,
     }
     /// A section.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -357,18 +387,23 @@ mod tests {
     struct Inner {
         /// Learning rate.
         lr: f64,
+        /// A key that came later.
+        warmup: u32,
     }
     impl Default for Inner {
         fn default() -> Self {
-            Self { lr: 0.5 }
+            Self { lr: 0.5, warmup: 3 }
         }
     }
     impl Default for Toy {
         fn default() -> Self {
-            Self { rounds: 3, verifier: "kernel".into(), checkpoint: None, inner: Inner::default() }
+            let (inner, later) = (Inner::default(), Later::default());
+            Self { rounds: 3, verifier: "kernel".into(), checkpoint: None, inner, later }
         }
     }
     impl Settings for Toy {
+        const LATER: &[&str] = &["inner.warmup", "later"];
+
         fn smoke() -> Self {
             Self { rounds: 1, ..Self::default() }
         }
@@ -399,6 +434,17 @@ mod tests {
     fn a_stored_plan_resolves_to_itself() {
         let (plan, toy) = with(&["inner.lr=0.25", "checkpoint=x"]).unwrap();
         assert_eq!(restore::<Toy>("toy", &plan.text).unwrap(), (plan, toy));
+    }
+
+    #[test]
+    fn what_came_later_changes_no_plan_that_does_not_use_it() {
+        let (plan, toy) = with(&["inner.lr=0.25"]).unwrap();
+        assert_eq!(plan.text, "rounds = 3\nseed = 1\nstudy = \"toy\"\nverifier = \"kernel\"\n\n[inner]\nlr = 0.25\n");
+        assert_eq!(restore::<Toy>("toy", &plan.text).unwrap(), (plan, toy));
+        let (plan, toy) = with(&["later.place=2", "inner.warmup=4"]).unwrap();
+        assert!(plan.text.contains("warmup = 4") && plan.text.contains("[later]\nplace = 2"), "{}", plan.text);
+        assert_eq!(restore::<Toy>("toy", &plan.text).unwrap(), (plan, toy));
+        assert!(keys::<Toy>().iter().any(|k| k.path == "inner.warmup" && k.default == "3"));
     }
 
     #[test]

@@ -102,3 +102,47 @@ pub fn study(name: &str) -> Result<&'static Entry> {
         nearest: nearest(name, STUDIES.iter().map(|s| s.name)).map(str::to_owned),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::study_of;
+
+    /// The indented blocks of a text, without their indent.
+    fn blocks(text: &str) -> Vec<String> {
+        let mut all = vec![String::new()];
+        for line in text.lines() {
+            match (line.strip_prefix("    "), all.last_mut()) {
+                (Some(code), Some(block)) => block.extend([code, "\n"]),
+                _ => all.push(String::new()),
+            }
+        }
+        all.retain(|block| !block.is_empty());
+        all
+    }
+
+    #[test]
+    fn the_plans_of_the_readme_are_plans() {
+        let readme = include_str!("../README.md");
+        let mut plans: Vec<String> = Vec::new();
+        for block in blocks(readme) {
+            if block.starts_with("study = ") {
+                plans.push(block);
+            } else if let (true, Some(plan)) = (block.starts_with('['), plans.last_mut()) {
+                // More of the same plan.
+                plan.push_str(&block);
+            }
+        }
+        assert_eq!(plans.len(), 5, "{plans:#?}");
+        let mut named = Vec::new();
+        for plan in plans {
+            let path = std::path::PathBuf::from("README.md");
+            let name = study_of(&path, &plan).unwrap();
+            let overlay = Overlay { file: Some((path, plan.clone())), ..Overlay::default() };
+            let resolved = study(&name).unwrap().resolve(&overlay);
+            assert!(resolved.is_ok(), "{plan}\n{:?}", resolved.err().map(|error| error.to_string()));
+            named.push(name);
+        }
+        assert_eq!(named, ["goedel", "alignment_tax", "dpa", "dpa", "grm"]);
+    }
+}

@@ -36,7 +36,7 @@ pub fn refuse(section: &str, settings: &EndpointSettings, key: &str, need: Need<
     let (lacks, todo) = match (need, settings.api) {
         (Need::Weights, _) => (
             "weights: it can be sampled, not trained".to_owned(),
-            format!("leave `{key}` out, or take a checkpoint from a folder in place of the endpoint"),
+            format!("turn `{key}` off (`0` or `[]`), or take a checkpoint from a folder in place of the endpoint"),
         ),
         (Need::Prefix, Api::Chat) => (
             format!("answers that go on from a given beginning: `{api}` begins each answer anew"),

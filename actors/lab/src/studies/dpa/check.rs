@@ -180,6 +180,8 @@ impl Dpa {
 }
 
 impl Settings for Dpa {
+    const LATER: &[&str] = &["endpoint", "judge", "data.format", "data.id", "reward.by", "reward.template"];
+
     fn smoke() -> Self {
         Self::small()
     }

@@ -304,6 +304,8 @@ impl Grm {
 }
 
 impl Settings for Grm {
+    const LATER: &[&str] = &["endpoint", "judge", "search.gold"];
+
     fn smoke() -> Self {
         let short = SftSettings { epochs: 1.0, ..SftSettings::default() };
         Self {
