@@ -11,7 +11,7 @@ fn path(tracker: &Tracker, name: &str) -> String {
 }
 
 fn write(tracker: &Tracker, name: &str, rows: &[Value]) {
-    let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let text: String = rows.iter().flat_map(|row| [row.to_string(), "\n".into()]).collect();
     std::fs::write(tracker.folder().join(name), text).unwrap();
 }
 
@@ -144,7 +144,7 @@ fn a_policy_behind_an_endpoint_is_asked_under_directions_and_measured_and_never_
     }
 }
 
-/// HelpSteer's and UltraFeedback's rows in the small language.
+/// `HelpSteer`'s and `UltraFeedback`'s rows in the small language.
 fn published() -> (Vec<Value>, Vec<Value>) {
     let said = |at: u64| format!("a{} b{}", at % 4, at / 4 % 4);
     let asked = |at: u64| format!("facts a{} b{} ask a =", at % 4, at / 4 % 4);

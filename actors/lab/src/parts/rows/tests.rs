@@ -280,7 +280,8 @@ fn rows_without_ids_are_refused_and_may_be_named_by_what_they_say() {
 fn a_field_that_is_a_number_in_some_rows_and_a_text_in_others_is_refused_by_file_row_and_field() {
     let steer =
         |id: u32, help: serde_json::Value| json!({"id": id, "prompt": "p", "response": "r", "helpfulness": help});
-    let text = |rows: &[serde_json::Value]| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
+    let text =
+        |rows: &[serde_json::Value]| rows.iter().flat_map(|row| [row.to_string(), "\n".into()]).collect::<String>();
     let rows = [steer(1, json!(3)), steer(2, json!("3")), steer(3, json!(1.5))];
     let error = read_text(HelpSteer, &text(&rows), Options::default()).unwrap_err().to_string();
     let expected =

@@ -20,8 +20,11 @@ pub(super) enum Ruler {
     /// A reward model.
     Model { judge: Judge, scorer: Pool<Scorer>, known: RefCell<HashMap<Steps, Vec<f64>>> },
     /// A judge; what is known is by prompt and answer.
-    Endpoint { marks: Marks, known: RefCell<HashMap<(String, String), Said<Vec<f64>>>> },
+    Endpoint { marks: Marks, known: RefCell<Marked> },
 }
+
+/// Marks by prompt and answer.
+type Marked = HashMap<(String, String), Said<Vec<f64>>>;
 
 /// The attributes of an answer, from 0 to 100 about.
 #[derive(Clone)]

@@ -133,7 +133,7 @@ impl Gold {
 fn fitting(plan: &Grm, model: &Lm, task: &Task, nth: u32) -> Result<Vec<u32>> {
     let ids = model.tokenizer().encode_with_special(&task.exercise.prompt)?;
     let (room, most) = (model.config().max_positions, plan.pairs.max_tokens as usize);
-    if ids.len() + most + 1 <= room {
+    if ids.len() + most < room {
         return Ok(ids);
     }
     let begin: String = task.exercise.prompt.chars().take(60).collect();

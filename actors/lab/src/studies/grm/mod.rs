@@ -176,9 +176,10 @@ impl Grm {
     async fn read<'a>(&'a self, lab: &'a Lab) -> Result<Given<'a>> {
         // Whoever does not answer is found before any work.
         let gold = Gold::start(lab, self).await?;
-        let writer = match self.endpoint.is_given() {
-            true => Some(Policy::endpoint(lab, "endpoint", &self.endpoint).await?),
-            false => None,
+        let writer = if self.endpoint.is_given() {
+            Some(Policy::endpoint(lab, "endpoint", &self.endpoint).await?)
+        } else {
+            None
         };
         let base = adopt(lab, "base", load(lab, &self.data.base)?).await?;
         let mut world = World::of_files(lab, self).await?;
