@@ -110,7 +110,7 @@ pub struct Front {
 /// One point of a front.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FrontPoint {
-    /// What has these values: a checkpoint or a run.
+    /// What has these values: a checkpoint, a model behind an endpoint, or a run.
     pub node: NodeId,
     /// One number for each objective, as measured; never NaN.
     pub values: Vec<f64>,
@@ -149,8 +149,8 @@ impl Content for Front {
             return Err(Error::invalid("the hypervolume of a front", expected, format!("{:?}", self.hypervolume)));
         }
         for point in &self.points {
-            if !matches!(point.node.kind(), Kind::Checkpoint | Kind::Run) {
-                return Err(Error::invalid("a point of a front", "a checkpoint or a run", point.node));
+            if !matches!(point.node.kind(), Kind::Checkpoint | Kind::Endpoint | Kind::Run) {
+                return Err(Error::invalid("a point of a front", "a checkpoint, an endpoint or a run", point.node));
             }
             if is_short(&point.values) || point.values.iter().any(|value| value.is_nan()) {
                 let expected = format!("`{n}` numbers, none NaN");

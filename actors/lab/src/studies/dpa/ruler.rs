@@ -19,12 +19,12 @@ use crate::parts::reward::{Judge, Scorer, Scoring, Steps};
 pub(super) enum Ruler {
     /// A reward model.
     Model { judge: Judge, scorer: Pool<Scorer>, known: RefCell<HashMap<Steps, Vec<f64>>> },
-    /// A judge.
-    Endpoint { marks: Marks, known: RefCell<Judged> },
+    /// A judge; what is known is by prompt and answer.
+    Endpoint { marks: Marks, known: RefCell<Marked> },
 }
 
-/// What a judge said, by prompt and answer.
-type Judged = HashMap<(String, String), Said<Vec<f64>>>;
+/// Marks by prompt and answer.
+type Marked = HashMap<(String, String), Said<Vec<f64>>>;
 
 /// The attributes of an answer, from 0 to 100 about.
 #[derive(Clone)]
