@@ -219,19 +219,14 @@ pub(super) async fn measure_policy(
         let nodes = of_wish.iter().map(|answer| answer.reward);
         points.push(record_members(lab, &name, "results", &texts.join("\n"), nodes).await?);
     }
-    // A front holds checkpoints and runs; what an endpoint said stands for the run that asked it.
-    let point = match policy {
-        Policy::Local { node, .. } => *node,
-        Policy::Endpoint { .. } => lab.node(),
-    };
     let mut measured = Measured { label: label.to_owned(), wishes: wishes.to_vec(), curves, points, figures: vec![] };
-    measured.figures = measured.record(world, [policy.node(), point]).await?;
+    measured.figures = measured.record(world, policy.node()).await?;
     Ok(measured)
 }
 
 impl Measured {
-    /// Records figures, and fronts whose points are of `point_of`; gives the figures of the volumes.
-    async fn record(&self, world: &World<'_>, [policy, point_of]: [NodeId; 2]) -> Result<Vec<NodeId>> {
+    /// Records figures and fronts; gives the figures of the volumes.
+    async fn record(&self, world: &World<'_>, policy: NodeId) -> Result<Vec<NodeId>> {
         let (lab, label) = (world.lab, &self.label);
         let layout = layout(world, &self.wishes);
         let resampler = resampler(world)?;
@@ -286,7 +281,7 @@ impl Measured {
                 }
                 // The points of one model differ by what it was asked for.
                 let points: Vec<(NodeId, Vec<f64>)> =
-                    of_side.iter().map(|(at, _)| (point_of, layout.point(&mean, *at, *source).to_vec())).collect();
+                    of_side.iter().map(|(at, _)| (policy, layout.point(&mean, *at, *source).to_vec())).collect();
                 let name = format!("{label}/{}, {}", side.name(), source.name());
                 let (front, _) = record_front(lab, &name, &contest, &points).await?;
                 let mut recording = Recording::new();
