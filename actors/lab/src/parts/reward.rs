@@ -11,7 +11,7 @@ use tracker_lm::{
     Continuation, FitObjective, Lm, Lora, OnStep, PairLoss, Ppo, RatedPair, RatedText, RewardModel, ScoredRollout,
     Tagged, TaggedExample, Tokenizer, Training, Trunk,
 };
-use tracker_store::{NodeId, Point, Recording, Relation, Timestamp};
+use tracker_store::{Digest, NodeId, Point, Program, Recording, Relation, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
@@ -187,7 +187,7 @@ fn recorded(lab: &Lab, label: &str) -> Result<Option<Judge>> {
 
 async fn record(
     lab: &Lab,
-    recording: Recording,
+    mut recording: Recording,
     label: &str,
     model: RewardModel,
     n_steps: usize,
@@ -198,8 +198,21 @@ async fn record(
         named: model.to_files()?,
         n_params: model.trunk().n_params() + model.n_head_params(),
     };
-    let node = record_files(lab, recording, label, &weights, n_steps, ups).await?;
+    let reader = recording.put(lab.run(), &reader(&weights))?;
+    let ups: Vec<(Relation, NodeId)> = ups.iter().copied().chain([(Relation::Used, reader)]).collect();
+    let node = record_files(lab, recording, label, &weights, n_steps, &ups).await?;
     Ok(Judge { node, model: Arc::new(model) })
+}
+
+/// What a score depends on besides the weights: who reads them, in what type they are computed with, and the head.
+fn reader(weights: &Files) -> Program {
+    let heads = weights.named.iter().filter(|(name, _)| name.starts_with("head."));
+    let heads = heads.map(|(name, bytes)| format!("\n{name} = {}", Digest::of(bytes))).collect::<Vec<_>>().concat();
+    Program {
+        name: "reward model".into(),
+        version: "1".into(),
+        settings: format!("loader = tracker-lm\ndtype = f32{heads}"),
+    }
 }
 
 /// A completion in steps, as a reward model reads it.
