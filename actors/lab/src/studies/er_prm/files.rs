@@ -7,7 +7,7 @@ use tracker_store::{Content as _, Finish, Problem, Program, Recording, Reward, S
 use super::Start;
 use super::prm::LabelSet;
 use super::settings::ErPrm;
-use super::world::{Reading, Solution, Task, World};
+use super::world::{Reading, Solution, Task, Tasks, World};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::parts::endpoint::Verdicts;
@@ -24,7 +24,7 @@ pub(super) async fn start<'a>(lab: &'a Lab, plan: &'a ErPrm) -> Result<Start<'a>
         folder => Some(adopt(lab, "base", load(lab, folder)?).await?),
     };
     let reading = base.as_ref().map(|base| Reading { model: base.model.clone(), tag: plan.data.tag.clone() });
-    let world = World::open(lab, plan, reading).await?;
+    let world = World::open(lab, plan, reading, problems(lab, plan).await?).await?;
     let pupil = match plan.data.policy.as_str() {
         "" => None,
         folder => Some(adopt(lab, "policy", load(lab, folder)?).await?),
@@ -60,14 +60,15 @@ async fn read<F: Format>(lab: &Lab, plan: &ErPrm, name: &str, format: F, paths: 
 }
 
 /// Problems to label, held-out ones, and those for rejection sampling.
-pub(super) async fn problems(lab: &Lab, plan: &ErPrm) -> Result<[Vec<Task>; 3]> {
-    let mut all = [vec![], vec![], vec![]];
+async fn problems(lab: &Lab, plan: &ErPrm) -> Result<Tasks> {
+    let mut all = Tasks::default();
     let of_files = [
         ("train problems", &plan.data.train, plan.problems.n_train),
         ("test problems", &plan.data.test, plan.problems.n_test),
         ("raft problems", &plan.data.raft, u32::MAX),
     ];
-    for (tasks, (name, paths, most)) in all.iter_mut().zip(of_files) {
+    let lists = [&mut all.train, &mut all.test, &mut all.more];
+    for (tasks, (name, paths, most)) in lists.into_iter().zip(of_files) {
         let questions = read(lab, plan, name, Questions, paths).await?;
         for questions in questions.chunks(1024) {
             let mut recording = Recording::new();

@@ -12,7 +12,9 @@
 //! make: ranked by their own labels, solutions have one winner whatever η under min and last, so that a gain can only come
 //! from a model fitted to the labels.
 
+mod check;
 mod claims;
+mod defaults;
 mod files;
 mod oracle;
 mod prm;
@@ -148,7 +150,8 @@ impl ErPrm {
         let tokenizer = tokenizer(&self.prm.verdicts.each_ref().map(String::as_str))?;
         let model = self.model.init(lab, tokenizer)?;
         let reading = Some(Reading { model: model.clone(), tag: String::new() });
-        let world = World::open(lab, self, reading).await?;
+        let tasks = world::chains(lab, self).await?;
+        let world = World::open(lab, self, reading, tasks).await?;
 
         let right = world.fresh("base", self.base.n_problems, 0).await?;
         let right = lessons("right solutions", &right, Chain::solution);

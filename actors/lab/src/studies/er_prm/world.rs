@@ -7,7 +7,6 @@ use tracker_actors::Pool;
 use tracker_lm::Lm;
 use tracker_store::{Finish, NodeId, Problem, Recording, Reward, RowKey, Sampling, Tally};
 
-use super::files;
 use super::settings::ErPrm;
 use crate::error::Result;
 use crate::lab::Lab;
@@ -28,6 +27,17 @@ pub(super) struct Task {
     pub(super) expected: String,
     /// The chain it is, if its every step can be checked.
     pub(super) chain: Option<Chain>,
+}
+
+/// Problems with their records.
+#[derive(Default)]
+pub(super) struct Tasks {
+    /// Those whose solutions are labelled.
+    pub(super) train: Vec<Task>,
+    /// Held-out ones.
+    pub(super) test: Vec<Task>,
+    /// Others, to draw new ones from.
+    pub(super) more: Vec<Task>,
 }
 
 /// A solution somebody wrote.
@@ -116,17 +126,15 @@ pub(super) struct Asking<'a> {
 }
 
 impl<'a> World<'a> {
-    /// Problems of files, or distinct chains; recorded. `reading` is the way of the reward models to come, if any.
-    pub(super) async fn open(lab: &'a Lab, plan: &'a ErPrm, reading: Option<Reading>) -> Result<Self> {
+    /// Everything a run is about; `reading` is the way of the reward models to come, if any.
+    pub(super) async fn open(
+        lab: &'a Lab,
+        plan: &'a ErPrm,
+        reading: Option<Reading>,
+        Tasks { train, test, more }: Tasks,
+    ) -> Result<Self> {
         let is_of_files = plan.is_of_files();
-        let (grader, [train, test, more]) = if is_of_files {
-            (plan.data.grader, files::problems(lab, plan).await?)
-        } else {
-            let mut taken = BTreeSet::new();
-            let test = chains(lab, plan, "test", plan.problems.n_test, &mut taken);
-            let train = chains(lab, plan, "train", plan.problems.n_train, &mut taken);
-            (Grader::LastResult, [record(lab, train).await?, record(lab, test).await?, vec![]])
-        };
+        let grader = if is_of_files { plan.data.grader } else { Grader::LastResult };
         let answers: Vec<String> = test.iter().map(|task| format!("{}{}", task.prompt, task.expected)).collect();
         let name = if is_of_files { "held-out problems" } else { "held-out chains" };
         let nodes = test.iter().map(|task| task.node);
@@ -150,7 +158,7 @@ impl<'a> World<'a> {
             return Ok(all.iter().cycle().skip(n * at as usize).take(n.min(all.len())).cloned().collect());
         }
         let mut taken = self.train.iter().chain(&self.test).filter_map(|task| task.chain.clone()).collect();
-        record(self.lab, chains(self.lab, self.plan, name, n, &mut taken)).await
+        record(self.lab, distinct(self.lab, self.plan, name, n, &mut taken)).await
     }
 
     /// What a policy reads to go on after some text of a solution.
@@ -293,8 +301,16 @@ pub(super) struct Counted {
     pub(super) rollouts: Vec<NodeId>,
 }
 
+/// Chains, none of them twice.
+pub(super) async fn chains(lab: &Lab, plan: &ErPrm) -> Result<Tasks> {
+    let mut taken = BTreeSet::new();
+    let test = distinct(lab, plan, "test", plan.problems.n_test, &mut taken);
+    let train = distinct(lab, plan, "train", plan.problems.n_train, &mut taken);
+    Ok(Tasks { train: record(lab, train).await?, test: record(lab, test).await?, more: vec![] })
+}
+
 /// Distinct problems that are not taken, which they are then; fewer if nobody could find more.
-fn chains(lab: &Lab, plan: &ErPrm, name: &str, n: u32, taken: &mut BTreeSet<Chain>) -> Vec<Chain> {
+fn distinct(lab: &Lab, plan: &ErPrm, name: &str, n: u32, taken: &mut BTreeSet<Chain>) -> Vec<Chain> {
     let mut stream = lab.seeds().stream(&format!("problems/{name}"), 0, 0);
     let mut found = Vec::with_capacity(n as usize);
     for _ in 0..100 * n {
