@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use tracker_lm::Lm;
 use tracker_store::{Content as _, Finish, Problem, Program, Recording, Reward, Sample, Sampling};
 
 use super::Start;
@@ -14,7 +15,9 @@ use crate::parts::endpoint::Verdicts;
 use crate::parts::generate::Policy;
 use crate::parts::model::load;
 use crate::parts::record::{FileRow, record_members};
-use crate::parts::rows::{self, BestOfTest, Format, Ids, Options, Questions, Reader};
+use crate::parts::rows::{
+    self, BestOfTest, Checked, Fault, Format, Ids, Options, Question, Questions, Reader, StepValues,
+};
 use crate::parts::train::adopt;
 
 /// The given models, and problems of files.
@@ -24,11 +27,12 @@ pub(super) async fn start<'a>(lab: &'a Lab, plan: &'a ErPrm) -> Result<Start<'a>
         folder => Some(adopt(lab, "base", load(lab, folder)?).await?),
     };
     let reading = base.as_ref().map(|base| Reading { model: base.model.clone(), tag: plan.data.tag.clone() });
-    let world = World::open(lab, plan, reading, problems(lab, plan).await?).await?;
     let pupil = match plan.data.policy.as_str() {
         "" => None,
         folder => Some(adopt(lab, "policy", load(lab, folder)?).await?),
     };
+    let tasks = problems(lab, plan, pupil.as_ref().map(|pupil| &pupil.model)).await?;
+    let world = World::open(lab, plan, reading, tasks).await?;
     let policy = match &pupil {
         Some(pupil) => Some(world.policy(pupil.node, &pupil.model)),
         None if plan.endpoint.is_given() => Some(Policy::endpoint(lab, "endpoint", &plan.endpoint).await?),
@@ -59,33 +63,44 @@ async fn read<F: Format>(lab: &Lab, plan: &ErPrm, name: &str, format: F, paths: 
     Ok(rows)
 }
 
-/// Problems to label, held-out ones, and those for rejection sampling.
-async fn problems(lab: &Lab, plan: &ErPrm) -> Result<Tasks> {
+/// Problems to label, held-out ones, and those for rejection sampling. An answer that the grader cannot compare makes a wrong
+/// row, and so does a problem that fills the context of `policy`.
+async fn problems(lab: &Lab, plan: &ErPrm, policy: Option<&Lm>) -> Result<Tasks> {
+    let (grader, template) = (plan.data.grader, &plan.data.template);
+    let prompt = |question: &Question| template.replace("{problem}", &question.text);
+    let check = |question: &Question| {
+        if grader.expected(&question.answer).is_none() {
+            let name = grader.program().name;
+            let what = format!("expected one that the grader `{name}` can compare, got `{}`", question.answer);
+            return Err(Fault::new("answer", what));
+        }
+        let Some(policy) = policy else { return Ok(()) };
+        let wrong = |what: String| Err(Fault::new("problem", what));
+        let room = policy.config().max_positions;
+        match policy.tokenizer().encode(&prompt(question)) {
+            Ok(ids) if ids.len() < room => Ok(()),
+            Ok(ids) => {
+                wrong(format!("expected a prompt shorter than the policy's context, {room} tokens, got {}", ids.len()))
+            }
+            Err(error) => wrong(error.to_string()),
+        }
+    };
     let mut all = Tasks::default();
     let of_files = [
-        ("train problems", &plan.data.train, plan.problems.n_train),
-        ("test problems", &plan.data.test, plan.problems.n_test),
-        ("raft problems", &plan.data.raft, u32::MAX),
+        ("train problems", &plan.data.train, plan.problems.n_train, &mut all.train),
+        ("test problems", &plan.data.test, plan.problems.n_test, &mut all.test),
+        ("raft problems", &plan.data.raft, u32::MAX, &mut all.more),
     ];
-    let lists = [&mut all.train, &mut all.test, &mut all.more];
-    for (tasks, (name, paths, most)) in lists.into_iter().zip(of_files) {
-        let questions = read(lab, plan, name, Questions, paths).await?;
+    for (name, paths, most, tasks) in of_files {
+        let mut questions = read(lab, plan, name, Checked { format: Questions, check }, paths).await?;
+        questions.truncate(most as usize);
         for questions in questions.chunks(1024) {
             let mut recording = Recording::new();
-            for question in questions.iter().take((most as usize).saturating_sub(tasks.len())) {
-                let Some(expected) = plan.data.grader.expected(&question.answer) else {
-                    let what = format!(
-                        "{name}, row `{}`, field `answer`: expected one that the grader `{}` can compare, got `{}`",
-                        question.id,
-                        plan.data.grader.program().name,
-                        question.answer
-                    );
-                    return Err(Error::Input { what, hint: Some("see `data.grader`".into()) });
-                };
-                let problem =
-                    Problem { name: question.id.clone(), source: "files".into(), text: question.text.clone() };
-                let prompt = plan.data.template.replace("{problem}", &question.text);
-                tasks.push(Task { node: recording.put(lab.run(), &problem)?, prompt, expected, chain: None });
+            for question in questions {
+                let (name, text) = (question.id.clone(), question.text.clone());
+                let node = recording.put(lab.run(), &Problem { name, source: "files".into(), text })?;
+                let expected = grader.expected(&question.answer).unwrap_or_default();
+                tasks.push(Task { node, prompt: prompt(question), expected, chain: None });
             }
             lab.record(recording).await?;
         }
@@ -96,42 +111,27 @@ async fn problems(lab: &Lab, plan: &ErPrm) -> Result<Tasks> {
 /// Labels as they are published, a set an estimator.
 pub(super) async fn labels(world: &World<'_>) -> Result<Vec<LabelSet>> {
     let World { lab, plan, reading: Some(reading), .. } = world else { return Ok(vec![]) };
-    let format = rows::ErPrm { tag: plan.data.tag.clone() };
-    let mut sets = Vec::new();
-    for (name, paths) in &plan.data.labels {
+    let steps = |row: &StepValues| reading.steps("", row.steps.iter().map(String::as_str));
+    let check = |row: &StepValues| match steps(row) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(Fault::new("text", format!("expected at most {} tokens, got more", reading.context()))),
+        Err(error) => Err(Fault::new("text", error.to_string())),
+    };
+    let estimators = plan.estimators()?;
+    let mut sets = Vec::with_capacity(estimators.len());
+    for (estimator, (name, paths)) in estimators.into_iter().zip(&plan.data.labels) {
         let name = format!("labels {}", name.replace(':', " "));
-        let all = read(lab, plan, &name, format.clone(), paths).await?;
-        let (mut rows, mut examples, mut too_long) = (Vec::new(), Vec::new(), 0_u32);
-        for row in &all {
+        let format = rows::ErPrm { tag: plan.data.tag.clone() };
+        let mut set = LabelSet { estimator, labels: vec![], nodes: vec![], rows: vec![], examples: vec![] };
+        for row in read(lab, plan, &name, Checked { format, check }, paths).await? {
             let labels: Vec<Option<f64>> = row.values.iter().copied().map(Some).collect();
-            let steps = reading.steps("", row.steps.iter().map(String::as_str))?;
-            let Some(example) = steps.and_then(|steps| steps.labelled(&labels)) else {
-                if !plan.data.skip_bad {
-                    return Err(too_long_row(&name, &row.id, reading.context()));
-                }
-                too_long += 1;
-                continue;
-            };
-            examples.push(example);
+            set.examples.extend(steps(&row)?.and_then(|steps| steps.labelled(&labels)));
             let line = serde_json::json!({"id": row.id, "text": row.steps.concat(), "value": row.values});
-            rows.push(FileRow { line: line.to_string(), source: None });
+            set.rows.push(FileRow { line: line.to_string(), source: None });
         }
-        if too_long > 0 {
-            lab.note(format!("{name}: {too_long} of {} rows are longer than the context and were left out", all.len()));
-        }
-        sets.push((rows, examples));
+        sets.push(set);
     }
-    let sets = plan.estimators()?.into_iter().zip(sets);
-    Ok(sets
-        .map(|(estimator, (rows, examples))| LabelSet { estimator, labels: vec![], nodes: vec![], rows, examples })
-        .collect())
-}
-
-fn too_long_row(name: &str, id: &str, context: usize) -> Error {
-    Error::Input {
-        what: format!("row `{id}` of {name}, field `text`: expected at most {context} tokens, got more"),
-        hint: Some("`data.skip_bad` leaves such rows out and counts them".into()),
-    }
+    Ok(sets)
 }
 
 /// Candidates as they are published, with their grades; their problems take the place of the held-out ones.
