@@ -82,13 +82,13 @@ pub trait Kernels: Send + Sync {
     /// `Shape` if the lengths differ, `Range` if there is none.
     fn hold(&self, arrays: Vec<Arc<Vec<f32>>>) -> Result<Box<dyn Held>>;
 
-    /// Random ReLU features of rows: `max(0, Σₖ x[i, k] · V[k, j])` with independent standard normal V, which are made where
+    /// Random features of rows, rectified: `max(0, Σₖ x[i, k] · V[k, j])` with independent standard normal V, which are made where
     /// they are used and never stored.
     ///
     /// `x`: f32 `[n, n_cols]` row-major, finite. V[k, j] is number k of the row j of the stream `key` of
     /// [`normals`](crate::normals): the same bits on every device. Returns f32 `[n, n_features]`, row-major, not scaled by widths.
     /// Devices agree within `1e-5 · (1 + Σₖ |x[i, k] · V[k, j]|)`.
-    /// Source: Rahimi and Recht 2007, "Random features for large-scale kernel machines", with ReLU.
+    /// Source: Rahimi and Recht 2007, "Random features for large-scale kernel machines", rectified.
     ///
     /// # Errors
     /// `Shape` or `Range` if the array is not of whole rows or features are too many; `Undefined` for a row that is not finite.

@@ -42,6 +42,7 @@ pub(crate) fn halves(key: u64) -> [u32; 2] {
 
 /// Philox4x32-10, for `N` counters that differ in their first word, which counts up from `first`.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "four arrays are read and written at the same place")]
 pub(crate) fn philox<const N: usize>(key: [u32; 2], first: u32, second: u32) -> [[u32; N]; WORDS] {
     let mut words = [[0_u32; N]; WORDS];
     for (lane, word) in (0_u32..).zip(&mut words[0]) {

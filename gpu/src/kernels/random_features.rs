@@ -1,4 +1,4 @@
-//! Random ReLU features, whose weights are made where they are used and never stored; and inner products of rows.
+//! Random features max(0, Vᵀx), whose weights are made where they are used and never stored; and inner products of rows.
 //!
 //! The weights are [`normals`](super::normal::normals) by feature and coordinate: the same bits on every device, which only sums
 //! differently.

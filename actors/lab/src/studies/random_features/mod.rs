@@ -1,9 +1,9 @@
 //! Over-parameterised random features within and out of distribution: what width and ensembles do for either.
 //!
-//! Paper: "On the Benefits of Over-parameterization for Out-of-Distribution Generalization" (arXiv 2403.17592), by its ReLU
+//! Paper: "On the Benefits of Over-parameterization for Out-of-Distribution Generalization" (arXiv 2403.17592), by its rectified
 //! random-feature model; the constants of its simulation are not published, so that all are keys of the plan.
 //!
-//! x has one strong coordinate and a long tail of weak ones, y is the strong one with noise; a network is a layer of random ReLU
+//! x has one strong coordinate and a long tail of weak ones, y is the strong one with noise; a network is a layer of random rectified
 //! units and the solution of least norm (or a ridge solution) on top; the shift is independent of x. Every cell of the grid over
 //! (n, p, m, M, τ, σ, seed) is a message to a supervised worker, and recorded with its residual and condition number.
 //!

@@ -41,13 +41,12 @@ fn the_first_row_of_the_table_is_reproduced() {
 
 #[test]
 fn a_fixed_shift_costs_one_plus_its_strength_over_the_tails() {
-    for (tail, low, high) in [(1.0, 3.8, 6.0), (4.0, 1.6, 2.4)] {
+    for (tail, low, high) in [(1.0, 4.2, 5.3), (4.0, 1.7, 2.2)] {
         let data = DataSettings { tail, ..DataSettings::default() };
         let study = RandomFeatures { data, ..RandomFeatures::default() };
-        for width in [2, 4] {
-            let [id, ood] = means(&study, Cell { tau: 4.0, ..cell(1, width) });
-            assert!((low..=high).contains(&(ood / id)), "t = {tail}, m = {width}n: {}", ood / id);
-        }
+        // With few examples the loss has a larger share along the strong coordinate, which the shift hardly touches.
+        let [id, ood] = means(&study, Cell { n: 200, p: 8000, tau: 4.0, ..cell(1, 2) });
+        assert!((low..=high).contains(&(ood / id)), "t = {tail}: {}", ood / id);
     }
 }
 
