@@ -24,6 +24,7 @@ pub use error::{Error, Result};
 pub use kernels::Kernels;
 pub use kernels::direction_argmax::Best;
 pub use kernels::mix::{Held, Piece};
+pub use kernels::normal::normals;
 pub use kernels::truth_table::{MAX_ATOMS, MAX_DEPTH, MAX_OPS, Op, Program, Tables};
 
 /// Compiles and runs the README's example.

@@ -127,6 +127,14 @@ mod tests {
             unreachable!("not bit-equal")
         }
 
+        fn random_features(&self, _: &[f32], _: usize, _: u64, _: usize) -> Result<Vec<f32>> {
+            unreachable!("not bit-equal")
+        }
+
+        fn gram(&self, _: &[f32], _: usize) -> Result<Vec<f32>> {
+            unreachable!("not bit-equal")
+        }
+
         fn truth_tables(&self, _: &[Program], _: usize) -> Result<Tables> {
             unreachable!("not tested at start-up")
         }

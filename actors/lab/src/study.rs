@@ -11,6 +11,7 @@ use crate::studies::dpa::Dpa;
 use crate::studies::er_prm::ErPrm;
 use crate::studies::goedel::Goedel;
 use crate::studies::grm::Grm;
+use crate::studies::random_features::RandomFeatures;
 
 /// A study: settings and one straight function with its loops visible.
 pub trait Study: Settings {
@@ -83,8 +84,14 @@ impl Entry {
 }
 
 /// All studies.
-static STUDIES: [Entry; 5] =
-    [Entry::of::<Goedel>(), Entry::of::<AlignmentTax>(), Entry::of::<ErPrm>(), Entry::of::<Grm>(), Entry::of::<Dpa>()];
+static STUDIES: [Entry; 6] = [
+    Entry::of::<Goedel>(),
+    Entry::of::<AlignmentTax>(),
+    Entry::of::<ErPrm>(),
+    Entry::of::<Grm>(),
+    Entry::of::<Dpa>(),
+    Entry::of::<RandomFeatures>(),
+];
 
 /// All studies, in the order they are listed.
 #[must_use]

@@ -12,6 +12,8 @@ pub(crate) mod direction_argmax;
 mod log_mean_exp;
 mod log_softmax_gather;
 pub(crate) mod mix;
+pub(crate) mod normal;
+mod random_features;
 pub(crate) mod truth_table;
 mod two_token;
 mod vector;
@@ -80,6 +82,27 @@ pub trait Kernels: Send + Sync {
     /// `Shape` if the lengths differ, `Range` if there is none.
     fn hold(&self, arrays: Vec<Arc<Vec<f32>>>) -> Result<Box<dyn Held>>;
 
+    /// Random features of rows, rectified: `max(0, Σₖ x[i, k] · V[k, j])` with independent standard normal V, which are made where
+    /// they are used and never stored.
+    ///
+    /// `x`: f32 `[n, n_cols]` row-major, finite. V[k, j] is number k of the row j of the stream `key` of
+    /// [`normals`](crate::normals): the same bits on every device. Returns f32 `[n, n_features]`, row-major, not scaled by widths.
+    /// Devices agree within `1e-5 · (1 + Σₖ |x[i, k] · V[k, j]|)`.
+    /// Source: Rahimi and Recht 2007, "Random features for large-scale kernel machines", rectified.
+    ///
+    /// # Errors
+    /// `Shape` or `Range` if the array is not of whole rows or features are too many; `Undefined` for a row that is not finite.
+    fn random_features(&self, x: &[f32], n_cols: usize, key: u64, n_features: usize) -> Result<Vec<f32>>;
+
+    /// Inner products of rows, `Σₖ x[i, k] · x[j, k]`.
+    ///
+    /// `x`: f32 `[n, n_cols]` row-major, finite. Returns f32 `[n, n]`, symmetric to the bit. Devices agree within
+    /// `1e-5 · Σₖ |x[i, k] · x[j, k]|`.
+    ///
+    /// # Errors
+    /// `Shape` if the array is not of whole rows; `Undefined` for a row that is not finite.
+    fn gram(&self, x: &[f32], n_cols: usize) -> Result<Vec<f32>>;
+
     /// Truth tables of `programs` over the atoms `0..n_atoms`, `n_atoms` ≤ [`MAX_ATOMS`](truth_table::MAX_ATOMS).
     ///
     /// # Errors
@@ -117,6 +140,14 @@ impl Kernels for Cpu {
         Ok(Box::new(mix::OnCpu::new(arrays)?))
     }
 
+    fn random_features(&self, x: &[f32], n_cols: usize, key: u64, n_features: usize) -> Result<Vec<f32>> {
+        random_features::on_cpu(random_features::Ask::new(x, n_cols, key, n_features)?)
+    }
+
+    fn gram(&self, x: &[f32], n_cols: usize) -> Result<Vec<f32>> {
+        random_features::gram_on_cpu(x, n_cols)
+    }
+
     fn truth_tables(&self, programs: &[Program], n_atoms: usize) -> Result<Tables> {
         truth_table::check(programs, n_atoms)?;
         Ok(truth_table::on_cpu(programs, n_atoms))
@@ -145,6 +176,14 @@ impl Kernels for Wgpu {
 
     fn hold(&self, arrays: Vec<Arc<Vec<f32>>>) -> Result<Box<dyn Held>> {
         Ok(Box::new(mix::OnGpu::new(&self.0, arrays)?))
+    }
+
+    fn random_features(&self, x: &[f32], n_cols: usize, key: u64, n_features: usize) -> Result<Vec<f32>> {
+        random_features::on_gpu(&self.0, random_features::Ask::new(x, n_cols, key, n_features)?)
+    }
+
+    fn gram(&self, x: &[f32], n_cols: usize) -> Result<Vec<f32>> {
+        random_features::gram_on_gpu(&self.0, x, n_cols)
     }
 
     fn truth_tables(&self, programs: &[Program], n_atoms: usize) -> Result<Tables> {

@@ -13,6 +13,7 @@ mod direction_argmax;
 mod log_mean_exp;
 mod log_softmax_gather;
 mod mix;
+mod random_features;
 mod truth_tables;
 mod two_token;
 

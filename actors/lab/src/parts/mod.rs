@@ -29,6 +29,7 @@ pub mod prompts;
 pub mod rate;
 pub mod record;
 pub mod reward;
+pub mod ridge;
 pub mod rows;
 pub mod sections;
 pub mod skills;

@@ -4,3 +4,4 @@ pub mod dpa;
 pub mod er_prm;
 pub mod goedel;
 pub mod grm;
+pub mod random_features;
