@@ -59,7 +59,7 @@ pub fn solve(phi: &[f32], gram: &[f32], y: &[f64], mu: f64) -> Result<Solution> 
         let left: Vec<f64> = (0..n).map(|i| y[i] - dot(&phi[i * m..(i + 1) * m], &weights) - mu * next[i]).collect();
         let got = norm(&left) / size;
         // What does not get better any more is as good as it gets.
-        if !(got < residual) {
+        if got.is_nan() || got >= residual {
             break;
         }
         (alpha, theta, rest, residual) = (next, weights, left, got);
@@ -150,7 +150,9 @@ fn condition(matrix: &[f64], factor: &Factor, n: usize) -> f64 {
         let (mut at, mut gain) = (start.clone(), 0.0);
         for _ in 0..N_POWERS {
             let size = norm(&at);
-            at.iter_mut().for_each(|x| *x /= size);
+            for x in &mut at {
+                *x /= size;
+            }
             at = step(&at);
             gain = norm(&at);
         }

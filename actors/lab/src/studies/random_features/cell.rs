@@ -168,7 +168,9 @@ impl RandomFeatures {
         let (mut residual, mut condition) = (0.0_f64, 0.0_f64);
         for member in 0..shape.members {
             let mut phi = device.kernels().random_features(&x, p, key("units", work, member), m)?;
-            phi.iter_mut().for_each(|phi| *phi *= scale as f32);
+            for phi in &mut phi {
+                *phi *= scale as f32;
+            }
             let (fitted, measured) = phi.split_at(n_train * m);
             let gram = device.kernels().gram(fitted, m)?;
             let solution: Solution = solve(fitted, &gram, &y, self.solve.ridge)?;

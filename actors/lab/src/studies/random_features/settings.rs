@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::plan::{Settings, require};
 
 /// Settings of the study `random_features`: a grid over all of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandomFeatures {
     /// Data and how it shifts.
@@ -59,12 +59,6 @@ pub struct SolveSettings {
     pub ridge: f64,
     /// Greatest residual, relative to y, of a solution that interpolates.
     pub max_residual: f64,
-}
-
-impl Default for RandomFeatures {
-    fn default() -> Self {
-        Self { data: DataSettings::default(), nets: NetSettings::default(), solve: SolveSettings::default() }
-    }
 }
 
 impl Default for DataSettings {
