@@ -3,11 +3,13 @@
 
 mod endpoint;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+use tracker_store::{NewRun, Plan};
 
 pub use endpoint::Endpoint;
 
@@ -102,6 +104,29 @@ impl Tracker {
         answer.lines().pop().unwrap()
     }
 
+    /// Runs `plan.toml`, which asks `endpoint`, to its end, and asserts that runs of it which are killed after a quarter, half and
+    /// three quarters of its events resume to the same records without asking everything again.
+    pub fn assert_asks_nothing_twice(&self, endpoint: &Endpoint) {
+        let plan = ["run", "plan.toml", "--json"];
+        let whole = self.run(&plan).lines();
+        let (n_events, n_calls) = (whole.len(), endpoint.n_calls());
+        let last = &whole[n_events - 1];
+        assert_eq!(last["status"], "finished", "{last}");
+        for part in 1..=3 {
+            let mut child = self.spawn(&plan);
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            lines.take(n_events * part / 4).for_each(|line| drop(line.unwrap()));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let before = endpoint.n_calls();
+            let resumed = self.run(&["run", "--resume", first["run"].as_str().unwrap(), "--json"]);
+            let resumed = resumed.lines().pop().unwrap();
+            assert_eq!(resumed["record_digest"], last["record_digest"], "killed after part {part} of 4");
+            assert!(endpoint.n_calls() - before < n_calls, "everything was asked again");
+        }
+    }
+
     /// Asserts that a study's smoke plan gives equal records whatever the workers and others under another seed, and that a run
     /// which is killed after such shares of its events resumes to the same records.
     pub fn assert_repeats(&self, study: &str, shares: &[f64]) {
@@ -126,6 +151,21 @@ impl Tracker {
             let resumed = self.run(&["run", "--resume", &run, "--json"]).lines().pop().unwrap();
             assert_eq!(resumed["record_digest"], whole["record_digest"], "{study}, killed after {share} of its events");
         }
+    }
+}
+
+/// What a run of no study is created with, for records that a test makes itself.
+#[must_use]
+pub fn new_run(name: &str, experiment: &str) -> NewRun {
+    NewRun {
+        name: name.into(),
+        experiment: experiment.into(),
+        study: String::new(),
+        plan: Plan::new(""),
+        seed: 1,
+        device: "cpu".into(),
+        host: "here".into(),
+        versions: BTreeMap::new(),
     }
 }
 

@@ -7,7 +7,6 @@
 )]
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 
 use serde_json::{Value, json};
 use tracker_proof::formula::ATOM_NAMES;
@@ -86,20 +85,7 @@ fn words_become_proofs_and_a_replay_needs_no_server() {
 fn a_killed_run_asks_nothing_twice() {
     let (tracker, endpoint) = (Tracker::new(), Endpoint::start());
     plan(&tracker, &endpoint);
-    let whole = tracker.run(&["run", "plan.toml", "--json"]);
-    let (n_events, n_calls) = (whole.lines().len(), endpoint.n_calls());
-    for part in 1..=3 {
-        let mut child = tracker.spawn(&["run", "plan.toml", "--json"]);
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        lines.take(n_events * part / 4).for_each(|line| drop(line.unwrap()));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let before = endpoint.n_calls();
-        let resumed = last(&tracker.run(&["run", "--resume", first["run"].as_str().unwrap(), "--json"]));
-        assert_eq!(resumed["record_digest"], last(&whole)["record_digest"], "killed after part {part} of 4");
-        assert!(endpoint.n_calls() - before < n_calls, "everything was asked again");
-    }
+    tracker.assert_asks_nothing_twice(&endpoint);
 }
 
 /// What transformers 5.24 (`transformers serve`) said, serving the last checkpoint of a run of `goedel`.

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 
 use serde_json::{Value, json};
 use tracker_tests::{Answer, Endpoint, Tracker};
@@ -149,21 +148,8 @@ fn a_policy_behind_an_endpoint_is_asked_under_directions_and_measured_and_never_
 fn a_killed_run_of_a_served_policy_and_its_judge_resumes_to_the_same_records() {
     let (tracker, endpoint) = (Tracker::new(), Endpoint::start());
     let plan = served(&tracker, &endpoint, "chat");
-    let (whole, answer) = finished(&tracker, &plan);
-    let (n_events, n_calls) = (answer.lines().len(), endpoint.n_calls());
-    for part in 1..=3 {
-        let mut child = tracker.spawn(&["run", "plan.toml", "--json"]);
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        lines.take(n_events * part / 4).for_each(|line| drop(line.unwrap()));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let before = endpoint.n_calls();
-        let resumed = tracker.run(&["run", "--resume", first["run"].as_str().unwrap(), "--json"]);
-        let resumed = resumed.lines().pop().unwrap();
-        assert_eq!(resumed["record_digest"], whole["record_digest"], "killed after part {part} of 4");
-        assert!(endpoint.n_calls() - before < n_calls, "everything was asked again");
-    }
+    std::fs::write(tracker.folder().join("plan.toml"), plan).unwrap();
+    tracker.assert_asks_nothing_twice(&endpoint);
 }
 
 /// `HelpSteer`'s and `UltraFeedback`'s rows in the small language.

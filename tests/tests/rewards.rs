@@ -1,28 +1,16 @@
 //! Rewards and labels from outside: asked for by model, kind and subject, made anew from counts, and shown where they come from.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
-
 use tracker_store::{
-    Checkpoint, Content as _, Digest, Durability, Finish, NewRun, NodeId, Plan, Problem, Program, Recording, Reward,
-    RowKey, Sample, Sampling, Stage, Store, Tally,
+    Checkpoint, Content as _, Digest, Durability, Finish, NodeId, Problem, Program, Recording, Reward, RowKey, Sample,
+    Sampling, Stage, Store, Tally,
 };
-use tracker_tests::Tracker;
+use tracker_tests::{Tracker, new_run};
 
 /// A run of two problems with two trajectories each, whose steps are labelled softly and scored by a reward model.
 fn recorded(tracker: &Tracker) -> (String, NodeId) {
     let store = Store::create(&tracker.store()).unwrap();
-    let new = NewRun {
-        name: "rollouts".into(),
-        experiment: "er_prm".into(),
-        study: String::new(),
-        plan: Plan::new(""),
-        seed: 1,
-        device: "cpu".into(),
-        host: "here".into(),
-        versions: BTreeMap::new(),
-    };
-    let run = store.create_run(&new).unwrap().id;
+    let run = store.create_run(&new_run("rollouts", "er_prm")).unwrap().id;
     let mut recording = Recording::new();
     recording.put_stage(run, &Stage { name: "rollouts".into(), ordinal: 0 }).unwrap();
     let checkpoint = |label: &str| Checkpoint {

@@ -2,13 +2,12 @@
 //! is wrong, where, and leave nothing half done.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-use tracker_store::{Durability, Error, NewRun, Plan, Point, Recording, Store};
-use tracker_tests::Tracker;
+use tracker_store::{Durability, Error, Point, Recording, Store};
+use tracker_tests::{Tracker, new_run};
 
 /// A small model with a reward model's head, in folders, and files to go with them.
 struct Scene {
@@ -214,17 +213,7 @@ fn metrics_of_one_name_and_two_definitions_are_not_compared() {
     let tracker = Tracker::new();
     let store = Store::create(&tracker.store()).unwrap();
     let run = |name: &str, definition: &str, values: [f64; 3]| {
-        let new = NewRun {
-            name: name.into(),
-            experiment: "kl".into(),
-            study: String::new(),
-            plan: Plan::new(""),
-            seed: 1,
-            device: "cpu".into(),
-            host: "here".into(),
-            versions: BTreeMap::new(),
-        };
-        let run = store.create_run(&new).unwrap().id;
+        let run = store.create_run(&new_run(name, "kl")).unwrap().id;
         let mut recording = Recording::new();
         recording.put_param(run, "measure.kl3", definition).unwrap();
         let points: Vec<Point> = (0..).zip(values).map(|(step, value)| Point::new(step, step, value)).collect();

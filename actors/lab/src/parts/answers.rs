@@ -7,7 +7,7 @@ use tracker_store::{Finish, NodeId, Recording, Reward, RowKey, Sampling};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
-use crate::parts::generate::{Ask, Policy, draw};
+use crate::parts::generate::{Policy, asks, draw};
 use crate::parts::reward::{Judge, Scorer, Scoring, Steps};
 use crate::parts::skills::Exercise;
 use crate::parts::train::completion_ids;
@@ -67,11 +67,7 @@ pub async fn answer(lab: &Lab, policy: &Policy, asking: Asking<'_>, tasks: &[Tas
     let size = policy.n_prompts(n);
     for (nth, batch) in tasks.chunks(size).enumerate() {
         lab.check()?;
-        let ask = |(at, task): (usize, &Task)| {
-            let rows = (0..n).map(|k| stage.row((nth * size + at) as u32, k)).collect();
-            Ask { subject: task.node, prompt: task.exercise.prompt.clone(), rows }
-        };
-        let asks: Vec<Ask> = batch.iter().enumerate().map(ask).collect();
+        let asks = asks(&stage, nth * size, n, batch, |task| (task.node, &task.exercise.prompt));
         let mut samples = draw(lab, &stage, policy, &asks, sampling).await?.into_iter();
         let mut recording = Recording::new();
         for (task, ask) in batch.iter().zip(&asks) {
@@ -82,8 +78,7 @@ pub async fn answer(lab: &Lab, policy: &Policy, asking: Asking<'_>, tasks: &[Tas
                 let reward = Reward { scorer: grader, kind: "outcome".into(), values: vec![gold], tallies: vec![] };
                 let grade = recording.put_reward(*row, &reward)?;
                 let completion = completion_ids(model, &sample.text, sample.finish)?;
-                let at = vec![(prompt.len() + completion.len()).saturating_sub(1)];
-                let read = Steps { prompt: prompt.clone(), completion, at };
+                let read = Steps::whole(prompt.clone(), completion);
                 all.push(Answer { row: *row, grade, text: sample.text, finish: sample.finish, gold, read });
             }
             answered.push(all);

@@ -3,12 +3,13 @@
 //! Invariants: a resample is named by the seed it was given and its number, so that two methods resampled under one seed are
 //! resampled together, and neither the number of threads nor the order of work changes a bit.
 
-use rand::RngExt;
+use rand::{Rng as _, RngExt};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::lab::Lab;
 use crate::parts::evaluate::{Estimate, interval};
 
 /// One curve a prompt, each of as many points: f64 `[n_prompts, n_points]`, all finite.
@@ -118,6 +119,16 @@ pub struct Resampler {
 }
 
 impl Resampler {
+    /// The resampler of a stage: one seed for all that asks for it, so that what is compared is compared on the same draws.
+    ///
+    /// # Errors
+    /// As [`Resampler::new`].
+    pub fn of(lab: &Lab, stage: &str, n_resamples: u32) -> Result<Self> {
+        let mut seed = [0; 32];
+        lab.seeds().stream(stage, 0, 0).fill_bytes(&mut seed);
+        Self::new(seed, n_resamples)
+    }
+
     /// A resampler under the name of a work item (see [`crate::lab::Lab::seeds`]).
     ///
     /// # Errors

@@ -34,11 +34,6 @@ pub struct Manner {
     pub wrong: [f64; 3],
 }
 
-impl Manner {
-    /// Works everything out, and errs never.
-    pub const EXACT: Self = Self { shares: [1.0, 0.0, 0.0], wrong: [0.0; 3] };
-}
-
 /// A problem: a start, and what is done to it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chain {
@@ -127,12 +122,6 @@ impl Chain {
         words.next().filter(|mark| MARKS.contains(mark)).map(|_| result)
     }
 
-    /// Whether a text ends in the right answer.
-    #[must_use]
-    pub fn grade(&self, text: &str) -> bool {
-        Self::given(text) == Some(self.answer())
-    }
-
     /// The first step that is not what it should be, counted from 0: another operation, another operand, another value than
     /// the step before ended in, a wrong result, a step too many or one that is missing. None if all are right.
     #[must_use]
@@ -186,7 +175,11 @@ mod tests {
             let solution = chain.solution();
             let steps: Vec<&str> = solution.split_inclusive(SEPARATOR).map(str::trim).collect();
             assert_eq!(steps.len(), chain.n_steps());
-            assert_eq!((chain.first_error(&steps), chain.grade(&solution)), (None, true), "{solution}");
+            assert_eq!(
+                (chain.first_error(&steps), Chain::given(&solution)),
+                (None, Some(chain.answer())),
+                "{solution}"
+            );
             let ids = tokenizer.encode(&format!("{} {solution}", chain.prompt())).unwrap();
             assert!(!ids.contains(&tracker_lm::UNK) && ids.len() <= 66);
         }
@@ -198,12 +191,13 @@ mod tests {
         assert_eq!((chain.prompt().as_str(), chain.answer()), ("3 - 5 * 4 * 0 =", 0));
         assert_eq!(chain.solution(), "3 - 5 = 5 ; 5 * 4 = 6 ; 6 * 0 = 0 ;");
         let wrong = "3 - 5 = 4 ; 4 * 4 = 2 ; 2 * 0 = 0 ;";
-        assert!(chain.grade(wrong));
+        assert_eq!(Chain::given(wrong), Some(chain.answer()));
         assert_eq!(chain.first_error(&["3 - 5 = 4 ;", "4 * 4 = 2 ;", "2 * 0 = 0 ;"]), Some(0));
     }
 
     #[test]
     fn marks_are_as_frequent_and_as_wrong_as_the_manner_says() {
+        let exact = Manner { shares: [1.0, 0.0, 0.0], wrong: [0.0; 3] };
         let manner = Manner { shares: [0.5, 0.3, 0.2], wrong: [0.0, 0.3, 0.9] };
         let mut stream = ChaCha8Rng::seed_from_u64(4);
         let (mut seen, mut wrong) = ([0.0; 3], [0.0; 3]);
@@ -218,7 +212,7 @@ mod tests {
                 seen[mark] += 1.0;
                 wrong[mark] += f64::from(u8::from(error == Some(at)));
             }
-            assert_eq!(chain.solved(&Manner::EXACT, &mut stream), chain.solution());
+            assert_eq!(chain.solved(&exact, &mut stream), chain.solution());
             assert!(Chain::given(&text).is_some());
         }
         let n: f64 = seen.iter().sum();

@@ -78,6 +78,16 @@ pub struct Ask {
     pub rows: Vec<RowKey>,
 }
 
+/// Asks for `n` continuations of each of a batch, whose first is item `first` of the stage; `of` gives subject and prompt.
+#[must_use]
+pub fn asks<T>(stage: &Stage<'_>, first: usize, n: u32, batch: &[T], of: impl Fn(&T) -> (NodeId, &str)) -> Vec<Ask> {
+    let ask = |(item, one): (usize, &T)| {
+        let (subject, prompt) = of(one);
+        Ask { subject, prompt: prompt.to_owned(), rows: (0..n).map(|k| stage.row(item as u32, k)).collect() }
+    };
+    (first..).zip(batch).map(ask).collect()
+}
+
 /// Samples and records the continuations of every prompt: one list, prompt by prompt.
 ///
 /// # Errors

@@ -4,7 +4,10 @@
 //! together into one sync, so that many small recordings cost as few as one.
 
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
-use tracker_store::{Dataset, Digest, Durability, Edge, Kind, NodeId, Recording, Relation, Store};
+use tracker_store::{
+    Content as _, Dataset, Digest, Durability, Edge, Finish, Kind, NodeId, Point, Program, Recording, Relation, RowKey,
+    Sample, Sampling, Store, Timestamp,
+};
 
 use crate::error::Result;
 use crate::lab::Lab;
@@ -35,6 +38,60 @@ pub async fn record_members(
     }
     lab.record(recording).await?;
     Ok(node)
+}
+
+/// Puts a series of a run, `[step, value]` each, all at the present time.
+///
+/// # Errors
+/// Those of recording.
+pub fn put_series(
+    lab: &Lab,
+    recording: &mut Recording,
+    key: &str,
+    values: impl IntoIterator<Item = (i64, f64)>,
+) -> Result<()> {
+    let now = Timestamp::now().millis();
+    let points: Vec<Point> = values.into_iter().map(|(step, value)| Point::new(step, now, value)).collect();
+    Ok(recording.put_points(lab.run(), key, &points)?)
+}
+
+/// Records a series of a run by itself; see [`put_series`].
+///
+/// # Errors
+/// Those of recording.
+pub async fn record_series(lab: &Lab, key: &str, values: impl IntoIterator<Item = (i64, f64)>) -> Result<()> {
+    let mut recording = Recording::new();
+    put_series(lab, &mut recording, key, values)?;
+    lab.record(recording).await
+}
+
+/// Puts an answer somebody published at `row`, as the sample of a writer of its own.
+///
+/// # Errors
+/// Those of recording.
+pub fn put_published(
+    lab: &Lab,
+    recording: &mut Recording,
+    row: RowKey,
+    subject: NodeId,
+    text: &str,
+    n_tokens: u32,
+) -> Result<()> {
+    let writer = Program { name: "published answers".into(), version: "1".into(), settings: String::new() };
+    let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_tokens: 0, stop: vec![], template: String::new() };
+    recording.put(lab.run(), &sampling)?;
+    let sample = Sample {
+        subject,
+        policy: recording.put(lab.run(), &writer)?,
+        sampling: sampling.digest()?,
+        seed: 0,
+        text: text.to_owned(),
+        n_tokens,
+        sum_logprob: None,
+        finish: Finish::Stop,
+    };
+    recording.put_sample(row, &sample)?;
+    Ok(())
 }
 
 /// A row of a dataset that is written to a file.

@@ -11,12 +11,12 @@ use tracker_lm::{
     Continuation, FitObjective, Lm, Lora, OnStep, PairLoss, Ppo, RatedPair, RatedText, RewardModel, ScoredRollout,
     Tagged, TaggedExample, Tokenizer, Training, Trunk,
 };
-use tracker_store::{Digest, NodeId, Point, Program, Recording, Relation, Timestamp};
+use tracker_store::{Digest, NodeId, Program, Recording, Relation};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::parts::checkpoint::{Files, record_files, recorded_files};
-use crate::parts::record::{FileRow, put_file_rows};
+use crate::parts::record::{FileRow, put_file_rows, put_series};
 use crate::parts::train::SftSettings;
 
 /// A reward model with its record.
@@ -157,10 +157,8 @@ pub async fn fit(lab: &Lab, fitter: &Pool<Fitter>, step: Fit<'_>, objective: Obj
     let (model, losses) = fitter.ask(lesson).await?;
     // A lesson that was broken off leaves nothing: what it would have recorded is not what the plan says.
     lab.check()?;
-    let now = Timestamp::now().millis();
-    let points: Vec<Point> = (0..).zip(&losses).map(|(i, loss)| Point::new(i, now, *loss)).collect();
     let mut recording = Recording::new();
-    recording.put_points(lab.run(), &format!("{label}/loss"), &points)?;
+    put_series(lab, &mut recording, &format!("{label}/loss"), (0..).zip(losses.iter().copied()))?;
     let dataset = put_file_rows(lab, &mut recording, dataset, rows, drawn_from)?;
     let ups = [(Relation::TrainedOn, dataset), (Relation::DerivedFrom, from)];
     let judge = record(lab, recording, label, model, losses.len(), &ups).await?;
@@ -227,6 +225,13 @@ pub struct Steps {
 }
 
 impl Steps {
+    /// A completion that is one step, read at its last token: the end, if there is one.
+    #[must_use]
+    pub fn whole(prompt: Vec<u32>, completion: Vec<u32>) -> Self {
+        let at = vec![(prompt.len() + completion.len()).saturating_sub(1)];
+        Self { prompt, completion, at }
+    }
+
     /// Encodes the prompt with the tokenizer's special tokens, and each step by itself, so that every step ends in a token of its
     /// own. None if there is no step, or one without a token: nothing could be read at its end.
     ///

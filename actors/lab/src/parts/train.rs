@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Cancel, Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_lm::{Anchor, Batch, Continuation, Dpo, Example, Grpo, Kd, Length, Lm, Lora, Pair, Rollout, Training};
-use tracker_store::{Finish, NodeId, Point, Recording, Relation, Timestamp};
+use tracker_store::{Finish, NodeId, Recording, Relation};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::parts::checkpoint::{Files, record_files, recorded_files};
-use crate::parts::record::{FileRow, put_file_rows};
+use crate::parts::record::{FileRow, put_file_rows, put_series};
 use crate::plan::require;
 
 /// How a model is trained on examples.
@@ -268,10 +268,8 @@ pub async fn train(lab: &Lab, trainer: &Pool<Trainer>, step: Step<'_>, objective
     let (model, losses) = trainer.ask(lesson).await?;
     // A lesson that was broken off leaves nothing: what it would have recorded is not what the plan says.
     lab.check()?;
-    let now = Timestamp::now().millis();
-    let points: Vec<Point> = (0..).zip(&losses).map(|(i, loss)| Point::new(i, now, *loss)).collect();
     let mut recording = Recording::new();
-    recording.put_points(lab.run(), &format!("{label}/loss"), &points)?;
+    put_series(lab, &mut recording, &format!("{label}/loss"), (0..).zip(losses.iter().copied()))?;
     let dataset = set.record(lab, &mut recording)?;
     let mut ups = vec![(Relation::TrainedOn, dataset)];
     ups.extend(from.map(|from| (Relation::DerivedFrom, from.node)));

@@ -16,9 +16,10 @@ mod source;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
-use tracker_store::Digest;
+use tracker_store::{Digest, Recording};
 
 use crate::error::{Error, Result};
+use crate::lab::Lab;
 
 pub use attributes::{
     Attributed, Attributes, Feedback, HELP_STEER, HelpSteer, ULTRA_FEEDBACK, UltraFeedback, help_steer_score,
@@ -47,23 +48,21 @@ pub trait Format {
     fn read(&self, id: String, fields: &Fields<'_>) -> std::result::Result<Self::Row, Fault>;
 }
 
-/// A format whose rows must pass a check besides: that a model can read them, for one. What does not pass is a wrong row like
-/// any other, named and counted.
-pub struct Checked<F, C> {
+/// A format whose rows are made something of, or only checked: that a model can read them, for one. What cannot be made
+/// anything of is a wrong row like any other, named and counted.
+pub struct Mapped<F, M> {
     /// The format.
     pub format: F,
     /// Fails with the field that is wrong.
-    pub check: C,
+    pub map: M,
 }
 
-impl<F: Format, C: Fn(&F::Row) -> std::result::Result<(), Fault>> Format for Checked<F, C> {
+impl<F: Format, T, M: Fn(F::Row) -> std::result::Result<T, Fault>> Format for Mapped<F, M> {
     const NAME: &'static str = F::NAME;
-    type Row = F::Row;
+    type Row = T;
 
-    fn read(&self, id: String, fields: &Fields<'_>) -> std::result::Result<F::Row, Fault> {
-        let row = self.format.read(id, fields)?;
-        (self.check)(&row)?;
-        Ok(row)
+    fn read(&self, id: String, fields: &Fields<'_>) -> std::result::Result<T, Fault> {
+        (self.map)(self.format.read(id, fields)?)
     }
 }
 
@@ -91,6 +90,35 @@ pub struct Options {
     pub n_rows: Option<u64>,
     /// Whether wrong rows are left out and counted, instead of ending the reading.
     pub skip_bad: bool,
+}
+
+impl Options {
+    /// As plans have them: the field that names a row, or an empty one to name rows by what they say.
+    #[must_use]
+    pub fn new(id: &str, skip_bad: bool) -> Self {
+        let ids = if id.is_empty() { Ids::Content } else { Ids::Field(id.to_owned()) };
+        Self { ids, n_rows: None, skip_bad }
+    }
+}
+
+/// All rows of the files; how many there were and what was left out is recorded under `name`, and said.
+///
+/// # Errors
+/// As [`Reader`]; those of recording.
+pub async fn read<F: Format>(
+    lab: &Lab,
+    name: &str,
+    format: F,
+    paths: &[impl AsRef<Path>],
+    options: Options,
+) -> Result<Vec<F::Row>> {
+    let paths: Vec<PathBuf> = paths.iter().map(|path| path.as_ref().to_path_buf()).collect();
+    let (rows, report) = Reader::open(format, &paths, options)?.collect_all()?;
+    let mut recording = Recording::new();
+    report.record(&mut recording, lab.run(), name)?;
+    lab.record(recording).await?;
+    lab.note(format!("{name}: {} of {} rows kept", report.n_kept, report.n_read));
+    Ok(rows)
 }
 
 /// Typed rows of a list of files, in order.

@@ -301,12 +301,12 @@ fn a_field_that_is_a_number_in_some_rows_and_a_text_in_others_is_refused_by_file
 
 #[test]
 fn rows_that_do_not_pass_a_check_are_wrong_rows_like_others() {
-    let check = |row: &CompletionsOf| match row.completions.len() {
-        1 => Ok(()),
+    let map = |row: CompletionsOf| match row.completions.len() {
+        1 => Ok(row),
         n => Err(Fault::new("completions", format!("expected one, got {n}"))),
     };
     let text = "{\"id\": 1, \"prompt\": \"p\", \"completions\": [\"a\"]}\n{\"id\": 2, \"prompt\": \"p\", \"completions\": [\"a\", \"b\"]}\n";
-    let checked = || Checked { format: Completions::default(), check };
+    let checked = || Mapped { format: Completions::default(), map };
     let error = read_text(checked(), text, Options::default()).unwrap_err().to_string();
     assert!(error.ends_with("rows.jsonl, row 2, field `completions`: expected one, got 2"), "{error}");
     let (rows, report) = read_text(checked(), text, Options { skip_bad: true, ..Options::default() }).unwrap();

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::lab::Stage;
 use crate::parts::direction::Direction;
 use crate::parts::facts::MAX_WORDS;
-use crate::parts::generate::{Ask, Policy, draw_told};
+use crate::parts::generate::{Policy, asks, draw_told};
 use crate::parts::rate::Case;
 
 /// What a reward is of.
@@ -56,14 +56,8 @@ impl World<'_> {
         };
         for (nth, batch) in asked.chunks(size).enumerate() {
             self.lab.check()?;
-            let rows = |at: usize| (0..n).map(|k| stage.row((nth * size + at) as u32, k)).collect();
-            let ask = |(at, asked): (usize, &Asked)| Ask {
-                subject: asked.node,
-                prompt: asked.prompt.clone(),
-                rows: rows(at),
-            };
             let told: Vec<String> = batch.iter().map(|asked| asked.told.clone()).collect();
-            let asks: Vec<Ask> = batch.iter().enumerate().map(ask).collect();
+            let asks = asks(stage, nth * size, n, batch, |asked| (asked.node, &asked.prompt));
             let samples = draw_told(self.lab, stage, policy, &asks, &told, &sampling).await?;
             let of = |at: usize| &batch[at / n as usize];
             let said = match &self.ruler {

@@ -18,8 +18,8 @@ use crate::parts::evaluate::Estimate;
 use crate::parts::record::{FileRow, put_file_rows, record_members};
 use crate::parts::reward::{Fit, Fitter, Judge, Objective, adopt, fit};
 use crate::parts::rows::{
-    Attributed, Attributes, Checked, Fault, Feedback, HELP_STEER, HelpSteer, Ids, Message, Options, Reader,
-    ULTRA_FEEDBACK, UltraFeedback, help_steer_score, ultra_feedback_score,
+    Attributed, Attributes, Fault, Feedback, HELP_STEER, HelpSteer, Mapped, Message, Options, Reader, ULTRA_FEEDBACK,
+    UltraFeedback, help_steer_score, ultra_feedback_score,
 };
 use crate::parts::train::Trained;
 
@@ -158,8 +158,7 @@ fn noisy(world: &World<'_>, base: &Trained, answered: &Offline) -> Result<Rating
 async fn from_files(world: &World<'_>, base: &Trained) -> Result<Ratings> {
     let paths: Vec<PathBuf> = world.plan.data.ratings.iter().map(PathBuf::from).collect();
     let DataSettings { id, skip_bad, .. } = &world.plan.data;
-    let ids = if id.is_empty() { Ids::Content } else { Ids::Field(id.clone()) };
-    let options = Options { ids, skip_bad: *skip_bad, ..Options::default() };
+    let options = Options::new(id, *skip_bad);
     let attributes = &world.plan.reward.attributes;
     let fits = |prompt: &[Message], response: &str| fits(world, &base.model, prompt, response);
     // Of the attributes a format has, those of the plan, from 0 to 100.
@@ -167,32 +166,31 @@ async fn from_files(world: &World<'_>, base: &Trained) -> Result<Ratings> {
         values: attributes.iter().map(|name| value(row, known, name, score)).collect(),
         ..row.clone()
     };
+    let of_row = |row: Attributed| {
+        fits(&row.prompt, &row.response).map_err(|(field, what)| Fault::new(field, what)).map(|()| row)
+    };
     let (rows, report) = match world.plan.data.format {
         RatingFormat::Rows => {
             let format = Attributes { names: attributes.clone(), range: (0.0, 100.0) };
-            let check =
-                |row: &Attributed| fits(&row.prompt, &row.response).map_err(|(field, what)| Fault::new(field, what));
-            Reader::open(Checked { format, check }, &paths, options)?.collect_all()?
+            Reader::open(Mapped { format, map: of_row }, &paths, options)?.collect_all()?
         }
         RatingFormat::HelpSteer => {
-            let check =
-                |row: &Attributed| fits(&row.prompt, &row.response).map_err(|(field, what)| Fault::new(field, what));
-            let (rows, report) = Reader::open(Checked { format: HelpSteer, check }, &paths, options)?.collect_all()?;
+            let format = Mapped { format: HelpSteer, map: of_row };
+            let (rows, report) = Reader::open(format, &paths, options)?.collect_all()?;
             let rows = rows.iter().map(|row| picked(row, &HELP_STEER, &|_, rating| help_steer_score(rating)));
             (rows.collect(), report)
         }
         RatingFormat::UltraFeedback => {
-            let check = |row: &Feedback| {
+            let map = |row: Feedback| {
                 let one = |(nth, of): (usize, &Attributed)| {
                     fits(&of.prompt, &of.response).map_err(|(field, what)| match field {
                         "prompt" => Fault::new("instruction", what),
                         _ => Fault::new(format!("completions[{nth}].response"), what),
                     })
                 };
-                row.completions.iter().enumerate().try_for_each(one)
+                row.completions.iter().enumerate().try_for_each(one).map(|()| row)
             };
-            let (rows, report) =
-                Reader::open(Checked { format: UltraFeedback, check }, &paths, options)?.collect_all()?;
+            let (rows, report) = Reader::open(Mapped { format: UltraFeedback, map }, &paths, options)?.collect_all()?;
             let all = rows.iter().flat_map(|row| &row.completions);
             let rows = all.map(|row| picked(row, &ULTRA_FEEDBACK, &ultra_feedback_score));
             (rows.collect::<Vec<_>>(), report)

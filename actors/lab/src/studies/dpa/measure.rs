@@ -4,7 +4,6 @@
 //! better, of the directions up to 0; and *wordy*, where more is, of those from 0 on. The volume is the mean of the two, as a
 //! share of what there is between the reference point and (100, 0) or (100, 100).
 
-use rand::Rng as _;
 use tracker_front::{Direction as Goal, Objective, Points, hypervolume};
 use tracker_store::{Edge, NodeId, Recording, Relation};
 
@@ -171,9 +170,7 @@ pub(super) fn layout<'a>(world: &World<'_>, wishes: &'a [Wish]) -> Layout<'a> {
 
 /// The seed under which prompts are drawn anew: one for all, so that models are compared on the same draws.
 pub(super) fn resampler(world: &World<'_>) -> Result<Resampler> {
-    let mut seed = [0; 32];
-    world.lab.seeds().stream("measure/resamples", 0, 0).fill_bytes(&mut seed);
-    Resampler::new(seed, world.plan.measure.n_resamples)
+    Resampler::of(world.lab, "measure/resamples", world.plan.measure.n_resamples)
 }
 
 /// Measures a model under each of `wishes`, and records answers, figures and fronts.

@@ -2,7 +2,7 @@
 
 use rand::RngExt;
 use tracker_actors::Pool;
-use tracker_store::{NodeId, Point, Recording, Timestamp};
+use tracker_store::{NodeId, Recording};
 
 use super::answers::{Answer, Asking, Chosen};
 use super::ruler::Ruler;
@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::parts::direction::Direction;
 use crate::parts::evaluate::{Estimate, mean};
 use crate::parts::generate::Policy;
+use crate::parts::record::record_series;
 use crate::parts::train::{SftSettings, Step, TrainRow, TrainSet, Trained, Trainer, sft};
 
 /// Bins that sampled angles are counted in.
@@ -218,11 +219,8 @@ impl Round {
         let emptiest = bins.iter().copied().min().unwrap_or(0);
         let estimate = Estimate::exactly(f64::from(emptiest));
         stage.figure(2, "directions in the emptiest of nine bins", estimate, self.angles.len(), &used).await?;
-        let now = Timestamp::now().millis();
-        let points: Vec<Point> = (0..).zip(&bins).map(|(bin, n)| Point::new(bin, now, f64::from(*n))).collect();
-        let mut recording = Recording::new();
-        recording.put_points(lab.run(), &format!("{label}/directions"), &points)?;
-        lab.record(recording).await?;
+        let counts = (0..).zip(bins.iter().map(|n| f64::from(*n)));
+        record_series(lab, &format!("{label}/directions"), counts).await?;
         stage.done(1);
         Ok(())
     }

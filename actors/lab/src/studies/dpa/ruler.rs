@@ -121,6 +121,5 @@ pub(super) fn read(model: &Lm, prompt: &str, text: &str) -> Result<Steps> {
     let prompt = model.tokenizer().encode(prompt)?;
     let mut completion = model.tokenizer().encode(text)?;
     completion.extend(model.config().eos.first());
-    let at = vec![prompt.len() + completion.len() - 1];
-    Ok(Steps { prompt, completion, at })
+    Ok(Steps::whole(prompt, completion))
 }

@@ -1,9 +1,7 @@
 //! Real models and data: problems with answers, labelled solutions and graded candidates as they are published.
 
-use std::path::PathBuf;
-
 use tracker_lm::Lm;
-use tracker_store::{Content as _, Finish, Problem, Program, Recording, Reward, Sample, Sampling};
+use tracker_store::{Finish, Problem, Program, Recording, Reward};
 
 use super::Start;
 use super::prm::LabelSet;
@@ -14,10 +12,8 @@ use crate::lab::Lab;
 use crate::parts::endpoint::Verdicts;
 use crate::parts::generate::Policy;
 use crate::parts::model::load;
-use crate::parts::record::{FileRow, record_members};
-use crate::parts::rows::{
-    self, BestOfTest, Checked, Fault, Format, Ids, Options, Question, Questions, Reader, StepValues,
-};
+use crate::parts::record::{FileRow, put_published, record_members};
+use crate::parts::rows::{self, BestOfTest, Fault, Format, Mapped, Options, Question, Questions, StepValues};
 use crate::parts::train::adopt;
 
 /// The given models, and problems of files.
@@ -46,44 +42,35 @@ pub(super) async fn start<'a>(lab: &'a Lab, plan: &'a ErPrm) -> Result<Start<'a>
     Ok(Start { world, base, policy, pupil, judge })
 }
 
-/// Rows of files, with the report of what was left out recorded under `name`.
+/// Rows of files; none of no files.
 async fn read<F: Format>(lab: &Lab, plan: &ErPrm, name: &str, format: F, paths: &[String]) -> Result<Vec<F::Row>> {
     if paths.is_empty() {
         return Ok(vec![]);
     }
-    let data = &plan.data;
-    let ids = if data.id.is_empty() { Ids::Content } else { Ids::Field(data.id.clone()) };
-    let options = Options { ids, n_rows: None, skip_bad: data.skip_bad };
-    let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-    let (rows, report) = Reader::open(format, &paths, options)?.collect_all()?;
-    let mut recording = Recording::new();
-    report.record(&mut recording, lab.run(), name)?;
-    lab.record(recording).await?;
-    lab.note(format!("{name}: {} of {} rows kept", report.n_kept, report.n_read));
-    Ok(rows)
+    rows::read(lab, name, format, paths, Options::new(&plan.data.id, plan.data.skip_bad)).await
 }
 
 /// Problems to label, held-out ones, and those for rejection sampling. An answer that the grader cannot compare makes a wrong
 /// row, and so does a problem that fills the context of `policy`.
 async fn problems(lab: &Lab, plan: &ErPrm, policy: Option<&Lm>) -> Result<Tasks> {
     let (grader, template) = (plan.data.grader, &plan.data.template);
-    let prompt = |question: &Question| template.replace("{problem}", &question.text);
-    let check = |question: &Question| {
-        if grader.expected(&question.answer).is_none() {
+    // A problem with its prompt, and its answer as the grader has it.
+    let map = |question: Question| {
+        let Some(expected) = grader.expected(&question.answer) else {
             let name = grader.program().name;
             let what = format!("expected one that the grader `{name}` can compare, got `{}`", question.answer);
             return Err(Fault::new("answer", what));
-        }
-        let Some(policy) = policy else { return Ok(()) };
-        let wrong = |what: String| Err(Fault::new("problem", what));
-        let room = policy.config().max_positions;
-        match policy.tokenizer().encode(&prompt(question)) {
-            Ok(ids) if ids.len() < room => Ok(()),
-            Ok(ids) => {
-                wrong(format!("expected a prompt shorter than the policy's context, {room} tokens, got {}", ids.len()))
+        };
+        let prompt = template.replace("{problem}", &question.text);
+        if let Some(policy) = policy {
+            let room = policy.config().max_positions;
+            let n = policy.tokenizer().encode(&prompt).map_err(|error| Fault::new("problem", error.to_string()))?.len();
+            if n >= room {
+                let what = format!("expected a prompt shorter than the policy's context, {room} tokens, got {n}");
+                return Err(Fault::new("problem", what));
             }
-            Err(error) => wrong(error.to_string()),
         }
+        Ok((question, prompt, expected))
     };
     let mut all = Tasks::default();
     let of_files = [
@@ -92,15 +79,14 @@ async fn problems(lab: &Lab, plan: &ErPrm, policy: Option<&Lm>) -> Result<Tasks>
         ("raft problems", &plan.data.raft, u32::MAX, &mut all.more),
     ];
     for (name, paths, most, tasks) in of_files {
-        let mut questions = read(lab, plan, name, Checked { format: Questions, check }, paths).await?;
+        let mut questions = read(lab, plan, name, Mapped { format: Questions, map }, paths).await?;
         questions.truncate(most as usize);
         for questions in questions.chunks(1024) {
             let mut recording = Recording::new();
-            for question in questions {
+            for (question, prompt, expected) in questions {
                 let (name, text) = (question.id.clone(), question.text.clone());
                 let node = recording.put(lab.run(), &Problem { name, source: "files".into(), text })?;
-                let expected = grader.expected(&question.answer).unwrap_or_default();
-                tasks.push(Task { node, prompt: prompt(question), expected, chain: None });
+                tasks.push(Task { node, prompt: prompt.clone(), expected: expected.clone(), chain: None });
             }
             lab.record(recording).await?;
         }
@@ -111,11 +97,14 @@ async fn problems(lab: &Lab, plan: &ErPrm, policy: Option<&Lm>) -> Result<Tasks>
 /// Labels as they are published, a set an estimator.
 pub(super) async fn labels(world: &World<'_>) -> Result<Vec<LabelSet>> {
     let World { lab, plan, reading: Some(reading), .. } = world else { return Ok(vec![]) };
-    let steps = |row: &StepValues| reading.steps("", row.steps.iter().map(String::as_str));
-    let check = |row: &StepValues| match steps(row) {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Fault::new("text", format!("expected at most {} tokens, got more", reading.context()))),
-        Err(error) => Err(Fault::new("text", error.to_string())),
+    let map = |row: StepValues| {
+        let labels: Vec<Option<f64>> = row.values.iter().copied().map(Some).collect();
+        let steps = reading.steps("", row.steps.iter().map(String::as_str));
+        let steps = steps.map_err(|error| Fault::new("text", error.to_string()))?;
+        match steps.and_then(|steps| steps.labelled(&labels)) {
+            Some(example) => Ok((row, example)),
+            None => Err(Fault::new("text", format!("expected at most {} tokens, got more", reading.context()))),
+        }
     };
     let estimators = plan.estimators()?;
     let mut sets = Vec::with_capacity(estimators.len());
@@ -123,9 +112,8 @@ pub(super) async fn labels(world: &World<'_>) -> Result<Vec<LabelSet>> {
         let name = format!("labels {}", name.replace(':', " "));
         let format = rows::ErPrm { tag: plan.data.tag.clone() };
         let mut set = LabelSet { estimator, labels: vec![], nodes: vec![], rows: vec![], examples: vec![] };
-        for row in read(lab, plan, &name, Checked { format, check }, paths).await? {
-            let labels: Vec<Option<f64>> = row.values.iter().copied().map(Some).collect();
-            set.examples.extend(steps(&row)?.and_then(|steps| steps.labelled(&labels)));
+        for (row, example) in read(lab, plan, &name, Mapped { format, map }, paths).await? {
+            set.examples.push(example);
             let line = serde_json::json!({"id": row.id, "text": row.steps.concat(), "value": row.values});
             set.rows.push(FileRow { line: line.to_string(), source: None });
         }
@@ -140,8 +128,7 @@ pub(super) async fn candidates(world: &mut World<'_>) -> Result<Vec<Vec<Solution
     let given = read(lab, plan, "candidates", BestOfTest, &plan.data.candidates).await?;
     let n = plan.search.n_candidates as usize;
     let stage = lab.stage("candidates", given.len()).await?;
-    let program = |name: &str| Program { name: name.into(), version: "1".into(), settings: String::new() };
-    let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_tokens: 0, stop: vec![], template: String::new() };
+    let grades = Program { name: "published grades".into(), version: "1".into(), settings: String::new() };
     let (mut tasks, mut all) = (Vec::new(), Vec::new());
     for (row, item) in given.iter().zip(0..) {
         if row.answers.len() < n {
@@ -153,9 +140,7 @@ pub(super) async fn candidates(world: &mut World<'_>) -> Result<Vec<Vec<Solution
             return Err(Error::Input { what, hint: None });
         }
         let mut recording = Recording::new();
-        let writer = recording.put(lab.run(), &program("published answers"))?;
-        let grader = recording.put(lab.run(), &program("published grades"))?;
-        recording.put(lab.run(), &sampling)?;
+        let grader = recording.put(lab.run(), &grades)?;
         let problem = Problem { name: row.id.clone(), source: "files".into(), text: row.prompt.clone() };
         let node = recording.put(lab.run(), &problem)?;
         let task = Task { node, prompt: row.prompt.clone(), expected: String::new(), chain: None };
@@ -166,18 +151,7 @@ pub(super) async fn candidates(world: &mut World<'_>) -> Result<Vec<Vec<Solution
                 Some(reading) => reading.model.tokenizer().encode(text)?.len() as u32,
                 None => text.split_whitespace().count() as u32,
             };
-            let (subject, policy, sampling) = (node, writer, sampling.digest()?);
-            let sample = Sample {
-                subject,
-                policy,
-                sampling,
-                seed: 0,
-                text: text.clone(),
-                n_tokens,
-                sum_logprob: None,
-                finish: Finish::Stop,
-            };
-            recording.put_sample(key, &sample)?;
+            put_published(lab, &mut recording, key, node, text, n_tokens)?;
             let values = vec![f64::from(u8::from(*is_right))];
             let reward = Reward { scorer: grader, kind: "outcome".into(), values, tallies: vec![] };
             let solution = Solution {

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use rand::Rng as _;
-use tracker_store::{NodeId, Point, Recording, Timestamp};
+use tracker_store::{NodeId, Recording};
 
 use super::world::{Solution, World};
 use crate::error::Result;
@@ -12,6 +11,7 @@ use crate::parts::best_of::{Aggregator, Curves, first_greatest, select, weighted
 use crate::parts::bootstrap::{CurveSet, Resampler};
 use crate::parts::evaluate::{Estimate, mean};
 use crate::parts::labels::Estimator;
+use crate::parts::record::record_series;
 
 /// Whose scores choose.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,9 +51,7 @@ pub(super) struct Found {
 
 /// The seed under which problems are drawn anew: one for all, so that methods are compared on the same draws.
 pub(super) fn resampler(world: &World<'_>) -> Result<Resampler> {
-    let mut seed = [0; 32];
-    world.lab.seeds().stream("search/resamples", 0, 0).fill_bytes(&mut seed);
-    Resampler::new(seed, world.plan.search.n_resamples)
+    Resampler::of(world.lab, "search/resamples", world.plan.search.n_resamples)
 }
 
 /// Curves of every aggregator, with figures and series.
@@ -84,7 +82,7 @@ pub(super) async fn search(world: &World<'_>, candidates: &[Vec<Solution>], scor
         for n in &plan.search.sizes {
             let at_n: Vec<f64> = (0..set.n_prompts()).map(|problem| set.curve(problem)[*n as usize - 1]).collect();
             let key = format!("search/{}/{aggregator}/by problem/best of {n}", scored.by);
-            points(world, &key, (0..).zip(at_n)).await?;
+            record_series(world.lab, &key, (0..).zip(at_n)).await?;
         }
         let mut last = None;
         for (at, n) in (0..).zip(&plan.search.sizes) {
@@ -132,16 +130,9 @@ fn right(candidates: &[Vec<Solution>]) -> Vec<Vec<f64>> {
     candidates.iter().map(of_problem).collect()
 }
 
+/// A curve by n.
 async fn series(world: &World<'_>, key: &str, bands: &[Estimate]) -> Result<()> {
-    points(world, key, (1..).zip(bands.iter().map(|band| band.value))).await
-}
-
-async fn points(world: &World<'_>, key: &str, values: impl Iterator<Item = (i64, f64)>) -> Result<()> {
-    let now = Timestamp::now().millis();
-    let points: Vec<Point> = values.map(|(at, value)| Point::new(at, now, value)).collect();
-    let mut recording = Recording::new();
-    recording.put_points(world.lab.run(), key, &points)?;
-    world.lab.record(recording).await
+    record_series(world.lab, key, (1..).zip(bands.iter().map(|band| band.value))).await
 }
 
 /// Votes of the first n candidates over answers, each weighted by the least score of its steps.

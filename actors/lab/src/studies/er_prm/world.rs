@@ -11,7 +11,7 @@ use super::settings::ErPrm;
 use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::chains::{Chain, SEPARATOR};
-use crate::parts::generate::{Ask, LocalGenerator, Policy, draw};
+use crate::parts::generate::{Ask, LocalGenerator, Policy, asks, draw};
 use crate::parts::grade::Grader;
 use crate::parts::record::record_members;
 use crate::parts::reward::Steps;
@@ -49,12 +49,12 @@ pub(super) struct Solution {
     pub(super) text: String,
     /// Its steps; none of a text without any.
     pub(super) steps: Option<Trajectory>,
+    /// The answer it gives, if it gives one.
+    pub(super) answer: Option<String>,
     /// Whether that is the right one.
     pub(super) is_right: bool,
     /// As a reward model reads it; none if it has no steps.
     pub(super) read: Option<Steps>,
-    /// The answer it gives, if it gives one.
-    pub(super) answer: Option<String>,
     /// How it ended.
     pub(super) finish: Finish,
 }
@@ -78,12 +78,12 @@ pub(super) struct World<'a> {
     pub(super) splitter: Splitter,
     /// Finds and compares answers.
     pub(super) grader: Grader,
+    /// The program it is.
+    pub(super) grader_node: NodeId,
     /// How reward models read solutions, if there are to be any.
     pub(super) reading: Option<Reading>,
     /// Problems of files to draw new ones from.
     more: Vec<Task>,
-    /// The program it is.
-    pub(super) grader_node: NodeId,
     generator: Pool<LocalGenerator>,
 }
 
@@ -148,7 +148,7 @@ impl<'a> World<'a> {
         } else {
             Splitter { separator: SEPARATOR.to_owned(), merge_up_to: 0 }
         };
-        Ok(Self { lab, plan, train, test, benchmark, splitter, grader, reading, more, grader_node, generator })
+        Ok(Self { lab, plan, train, test, benchmark, splitter, grader, grader_node, reading, more, generator })
     }
 
     /// Problems to learn from in round `at` (from 0): chains that are neither held out nor labelled; of files the next ones.
@@ -178,7 +178,8 @@ impl<'a> World<'a> {
 
     fn sampling(&self, temperature: f64) -> Sampling {
         let max_tokens = self.plan.rollouts.max_tokens;
-        let template = self.plan.data.template.clone();
+        // Chains are asked as they are.
+        let template = if self.plan.is_of_files() { self.plan.data.template.clone() } else { String::new() };
         Sampling { temperature, top_p: 1.0, max_tokens, stop: self.plan.data.stop.clone(), template }
     }
 
@@ -196,10 +197,7 @@ impl<'a> World<'a> {
         let size = policy.n_prompts(n);
         for (nth, batch) in tasks.chunks(size).enumerate() {
             lab.check()?;
-            let rows = |at: usize| (0..n).map(|k| stage.row((nth * size + at) as u32, k)).collect::<Vec<_>>();
-            let ask =
-                |(at, task): (usize, &Task)| Ask { subject: task.node, prompt: task.prompt.clone(), rows: rows(at) };
-            let asks: Vec<Ask> = batch.iter().enumerate().map(ask).collect();
+            let asks = asks(&stage, nth * size, n, batch, |task| (task.node, &task.prompt));
             let samples = draw(lab, &stage, policy, &asks, &sampling).await?;
             let mut recording = Recording::new();
             let rows = asks.iter().flat_map(|ask| &ask.rows);

@@ -5,18 +5,17 @@ use std::path::{Path, PathBuf};
 
 use rand::seq::SliceRandom;
 use tracker_lm::Lm;
-use tracker_store::{Content as _, Finish, NodeId, Problem, Program, Recording, Reward, Sample, Sampling};
+use tracker_store::{Finish, NodeId, Problem, Program, Recording, Reward};
 
 use super::settings::{DataSettings, Rows};
 use super::world::Held;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::parts::answers::{Answer, Task};
-use crate::parts::record::record_members;
+use crate::parts::record::{put_published, record_members};
 use crate::parts::reward::Steps;
 use crate::parts::rows::{
-    Checked, ChosenRejected, Comparison, Fault, Format, Ids, Message, Options, Pair, Reader, Report, RewardBench,
-    UnifiedFeedback,
+    ChosenRejected, Comparison, Fault, Mapped, Message, Options, Pair, RewardBench, UnifiedFeedback, read as read_rows,
 };
 use crate::parts::sections::lacking;
 use crate::parts::skills::Exercise;
@@ -78,29 +77,23 @@ async fn rows(
     paths: &[PathBuf],
     model: &Lm,
 ) -> Result<Vec<Pair>> {
-    let ids = if data.id.is_empty() { Ids::Content } else { Ids::Field(data.id.clone()) };
-    let options = Options { ids, n_rows: None, skip_bad: data.skip_bad };
-    let of_pair = |pair: &Pair| fit(model, &pair.prompt, [("chosen", &pair.chosen), ("rejected", &pair.rejected)]);
-    let (pairs, report) = match format {
+    let options = Options::new(&data.id, data.skip_bad);
+    let of_pair =
+        |pair: Pair| fit(model, &pair.prompt, [("chosen", &pair.chosen), ("rejected", &pair.rejected)]).map(|()| pair);
+    match format {
         Rows::UnifiedFeedback => {
-            let check =
-                |row: &Comparison| fit(model, &row.prompt, [("conv_A", &row.answers[0]), ("conv_B", &row.answers[1])]);
-            let (rows, report) = collect(Checked { format: UnifiedFeedback, check }, paths, options)?;
+            let map = |row: Comparison| {
+                fit(model, &row.prompt, [("conv_A", &row.answers[0]), ("conv_B", &row.answers[1])]).map(|()| row)
+            };
+            let rows = read_rows(lab, name, Mapped { format: UnifiedFeedback, map }, paths, options).await?;
             // Ties say nothing.
-            (rows.iter().filter_map(Comparison::pair).collect(), report)
+            Ok(rows.iter().filter_map(Comparison::pair).collect())
         }
-        Rows::ChosenRejected => collect(Checked { format: ChosenRejected, check: of_pair }, paths, options)?,
-        Rows::RewardBench => collect(Checked { format: RewardBench, check: of_pair }, paths, options)?,
-    };
-    let mut recording = Recording::new();
-    report.record(&mut recording, lab.run(), name)?;
-    lab.record(recording).await?;
-    lab.note(format!("{name}: {} of {} rows kept", report.n_kept, report.n_read));
-    Ok(pairs)
-}
-
-fn collect<F: Format>(format: F, paths: &[PathBuf], options: Options) -> Result<(Vec<F::Row>, Report)> {
-    Reader::open(format, paths, options)?.collect_all()
+        Rows::ChosenRejected => {
+            read_rows(lab, name, Mapped { format: ChosenRejected, map: of_pair }, paths, options).await
+        }
+        Rows::RewardBench => read_rows(lab, name, Mapped { format: RewardBench, map: of_pair }, paths, options).await,
+    }
 }
 
 /// Refuses answers that do not fit into the model's context behind their prompt.
@@ -133,15 +126,11 @@ fn render(messages: &[Message]) -> String {
 /// Records both answers of each pair with what they are rated: the gap, where one is given, else 1; and 0.
 async fn record(lab: &Lab, name: &str, pairs: Vec<Pair>, model: &Lm) -> Result<Rated> {
     let stage = lab.stage(&format!("rows/{name}"), pairs.len()).await?;
-    let program = |name: &str| Program { name: name.into(), version: "1".into(), settings: String::new() };
-    let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_tokens: 0, stop: vec![], template: String::new() };
     let mut rated = Rated { tasks: vec![], answers: vec![], subsets: vec![] };
     let mut taken = BTreeSet::new();
     for (pair, item) in pairs.iter().zip(0..) {
         let mut recording = Recording::new();
-        let writer = recording.put(lab.run(), &program("published answers"))?;
-        let rater = recording.put(lab.run(), &program("published ratings"))?;
-        recording.put(lab.run(), &sampling)?;
+        let rater = recording.put(lab.run(), &published_ratings())?;
         let prompt = render(&pair.prompt);
         let ids = model.tokenizer().encode_with_special(&prompt)?;
         let problem = Problem { name: pair.id.clone(), source: pair.source.clone(), text: prompt.clone() };
@@ -152,20 +141,10 @@ async fn record(lab: &Lab, name: &str, pairs: Vec<Pair>, model: &Lm) -> Result<R
         {
             let row = stage.row(item, k);
             let completion = completion_ids(model, text, Finish::Stop)?;
-            let sample = Sample {
-                subject: node,
-                policy: writer,
-                sampling: sampling.digest()?,
-                seed: 0,
-                text: text.clone(),
-                n_tokens: completion.len() as u32,
-                sum_logprob: None,
-                finish: Finish::Stop,
-            };
-            recording.put_sample(row, &sample)?;
+            put_published(lab, &mut recording, row, node, text, completion.len() as u32)?;
             let reward = Reward { scorer: rater, kind: "outcome".into(), values: vec![gold], tallies: vec![] };
             let grade = recording.put_reward(row, &reward)?;
-            let read = Steps { prompt: ids.clone(), at: vec![ids.len() + completion.len() - 1], completion };
+            let read = Steps::whole(ids.clone(), completion);
             answers.push(Answer { row, grade, text: text.clone(), finish: Finish::Stop, gold, read });
         }
         if !taken.insert(node) {
@@ -183,11 +162,14 @@ async fn record(lab: &Lab, name: &str, pairs: Vec<Pair>, model: &Lm) -> Result<R
     Ok(rated)
 }
 
+fn published_ratings() -> Program {
+    Program { name: "published ratings".into(), version: "1".into(), settings: String::new() }
+}
+
 /// A judge of what is published, for records of choices among it.
 pub(super) async fn rater(lab: &Lab) -> Result<NodeId> {
-    let rater = Program { name: "published ratings".into(), version: "1".into(), settings: String::new() };
     let mut recording = Recording::new();
-    let node = recording.put(lab.run(), &rater)?;
+    let node = recording.put(lab.run(), &published_ratings())?;
     lab.record(recording).await?;
     Ok(node)
 }

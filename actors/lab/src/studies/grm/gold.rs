@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::lab::{Lab, Stage};
 use crate::parts::answers::{Answer, Task};
 use crate::parts::duel::duel;
-use crate::parts::generate::{Ask, Policy, draw};
+use crate::parts::generate::{Policy, asks, draw};
 use crate::parts::rate::{Case, rated};
 use crate::parts::reward::Steps;
 use crate::parts::train::completion_ids;
@@ -61,11 +61,7 @@ impl Gold {
         let size = writer.n_prompts(n);
         for (nth, batch) in tasks.chunks(size).enumerate() {
             lab.check()?;
-            let ask = |(at, task): (usize, &Task)| {
-                let rows = (0..n).map(|k| stage.row((nth * size + at) as u32, k)).collect();
-                Ask { subject: task.node, prompt: task.exercise.prompt.clone(), rows }
-            };
-            let asks: Vec<Ask> = batch.iter().enumerate().map(ask).collect();
+            let asks = asks(&stage, nth * size, n, batch, |task| (task.node, &task.exercise.prompt));
             let samples = draw(lab, &stage, writer, &asks, &sampling).await?;
             for ((ask, (task, at)), samples) in
                 asks.iter().zip(batch.iter().zip(nth * size..)).zip(samples.chunks(n as usize))
@@ -81,10 +77,8 @@ impl Gold {
                     for (order, from) in (0..).zip(from) {
                         recording.put_edge(lab.run(), &Edge::new(grade, Relation::Used, from).at(order))?;
                     }
-                    let prompt = prompts[at].clone();
                     let completion = completion_ids(model, &sample.text, sample.finish)?;
-                    let last = vec![(prompt.len() + completion.len()).saturating_sub(1)];
-                    let read = Steps { prompt, completion, at: last };
+                    let read = Steps::whole(prompts[at].clone(), completion);
                     all.push(Answer { row: *row, grade, text: sample.text.clone(), finish: sample.finish, gold, read });
                 }
                 lab.record(recording).await?;

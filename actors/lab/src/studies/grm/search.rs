@@ -1,7 +1,6 @@
 //! Best of n: what a reward model promises and what it keeps, from one candidate to all of them.
 
-use rand::Rng as _;
-use tracker_store::{NodeId, Point, Recording, Timestamp};
+use tracker_store::{NodeId, Recording};
 
 use super::judges::{Cell, Rater};
 use super::world::World;
@@ -10,7 +9,7 @@ use crate::parts::answers::Answer;
 use crate::parts::best_of::{Curves, best_of_first, first_greatest, kl, select};
 use crate::parts::bootstrap::{CurveSet, Resampler};
 use crate::parts::evaluate::{Estimate, crossed};
-use crate::parts::record::record_members;
+use crate::parts::record::{record_members, record_series};
 
 /// What one cell found.
 pub(super) struct Found {
@@ -81,7 +80,8 @@ pub(super) async fn search(
         if at == 0 {
             for size in &plan.search.sizes {
                 let at_n: Vec<f64> = (0..set.n_prompts()).map(|prompt| set.curve(prompt)[*size as usize - 1]).collect();
-                points(world, &format!("{}/by prompt/best of {size}", stage.name()), (0..).zip(at_n)).await?;
+                record_series(world.lab, &format!("{}/by prompt/best of {size}", stage.name()), (0..).zip(at_n))
+                    .await?;
             }
         }
         if at < 2 {
@@ -154,21 +154,12 @@ fn means(all: &[Vec<Prompt>], of: impl Fn(&Prompt) -> Vec<f64>) -> Vec<Vec<f64>>
 
 /// One seed for all, so that methods are compared on the same draws of prompts.
 fn resampler(world: &World<'_>) -> Result<Resampler> {
-    let mut seed = [0; 32];
-    world.lab.seeds().stream("search/resamples", 0, 0).fill_bytes(&mut seed);
-    Resampler::new(seed, world.plan.search.n_resamples)
+    Resampler::of(world.lab, "search/resamples", world.plan.search.n_resamples)
 }
 
+/// A curve by n.
 async fn series(world: &World<'_>, key: &str, bands: &[Estimate]) -> Result<()> {
-    points(world, key, (1..).zip(bands.iter().map(|band| band.value))).await
-}
-
-async fn points(world: &World<'_>, key: &str, values: impl Iterator<Item = (i64, f64)>) -> Result<()> {
-    let now = Timestamp::now().millis();
-    let points: Vec<Point> = values.map(|(at, value)| Point::new(at, now, value)).collect();
-    let mut recording = Recording::new();
-    recording.put_points(world.lab.run(), key, &points)?;
-    world.lab.record(recording).await
+    record_series(world.lab, key, (1..).zip(bands.iter().map(|band| band.value))).await
 }
 
 #[cfg(test)]
