@@ -18,10 +18,14 @@ const LN2_LOW: f32 = -2.121_944_4e-4;
 /// a method and not a closure, which cannot be so marked.
 #[inline(always)]
 pub(super) fn wide<L: pulp::NullaryFnOnce>(work: L) -> L::Output {
-    // By name, not by `pulp::Arch`: that would need a feature which rebuilds gemm and all of burn above it.
     #[cfg(target_arch = "x86_64")]
-    if let Some(v3) = pulp::x86::V3::try_new() {
-        return pulp::Simd::vectorize(v3, work);
+    {
+        if let Some(v4) = pulp::x86::V4::try_new() {
+            return pulp::Simd::vectorize(v4, work);
+        }
+        if let Some(v3) = pulp::x86::V3::try_new() {
+            return pulp::Simd::vectorize(v3, work);
+        }
     }
     work.call()
 }
