@@ -12,6 +12,7 @@ use crate::studies::er_prm::ErPrm;
 use crate::studies::goedel::Goedel;
 use crate::studies::grm::Grm;
 use crate::studies::random_features::RandomFeatures;
+use crate::studies::self_moa::SelfMoa;
 
 /// A study: settings and one straight function with its loops visible.
 pub trait Study: Settings {
@@ -84,13 +85,14 @@ impl Entry {
 }
 
 /// All studies.
-static STUDIES: [Entry; 6] = [
+static STUDIES: [Entry; 7] = [
     Entry::of::<Goedel>(),
     Entry::of::<AlignmentTax>(),
     Entry::of::<ErPrm>(),
     Entry::of::<Grm>(),
     Entry::of::<Dpa>(),
     Entry::of::<RandomFeatures>(),
+    Entry::of::<SelfMoa>(),
 ];
 
 /// All studies, in the order they are listed.

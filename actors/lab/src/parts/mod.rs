@@ -1,5 +1,6 @@
 //! What studies are made of. A part does one thing, records what it did, and is reusable by any study.
 
+pub mod aggregate;
 pub mod answers;
 pub mod attempt;
 pub mod author;
@@ -21,6 +22,7 @@ pub mod interpolate;
 pub mod judge;
 pub mod jury;
 pub mod labels;
+pub mod length_control;
 pub mod marks;
 pub mod model;
 pub mod problems;
@@ -28,6 +30,7 @@ pub mod prompt;
 pub mod prompts;
 pub mod rate;
 pub mod record;
+pub mod regress;
 pub mod reward;
 pub mod ridge;
 pub mod rows;
@@ -38,4 +41,5 @@ pub mod steps;
 pub mod train;
 pub mod transform;
 pub mod truth;
+pub mod vendi;
 pub mod verify;

@@ -5,3 +5,4 @@ pub mod er_prm;
 pub mod goedel;
 pub mod grm;
 pub mod random_features;
+pub mod self_moa;
