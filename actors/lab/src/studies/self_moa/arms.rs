@@ -38,12 +38,6 @@ pub(super) struct Arm {
     pub(super) tokens: f64,
 }
 
-impl Arm {
-    pub(super) fn right(&self) -> Vec<f64> {
-        self.outcomes.iter().map(|outcome| outcome.right).collect()
-    }
-}
-
 /// Candidates of every query, slot by slot.
 pub(super) type Slots<'a> = Vec<Vec<&'a Answer>>;
 

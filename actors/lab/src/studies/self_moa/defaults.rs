@@ -22,7 +22,7 @@ impl Default for SelfMoa {
             judge: EndpointSettings { api: Api::Chat, ..EndpointSettings::default() },
             tasks: TaskSettings::default(),
             policy: Shape { hidden: 48, layers: 3, heads: 4, ffn: 128, context: 64 },
-            generalist: TeachSettings { n_exercises: 9000, referenced: 0.3, sft: sft(2.0, 3e-3) },
+            generalist: TeachSettings { n_exercises: 18_000, referenced: 0.5, sft: sft(1.0, 3e-3) },
             specialist: TeachSettings { n_exercises: 2400, referenced: 0.2, sft: sft(1.0, 2e-3) },
             aggregator: AggregatorSettings::default(),
             verifier: sft(1.0, 1e-3),
@@ -54,7 +54,7 @@ impl Default for DataSettings {
 
 impl Default for TaskSettings {
     fn default() -> Self {
-        Self { min_words: 4, max_words: 5, n_validation: 60, n_test: 60 }
+        Self { min_words: 5, max_words: 5, n_validation: 60, n_test: 60 }
     }
 }
 
@@ -71,8 +71,8 @@ impl Default for AggregatorSettings {
             n_exercises: 300,
             n_samples: 6,
             temperature: 1.0,
-            n_mixtures: 6,
-            sft: SftSettings { epochs: 1.0, lr: 2e-3, ..SftSettings::default() },
+            n_mixtures: 8,
+            sft: SftSettings { epochs: 2.0, lr: 2e-3, ..SftSettings::default() },
         }
     }
 }
@@ -124,10 +124,10 @@ impl SelfMoa {
     pub(super) fn small() -> Self {
         let short = SftSettings { epochs: 1.0, ..SftSettings::default() };
         Self {
-            tasks: TaskSettings { min_words: 2, max_words: 3, n_validation: 4, n_test: 5 },
-            policy: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 48 },
-            generalist: TeachSettings { n_exercises: 192, referenced: 0.3, sft: short.clone() },
-            specialist: TeachSettings { n_exercises: 64, referenced: 0.2, sft: short.clone() },
+            tasks: TaskSettings { min_words: 3, max_words: 3, n_validation: 4, n_test: 5 },
+            policy: Shape { hidden: 32, layers: 2, heads: 2, ffn: 64, context: 48 },
+            generalist: TeachSettings { n_exercises: 1920, referenced: 0.2, sft: short.clone() },
+            specialist: TeachSettings { n_exercises: 320, referenced: 0.2, sft: short.clone() },
             aggregator: AggregatorSettings {
                 n_exercises: 8,
                 n_samples: 2,

@@ -13,7 +13,6 @@ use crate::parts::vendi::{answer_entropy, vendi_of};
 pub(super) struct Point {
     /// Which mixture.
     pub(super) mixture: usize,
-    pub(super) temperature: f64,
     /// The accuracy of each proposer.
     pub(super) qualities: Vec<f64>,
     /// Their mean, q.
@@ -86,7 +85,7 @@ pub(super) async fn point(
             figures.push(node);
         }
         let figures = [figures[0], figures[1], figures[2]];
-        points.push(Point { mixture: at, temperature, qualities, quality, diversity, result: right, figures });
+        points.push(Point { mixture: at, qualities, quality, diversity, result: right, figures });
     }
     lab.record(recording).await?;
     Ok(points)

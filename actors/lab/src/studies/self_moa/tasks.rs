@@ -1,8 +1,8 @@
 //! Three small tasks with exact answers, and how answers of others are shown to a model that reads words.
 //!
-//! `sum 3 1 4 =` asks for running sums modulo seven, `flip a b c =` for the words backwards, `eval T & F ^ T =` for what is come to
-//! after each value, from the left. References stand before the task: `refs #1 … #2 … sum 3 1 4 =` asks for an answer, `pick #1 …
-//! #2 … sum 3 1 4 =` for a number.
+//! `sum 3 1 4 =` asks for running sums modulo five, `flip a b c =` for the words backwards, `eval T & F ^ T =` for what is come to
+//! after each value, from the left. References stand before the last word: `sum 3 1 4 refs #1 … #2 … =` asks for an answer, `sum 3 1 4
+//! pick #1 … #2 … =` for a number; so what is written last stands where it always does, seen from the answer.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +11,7 @@ use tracker_lm::Tokenizer;
 use crate::error::Result;
 use crate::parts::skills::Exercise;
 
-const DIGITS: [&str; 7] = ["0", "1", "2", "3", "4", "5", "6"];
+const DIGITS: [&str; 5] = ["0", "1", "2", "3", "4"];
 const LETTERS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 const TRUTHS: [&str; 2] = ["F", "T"];
 /// And, or, exclusive or.
@@ -26,7 +26,7 @@ pub(super) const VERDICTS: [&str; 2] = ["good", "bad"];
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
-    /// Running sums modulo seven.
+    /// Running sums modulo five.
     Arithmetic,
     /// The words backwards.
     String,
@@ -126,7 +126,7 @@ pub(super) enum Ask {
     Number,
 }
 
-/// A query with references before it, in words; with none it is the query alone.
+/// A query with references before its last word, in words; with none it is the query alone.
 pub(super) fn shown<'a>(ask: Ask, references: impl IntoIterator<Item = &'a str>, query: &str) -> String {
     let mut words: Vec<&str> = Vec::new();
     for (number, text) in NUMBERS.into_iter().zip(references) {
@@ -136,7 +136,7 @@ pub(super) fn shown<'a>(ask: Ask, references: impl IntoIterator<Item = &'a str>,
         return query.to_owned();
     }
     let asking = ASKING[usize::from(ask == Ask::Number)];
-    format!("{asking} {} {query}", words.join(" "))
+    format!("{} {asking} {} =", query.trim_end_matches(" ="), words.join(" "))
 }
 
 /// The most tokens a prompt with `n` references can have, for inputs of up to `n_words` words and answers of up to `max_tokens`.
@@ -179,7 +179,7 @@ mod tests {
                 for at in 1..input.len() {
                     let so_far = (answer[at - 1], input[at]);
                     match task {
-                        Task::Arithmetic => assert_eq!(digit(answer[at]), (digit(so_far.0) + digit(so_far.1)) % 7),
+                        Task::Arithmetic => assert_eq!(digit(answer[at]), (digit(so_far.0) + digit(so_far.1)) % 5),
                         Task::String => assert_eq!(answer[at], input[input.len() - 1 - at]),
                         Task::Logic => {
                             let (a, b) = (so_far.0 == "T", so_far.1 == "T");
@@ -200,9 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn references_stand_before_the_query_and_none_leave_it_as_it_is() {
-        assert_eq!(shown(Ask::Answer, ["1 2", "1 3"], "sum 1 1 ="), "refs #1 1 2 #2 1 3 sum 1 1 =");
-        assert_eq!(shown(Ask::Number, ["1 2"], "sum 1 1 ="), "pick #1 1 2 sum 1 1 =");
+    fn references_stand_before_the_last_word_and_none_leave_a_query_as_it_is() {
+        assert_eq!(shown(Ask::Answer, ["1 2", "1 3"], "sum 1 1 ="), "sum 1 1 refs #1 1 2 #2 1 3 =");
+        assert_eq!(shown(Ask::Number, ["1 2"], "sum 1 1 ="), "sum 1 1 pick #1 1 2 =");
         assert_eq!(shown(Ask::Answer, [], "sum 1 1 ="), "sum 1 1 =");
         let text = shown(Ask::Answer, ["T F T F T"; 6], "eval T & F | T ^ F & T =");
         assert_eq!(text.split(' ').count(), longest(6, 5, 5));
