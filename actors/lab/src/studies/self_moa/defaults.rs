@@ -115,7 +115,8 @@ impl Default for SweepSettings {
 
 impl Default for MeasureSettings {
     fn default() -> Self {
-        Self { n_resamples: 1000 }
+        let preferred = ["self-moa", "mixed-moa", "aggregator alone", "majority", "selector"];
+        Self { n_resamples: 1000, preferred: preferred.map(str::to_owned).to_vec() }
     }
 }
 
@@ -143,7 +144,7 @@ impl SelfMoa {
                 temperatures: vec![0.7, 1.3],
                 k: vec![2.0],
             },
-            measure: MeasureSettings { n_resamples: 60 },
+            measure: MeasureSettings { n_resamples: 60, ..MeasureSettings::default() },
             ..Self::default()
         }
     }

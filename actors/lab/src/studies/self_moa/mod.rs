@@ -142,7 +142,9 @@ impl Study for SelfMoa {
         let everyone: Vec<&Arm> = std::iter::once(&self_moa).chain(&arms).collect();
         wins(&world, &everyone).await?;
         if let Some(judge) = &world.judge {
-            judge::prefer(&world, judge, &everyone, &arms[2]).await?;
+            let is_preferred = |arm: &&Arm| self.measure.preferred.contains(&arm.name);
+            let preferred: Vec<&Arm> = everyone.iter().copied().filter(is_preferred).collect();
+            judge::prefer(&world, judge, &preferred, &arms[2]).await?;
         }
         let regressions = self.sweep(&world, answers).await?;
 
