@@ -6,6 +6,7 @@ use tracker_store::Claim;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::plan::{self, Key, Overlay, Plan, Settings, nearest};
+use crate::plot::Plot;
 use crate::studies::alignment_tax::AlignmentTax;
 use crate::studies::dpa::Dpa;
 use crate::studies::er_prm::ErPrm;
@@ -21,6 +22,8 @@ pub trait Study: Settings {
     const PAPER: &'static str;
     /// One line.
     const ABOUT: &'static str;
+    /// What a report draws of its figures.
+    const PLOTS: &'static [Plot] = &[];
 
     /// Does the work, recording all of it, and returns what was tested.
     ///
@@ -38,6 +41,8 @@ pub struct Entry {
     pub paper: &'static str,
     /// One line.
     pub about: &'static str,
+    /// What a report draws of its figures.
+    pub plots: &'static [Plot],
     keys: fn() -> Vec<Key>,
     resolve: fn(&Overlay) -> Result<Plan>,
     run: for<'a> fn(&'a Lab) -> LocalBoxFuture<'a, Result<Vec<Claim>>>,
@@ -49,6 +54,7 @@ impl Entry {
             name: S::NAME,
             paper: S::PAPER,
             about: S::ABOUT,
+            plots: S::PLOTS,
             keys: plan::keys::<S>,
             resolve: |overlay| plan::resolve::<S>(S::NAME, overlay).map(|(plan, _)| plan),
             run: |lab| {

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::normal::{TABLE, WORDS, halves, of_word, philox};
-use super::vector::{reduce, wide};
+use super::vector::{has_most_registers, reduce, wide};
 use crate::error::{Error, Result, matrix};
 use crate::gpu::{CHUNK_BYTES, Gpu, Pass, Source};
 
@@ -85,8 +85,9 @@ fn tiles(ask: Ask<'_>) -> Vec<f32> {
     out
 }
 
-/// Some coordinates of `PANELS · LANES` features of all tiles.
-struct Part<'a> {
+/// Some coordinates of `PANELS · LANES` features of all tiles. The sums of `TOGETHER` panels are kept in registers at once, as many as
+/// the processor has room for; each sum is one chain whatever that is, so that its bits are the same.
+struct Part<'a, const TOGETHER: usize> {
     tiles: &'a [f32],
     n_cols: usize,
     key: [u32; 2],
@@ -99,7 +100,7 @@ struct Part<'a> {
     weights: &'a mut [[f32; LANES]],
 }
 
-impl Part<'_> {
+impl<const TOGETHER: usize> Part<'_, TOGETHER> {
     /// Makes the weights of some coordinates.
     #[inline(always)]
     fn make(&mut self, start: usize, depth: usize) {
@@ -118,7 +119,7 @@ impl Part<'_> {
     }
 }
 
-impl pulp::NullaryFnOnce for Part<'_> {
+impl<const TOGETHER: usize> pulp::NullaryFnOnce for Part<'_, TOGETHER> {
     type Output = ();
 
     #[inline(always)]
@@ -129,12 +130,18 @@ impl pulp::NullaryFnOnce for Part<'_> {
             self.make(start, depth);
             for (tile, sums) in self.tiles.chunks_exact(ROWS * self.n_cols).zip(&mut *self.sums) {
                 let (rows, _) = tile[start * ROWS..(start + depth) * ROWS].as_chunks::<ROWS>();
-                for (panel, sums) in sums.iter_mut().enumerate() {
+                let (groups, _) = sums.as_chunks_mut::<TOGETHER>();
+                for (nth, sums) in groups.iter_mut().enumerate() {
                     let mut held = *sums;
-                    for (x, weights) in rows.iter().zip(&self.weights[panel * DEPTH..][..depth]) {
-                        for row in 0..ROWS {
-                            for lane in 0..LANES {
-                                held[row][lane] = x[row].mul_add(weights[lane], held[row][lane]);
+                    let weights: [&[[f32; LANES]]; TOGETHER] =
+                        std::array::from_fn(|panel| &self.weights[(nth * TOGETHER + panel) * DEPTH..][..depth]);
+                    for (col, x) in rows.iter().enumerate() {
+                        for panel in 0..TOGETHER {
+                            let weights = weights[panel][col];
+                            for row in 0..ROWS {
+                                for lane in 0..LANES {
+                                    held[panel][row][lane] = x[row].mul_add(weights[lane], held[panel][row][lane]);
+                                }
                             }
                         }
                     }
@@ -157,7 +164,12 @@ pub(crate) fn on_cpu(ask: Ask<'_>) -> Result<Vec<f32>> {
         let mut weights = vec![[0.0; LANES]; PANELS * DEPTH];
         let (tiles, first) = (tiles.as_slice(), (nth * width) as u32);
         let key = halves(ask.key);
-        wide(Part { tiles, n_cols: ask.n_cols, key, table, first, sums: &mut sums, weights: &mut weights });
+        let (n_cols, held, weights) = (ask.n_cols, &mut sums, &mut weights);
+        if has_most_registers() {
+            wide(Part::<2> { tiles, n_cols, key, table, first, sums: held, weights });
+        } else {
+            wide(Part::<1> { tiles, n_cols, key, table, first, sums: held, weights });
+        }
         sums
     };
     let parts: Vec<_> = (0..ask.n_features.div_ceil(width)).into_par_iter().map(part).collect();
