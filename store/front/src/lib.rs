@@ -35,6 +35,7 @@ pub use error::{Error, Result};
 pub use export::Format;
 pub use hypervolume::{contributions, hypervolume, worst};
 pub use objective::{Direction, MAX_OBJECTIVES, Objective, Points};
+pub use plot::FONT;
 pub use table::{Candidate, Front, Options, Reason, Rejected, Row};
 
 /// The README's example, compiled.
