@@ -144,7 +144,8 @@ fn see(text: &str, shown: Option<&str>) -> (String, &'static str) {
 fn write(text: &str) -> String {
     let category = text.split('`').nth(1).unwrap();
     let question = |n: usize| {
-        let answers: Vec<String> = (0..6).map(|nth| format!("{category}{n}{}", ["a", "b", "c", "d", "e", "f"][nth])).collect();
+        let answers: Vec<String> =
+            (0..6).map(|nth| format!("{category}{n}{}", ["a", "b", "c", "d", "e", "f"][nth])).collect();
         json!({"question": format!("Which one is '{}'?", answers[0]), "answer": answers[0], "wrong": answers[1..]})
     };
     format!("Here they are.\n{}\n{}\nnot this\n", question(1), question(2))

@@ -134,9 +134,8 @@ fn models_that_see_are_asked_judged_and_replayed_without_a_call() {
     let (tracker, server) = (Tracker::new(), Vision::start());
     let end = finished(&tracker, &plan(&tracker, &server));
     let id = end["run"].as_str().unwrap();
-    let of = |model: &str, name: &str, split: &str| {
-        figure(&tracker, id, &format!("figures/{model}/words"), name, split)
-    };
+    let of =
+        |model: &str, name: &str, split: &str| figure(&tracker, id, &format!("figures/{model}/words"), name, split);
     // The seer says what a painted picture shows, but for one question of four, where it says nothing.
     assert_eq!(of("seer", "accuracy, factual", "natural"), 0.75);
     assert_eq!(of("seer", "accuracy, spurious", "natural"), 0.0);
@@ -160,7 +159,8 @@ fn models_that_see_are_asked_judged_and_replayed_without_a_call() {
     let latency = tracker.json(&["query", "metrics", id, "system/latency_secs/outputs/seer/natural"]);
     assert!(!latency.is_empty());
     // Every image has its digest, and who made it of what.
-    let images = tracker.json(&["query", "statements", "style = 'natural'", "--run", id, "--columns", "canonical,formalizer"]);
+    let images =
+        tracker.json(&["query", "statements", "style = 'natural'", "--run", id, "--columns", "canonical,formalizer"]);
     assert_eq!(images.len(), 12);
     assert!(images.iter().all(|image| image["formalizer"].as_str().unwrap().starts_with("endpoint:")), "{images:?}");
 
@@ -266,16 +266,20 @@ fn published_rows_are_asked_as_they_are_and_refused_where_nothing_says_what_they
     assert!(answer.stdout.contains("plant, natural: no spurious image"), "{}", answer.stdout);
     let first = answer.lines().pop().unwrap();
     let id = first["run"].as_str().unwrap();
-    let drops = |split: &str| n_figures(&tracker, id, &format!("name = 'drop' AND stage = 'figures/reader/words' AND split = '{split}'"));
+    let drops = |split: &str| {
+        n_figures(&tracker, id, &format!("name = 'drop' AND stage = 'figures/reader/words' AND split = '{split}'"))
+    };
     assert_eq!((drops("city, natural"), drops("plant, natural"), drops("plant, all")), (1, 0, 0));
     // A newline in an answer is a blank to whoever reads words, and makes the released judge miss it.
-    let right = |judge: &str| figure(&tracker, id, &format!("figures/reader/{judge}"), "accuracy, factual", "city, natural");
+    let right =
+        |judge: &str| figure(&tracker, id, &format!("figures/reader/{judge}"), "accuracy, factual", "city, natural");
     assert_eq!((right("words"), right("substring")), (1.0, 0.5));
     // Which wrong answer is shown is not published.
     assert_eq!(n_figures(&tracker, id, "name = 'instinct rate'"), 0);
     // The two revisions differ in rows, and it can be asked how.
     finished(&tracker, &plan("second.jsonl"));
-    let rows_read = tracker.json(&["query", "figures", "name = 'rows read'", "--columns", "value", "--order-by", "value"]);
+    let rows_read =
+        tracker.json(&["query", "figures", "name = 'rows read'", "--columns", "value", "--order-by", "value"]);
     assert_eq!(rows_read, [json!({"value": 7.0}), json!({"value": 9.0})]);
 
     // Rows that do not say what they show, have no image, or repeat themselves.
@@ -283,8 +287,14 @@ fn published_rows_are_asked_as_they_are_and_refused_where_nothing_says_what_they
         (row("city", "city/3.png", "Q?", "a"), ["image_path", "neither"]),
         (row("city", "factual/wrong/3.png", "Q?", "a"), ["image_path", "both"]),
         (row("city", "factual/3.png", "Q?", " "), ["true_answer", "blank"]),
-        (json!({"image_path": "factual/3.png", "category": "c", "question": "Q?", "true_answer": "a"}), ["image_path", "published.folder"]),
-        (json!({"image": "R0lG", "image_path": "factual/3.png", "category": "c", "question": "Q?", "true_answer": "a"}), ["image", "PNG"]),
+        (
+            json!({"image_path": "factual/3.png", "category": "c", "question": "Q?", "true_answer": "a"}),
+            ["image_path", "published.folder"],
+        ),
+        (
+            json!({"image": "R0lG", "image_path": "factual/3.png", "category": "c", "question": "Q?", "true_answer": "a"}),
+            ["image", "PNG"],
+        ),
         (rows[0].clone(), ["earlier row", "says the same"]),
     ] {
         write(&tracker, "wrong.jsonl", &[rows[0].clone(), wrong.clone()]);

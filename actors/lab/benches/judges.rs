@@ -68,7 +68,8 @@ fn main() {
         once(&what, || texts.iter().map(|text| rule.judge(text, &answers).right).collect::<Vec<bool>>())
     };
     let (first, second) = (judge(Rule::Substring), judge(Rule::Words));
-    let kappa = once("Cohen's kappa of the two", || Agreement::of(first.iter().copied().zip(second.iter().copied())).kappa());
+    let kappa =
+        once("Cohen's kappa of the two", || Agreement::of(first.iter().copied().zip(second.iter().copied())).kappa());
     let resampler = Resampler::new([7; 32], N_RESAMPLES).unwrap();
     let pairs = || (0..texts.len()).map(|at| (at / N_IMAGES, first[at], second[at]));
     let what = format!("the same with its interval, {N_RESAMPLES} resamples of {N_QUESTIONS} questions");

@@ -471,9 +471,7 @@ fn images_within_parquet_are_read_with_their_paths() {
     assert_eq!((rows[0].image.as_deref(), rows[1].image.as_deref()), (Some(&png[..]), None));
     assert_eq!((rows[0].path.as_str(), rows[0].answer.as_str()), ("factual/1.png", "New\nYork"));
     // As JSON an image is base64, a URL of data, or an object with bytes; other bytes are no image.
-    let row = |image: serde_json::Value| {
-        json!({"image": image, "image_path": "p", "category": "c", "question": "q", "true_answer": "a"})
-    };
+    let row = |image: serde_json::Value| json!({"image": image, "image_path": "p", "category": "c", "question": "q", "true_answer": "a"});
     let coded = "iVBORw0KGgr/AA==";
     for image in [json!(coded), json!(format!("data:image/png;base64,{coded}")), json!({"bytes": coded, "path": "p"})] {
         let read = read_text(CorrelationRows, &row(image).to_string(), by_content()).unwrap().0.swap_remove(0);

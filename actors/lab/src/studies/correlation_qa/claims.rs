@@ -4,7 +4,7 @@ use tracker_store::{Claim, NodeId};
 
 use super::CorrelationQa;
 use super::judging::CHOSEN;
-use super::measure::{Counts, DROP, Measured};
+use super::measure::{Counts, DROP, Measured, NAMES};
 use super::toy::expected;
 use crate::error::Result;
 use crate::lab::Lab;
@@ -13,8 +13,10 @@ use crate::parts::evaluate::{Estimate, claim_above};
 
 /// Chance: one of six answers.
 const CHANCE: f64 = 1.0 / 6.0;
-/// How far from nothing a drop may lie that is none, and from what is expected one that is as expected.
+/// How far from nothing all of the interval of a drop may lie that is none.
 const NEAR: f64 = 0.06;
+/// How far from what is expected a share may lie that is as expected.
+const AS_EXPECTED: f64 = 0.04;
 /// What a drop is above that is large.
 const LARGE: f64 = 0.5;
 
@@ -43,7 +45,7 @@ impl CorrelationQa {
             }));
             let truth = of_judge(CHOSEN);
             if !truth.is_empty() && self.is_toy() {
-                found.push(self.as_expected(&truth));
+                found.push(self.as_expected(lab, &truth).await?);
             }
         }
         for of in primary.iter().filter(|of| of.rho.is_none()) {
@@ -67,8 +69,9 @@ impl CorrelationQa {
         Ok((claim_above("rises-with-rho", statement, weakest.flatten(), 0.0), nodes))
     }
 
-    /// How far what networks chose lies from what the best network would choose.
-    fn as_expected(&self, truth: &[&Measured]) -> Found {
+    /// How far what networks chose lies from what the best network would choose; each expected number is a figure beside.
+    async fn as_expected(&self, lab: &Lab, truth: &[&Measured]) -> Result<Found> {
+        let stage = lab.stage("expected", truth.len()).await?;
         let mut farthest = 0.0_f64;
         let mut nodes = Vec::new();
         for of in truth {
@@ -79,7 +82,8 @@ impl CorrelationQa {
             for (at, expected) in expected {
                 if let Some((estimate, node)) = of.all[at] {
                     farthest = farthest.max((estimate.value - expected).abs());
-                    nodes.push(node);
+                    let (item, name) = (nodes.len() as u32, format!("expected {}, {}", NAMES[at], of.group));
+                    nodes.push(stage.figure(item, &name, Estimate::exactly(expected), of.counts.len(), &[node]).await?);
                 }
             }
         }
@@ -87,13 +91,13 @@ impl CorrelationQa {
             id: "as-expected".into(),
             statement:
                 "accuracies, drop and instinct of what was chosen are those of Bayes' rule (greatest difference)".into(),
-            holds: farthest <= NEAR && !nodes.is_empty(),
+            holds: farthest <= AS_EXPECTED && !nodes.is_empty(),
             value: farthest,
             low: None,
             high: None,
-            bound: Some(NEAR),
+            bound: Some(AS_EXPECTED),
         };
-        (claim, nodes)
+        Ok((claim, nodes))
     }
 }
 

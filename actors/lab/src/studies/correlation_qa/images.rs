@@ -22,7 +22,7 @@ use crate::parts::typography;
 /// Cells along each side of an emblem.
 const CELLS: u32 = 6;
 /// What an artifact of images is called by kind.
-const IMAGE: &str = "image";
+pub(super) const IMAGE: &str = "image";
 
 /// A pattern that stands for an answer: cells whose brightness follows from the answer, a little from the seed. It is no photograph;
 /// it gives every answer a look of its own, which a small network can learn.

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tracker_store::{Edge, Kind as NodeKind, NodeId, Problem, Program, Recording, Relation};
+use tracker_store::{Digest, Draft, Edge, Kind as NodeKind, NodeId, Problem, Program, Recording, Relation};
 
 use super::CorrelationQa;
-use super::images::alone;
+use super::images::{IMAGE, alone};
 use super::question::{Asked, Question};
 use super::settings::PublishedSettings;
 use super::trial::{Kind, Made, Role, Shown, Trial, put};
@@ -115,10 +115,10 @@ impl CorrelationQa {
         let files: Vec<_> = settings.files.iter().map(std::path::PathBuf::from).collect();
         let options = Options { ids: Ids::Content, n_rows: None, skip_bad: settings.skip_bad };
         let mut reader = Reader::open(Mapped { format: CorrelationRows, map }, &files, options)?;
-        let mut draft = lab.store().draft("image")?;
+        let mut album = Album::new(lab)?;
         let mut asked: Vec<Asked> = Vec::new();
         let mut places: BTreeMap<(String, String, String), usize> = BTreeMap::new();
-        let mut shown: Vec<Shown> = Vec::new();
+        let mut shown: Vec<(Shown, usize)> = Vec::new();
         let mut n_of: BTreeMap<(usize, Kind), u32> = BTreeMap::new();
         let mut recording = Recording::new();
         for row in reader.by_ref() {
@@ -132,20 +132,21 @@ impl CorrelationQa {
             }
             let k = n_of.entry((question, kind)).or_default();
             let bytes = row.image.unwrap_or_default();
-            let entry = draft.add(&format!("{question}/{}/{k}", kind.name()), &mut bytes.as_slice())?;
+            let (digest, volume) = album.add(&format!("{question}/{}/{k}", kind.name()), &bytes)?;
             let pictured = (role == Role::Factual).then_some(row.answer);
             let made = Made { prompt: String::new(), seed: None, note: row.path };
-            shown.push(Shown { question, k: *k, kind, role: Some(role), pictured, image: Some(entry.digest), made });
+            let of = Shown { question, k: *k, kind, role: Some(role), pictured, image: Some(digest), made };
+            shown.push((of, volume));
             *k += 1;
         }
-        let name = format!("{}/published images", lab.plan().study);
-        let images = NodeId::content(NodeKind::Artifact, draft.save(&name, &[], Some(lab.run()))?.manifest);
+        let volumes = album.close()?;
         let publisher =
             Program { name: "published images".into(), version: "1".into(), settings: format!("{:?}", settings.files) };
         let publisher = recording.put(lab.run(), &publisher)?;
         let mut trials = Vec::with_capacity(shown.len());
-        for shown in shown {
+        for (shown, volume) in shown {
             let of = asked[shown.question].clone();
+            let images = volumes.get(volume).copied().flatten();
             trials.push(put(lab, &mut recording, &of, shown, Some(publisher), images)?);
         }
         if self.models.text_only {
@@ -198,6 +199,50 @@ impl CorrelationQa {
             ));
         }
         Ok(())
+    }
+}
+
+/// Images on their way into the store, so many an artifact: some ten thousand of a megabyte each are too many for one.
+struct Album<'a> {
+    lab: &'a Lab,
+    draft: Draft<'a>,
+    n_files: usize,
+    volumes: Vec<Option<NodeId>>,
+}
+
+impl<'a> Album<'a> {
+    /// Images of one artifact.
+    const AT_ONCE: usize = 500;
+
+    fn new(lab: &'a Lab) -> Result<Self> {
+        Ok(Self { lab, draft: lab.store().draft(IMAGE)?, n_files: 0, volumes: vec![] })
+    }
+
+    /// Adds an image; its digest, and the place of the artifact that will have it.
+    fn add(&mut self, path: &str, bytes: &[u8]) -> Result<(Digest, usize)> {
+        if self.n_files == Self::AT_ONCE {
+            self.turn()?;
+        }
+        self.n_files += 1;
+        let entry = self.draft.add(path, &mut &*bytes)?;
+        Ok((entry.digest, self.volumes.len()))
+    }
+
+    /// Names what was added so far, and begins another artifact.
+    fn turn(&mut self) -> Result<()> {
+        let full = std::mem::replace(&mut self.draft, self.lab.store().draft(IMAGE)?);
+        let name = format!("{}/published images {}", self.lab.plan().study, self.volumes.len());
+        let manifest = full.save(&name, &[], Some(self.lab.run()))?.manifest;
+        self.volumes.push(NodeId::content(NodeKind::Artifact, manifest));
+        self.n_files = 0;
+        Ok(())
+    }
+
+    fn close(mut self) -> Result<Vec<Option<NodeId>>> {
+        if self.n_files > 0 {
+            self.turn()?;
+        }
+        Ok(self.volumes)
     }
 }
 
