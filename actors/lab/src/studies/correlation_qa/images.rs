@@ -14,7 +14,7 @@ use tracker_store::{Digest, Kind as NodeKind, NodeId, Program, Recording, Store}
 use super::CorrelationQa;
 use super::question::Asked;
 use super::trial::{Kind, Made, Role, Shown, Trial, put};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lab::{Lab, Stage};
 use crate::parts::endpoint::{Endpoint, Paint, Painted};
 use crate::parts::typography;
@@ -166,7 +166,12 @@ fn stored(lab: &Lab, kind: Kind, orders: &[Order], made: Vec<(Bytes, Made)>) -> 
     for (order, (bytes, made)) in orders.iter().zip(made) {
         let bytes = match bytes {
             Bytes::New(bytes) => bytes,
-            Bytes::Kept(digest) => lab.store().read_file(digest)?,
+            Bytes::Kept(digest) => lab.store().read_file(digest).map_err(|error| Error::Input {
+                what: format!("image {digest} of a recorded exchange cannot be read: {error}"),
+                hint: Some(
+                    "replay the run in the store it was painted in, or call the painter (no `--exchanges`)".into(),
+                ),
+            })?,
         };
         let entry = draft.add(&format!("{}/{}", order.question, order.k), &mut bytes.as_slice())?;
         all.push(Shown {
