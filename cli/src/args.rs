@@ -329,6 +329,8 @@ pub enum Query {
     Figures(Listing),
     /// Problems: what was asked.
     Problems(Listing),
+    /// Statements: what is to be proved, and prompts with their images.
+    Statements(Listing),
     /// Datasets.
     Datasets(Listing),
     /// Programs: definitions of labels, graders, maps, ensembles.

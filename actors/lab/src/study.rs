@@ -8,6 +8,7 @@ use crate::lab::Lab;
 use crate::plan::{self, Key, Overlay, Plan, Settings, nearest};
 use crate::plot::Plot;
 use crate::studies::alignment_tax::AlignmentTax;
+use crate::studies::correlation_qa::CorrelationQa;
 use crate::studies::dpa::Dpa;
 use crate::studies::er_prm::ErPrm;
 use crate::studies::goedel::Goedel;
@@ -90,13 +91,14 @@ impl Entry {
 }
 
 /// All studies.
-static STUDIES: [Entry; 6] = [
+static STUDIES: [Entry; 7] = [
     Entry::of::<Goedel>(),
     Entry::of::<AlignmentTax>(),
     Entry::of::<ErPrm>(),
     Entry::of::<Grm>(),
     Entry::of::<Dpa>(),
     Entry::of::<RandomFeatures>(),
+    Entry::of::<CorrelationQa>(),
 ];
 
 /// All studies, in the order they are listed.
@@ -146,7 +148,7 @@ mod tests {
                 plan.push_str(&block);
             }
         }
-        assert_eq!(plans.len(), 8, "{plans:#?}");
+        assert_eq!(plans.len(), 11, "{plans:#?}");
         let mut named = Vec::new();
         for plan in plans {
             let path = std::path::PathBuf::from("README.md");
@@ -156,6 +158,21 @@ mod tests {
             assert!(resolved.is_ok(), "{plan}\n{:?}", resolved.err().map(|error| error.to_string()));
             named.push(name);
         }
-        assert_eq!(named, ["goedel", "alignment_tax", "dpa", "er_prm", "er_prm", "er_prm", "dpa", "grm"]);
+        assert_eq!(
+            named,
+            [
+                "goedel",
+                "alignment_tax",
+                "dpa",
+                "er_prm",
+                "er_prm",
+                "er_prm",
+                "dpa",
+                "grm",
+                "correlation_qa",
+                "correlation_qa",
+                "correlation_qa"
+            ]
+        );
     }
 }

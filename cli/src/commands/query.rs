@@ -31,6 +31,7 @@ pub fn query(dir: &Path, query: &Query, printer: &Printer) -> anyhow::Result<Ans
         Query::Selections(listing) => list(dir, Table::Selections, listing, printer),
         Query::Figures(listing) => list(dir, Table::Figures, listing, printer),
         Query::Problems(listing) => list(dir, Table::Problems, listing, printer),
+        Query::Statements(listing) => list(dir, Table::Statements, listing, printer),
         Query::Datasets(listing) => list(dir, Table::Datasets, listing, printer),
         Query::Programs(listing) => list(dir, Table::Programs, listing, printer),
         Query::Checkpoints(listing) => list(dir, Table::Checkpoints, listing, printer),

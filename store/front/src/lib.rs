@@ -37,6 +37,7 @@ pub use error::{Error, Result};
 pub use export::{Format, write_whole};
 pub use hypervolume::{contributions, hypervolume, worst};
 pub use objective::{Direction, MAX_OBJECTIVES, Objective, Points};
+pub use plot::FONT;
 pub use table::{Candidate, Front, Options, Reason, Rejected, Row};
 
 /// The README's example, compiled.

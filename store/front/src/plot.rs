@@ -91,9 +91,11 @@ pub(crate) fn pixels(front: &Front, scale: i32) -> Result<(Vec<u8>, u32, u32)> {
     Ok((pixels, width, height))
 }
 
+/// The font of plots, as a TrueType file: DejaVu Sans with Latin, Greek and Cyrillic letters, digits and common signs.
+pub static FONT: &[u8] = include_bytes!("../assets/DejaVuSans-subset.ttf");
+
 /// Makes our font known to plotters, once.
 pub(crate) fn font() -> Result<()> {
-    static FONT: &[u8] = include_bytes!("../assets/DejaVuSans-subset.ttf");
     static IS_KNOWN: OnceLock<bool> = OnceLock::new();
     if *IS_KNOWN.get_or_init(|| register_font("sans-serif", FontStyle::Normal, FONT).is_ok()) {
         Ok(())
