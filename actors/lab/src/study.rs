@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::plan::{self, Key, Overlay, Plan, Settings, nearest};
 use crate::studies::alignment_tax::AlignmentTax;
+use crate::studies::counter_animal::CounterAnimal;
 use crate::studies::dpa::Dpa;
 use crate::studies::er_prm::ErPrm;
 use crate::studies::goedel::Goedel;
@@ -84,13 +85,14 @@ impl Entry {
 }
 
 /// All studies.
-static STUDIES: [Entry; 6] = [
+static STUDIES: [Entry; 7] = [
     Entry::of::<Goedel>(),
     Entry::of::<AlignmentTax>(),
     Entry::of::<ErPrm>(),
     Entry::of::<Grm>(),
     Entry::of::<Dpa>(),
     Entry::of::<RandomFeatures>(),
+    Entry::of::<CounterAnimal>(),
 ];
 
 /// All studies, in the order they are listed.

@@ -1,5 +1,6 @@
 //! The studies: one a paper.
 pub mod alignment_tax;
+pub mod counter_animal;
 pub mod dpa;
 pub mod er_prm;
 pub mod goedel;
