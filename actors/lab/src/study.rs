@@ -142,7 +142,7 @@ mod tests {
                 plan.push_str(&block);
             }
         }
-        assert_eq!(plans.len(), 8, "{plans:#?}");
+        assert_eq!(plans.len(), 10, "{plans:#?}");
         let mut named = Vec::new();
         for plan in plans {
             let path = std::path::PathBuf::from("README.md");
@@ -152,6 +152,8 @@ mod tests {
             assert!(resolved.is_ok(), "{plan}\n{:?}", resolved.err().map(|error| error.to_string()));
             named.push(name);
         }
-        assert_eq!(named, ["goedel", "alignment_tax", "dpa", "er_prm", "er_prm", "er_prm", "dpa", "grm"]);
+        let expected =
+            ["goedel", "alignment_tax", "dpa", "er_prm", "er_prm", "er_prm", "dpa", "grm", "counter_animal", "counter_animal"];
+        assert_eq!(named, expected);
     }
 }

@@ -83,7 +83,9 @@ impl CounterAnimal {
             require(given.is_empty() || is_needed, key, expected, given)?;
         }
         let ImageSettings { folder, names, prompts, models, space } = &self.images;
-        require(!space.is_empty(), "images.space", "a name", "")?;
+        let few = format!("1v{}", self.discovery.n_labels);
+        let expected = format!("a name other than that of the few-label space, `{few}`");
+        require(!space.is_empty() && *space != few, "images.space", &expected, space)?;
         if folder.is_empty() {
             let got = [names.as_str(), &prompts.keys().cloned().collect::<Vec<_>>().join(", ")].concat();
             let expected = "a folder of photos where names, prompts or models are given";

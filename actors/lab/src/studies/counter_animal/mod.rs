@@ -16,6 +16,7 @@ mod claims;
 mod digits;
 mod families;
 mod files;
+mod images;
 mod measure;
 mod models;
 mod settings;
@@ -50,6 +51,7 @@ impl Study for CounterAnimal {
         found.extend(claims::claims(&digits::digits(lab, self).await?));
         found.extend(tables::tables(lab, self, discovery).await?);
         found.extend(files::predictions(lab, self, discovery).await?);
+        found.extend(images::images(lab, self, discovery).await?);
         lab.claims(found).await
     }
 }

@@ -19,10 +19,13 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Whether it has the discovery model's backbone or pre-training data: the groups were chosen by what that one gets wrong.
+    /// Whether it has the discovery model's backbone (`ViT/B/32-256` is `ViT/B/32` at another resolution) or pre-training data: the groups were
+    /// chosen by what that one gets wrong.
     pub(super) fn is_near(&self, discovery: &DiscoverySettings) -> bool {
         let is = |of: &str, other: &str| !of.is_empty() && of == other;
-        is(&self.backbone, &discovery.backbone) || is(&self.pretrain, &discovery.pretrain)
+        let resized = self.backbone.strip_prefix(&discovery.backbone).is_some_and(|rest| rest.starts_with('-'));
+        let is_backbone = is(&self.backbone, &discovery.backbone) || resized && !discovery.backbone.is_empty();
+        is_backbone || is(&self.pretrain, &discovery.pretrain)
     }
 
     /// What figures call it: its name, and what is known of it besides.
@@ -92,4 +95,23 @@ pub(super) async fn discovery(lab: &Lab, study: &CounterAnimal) -> Result<NodeId
     let node = recording.put(lab.run(), &Program { name: "discovery model".into(), version: weights.clone(), settings })?;
     lab.record(recording).await?;
     Ok(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kin_of_the_discovery_model_share_its_backbone_at_any_resolution_or_its_data() {
+        let discovery = DiscoverySettings::default();
+        let near = |backbone: &str, pretrain: &str| {
+            let (backbone, pretrain) = (backbone.to_owned(), pretrain.to_owned());
+            Model { backbone, pretrain, ..Model::default() }.is_near(&discovery)
+        };
+        assert!(near("ViT/B/32", "OpenAI") && near("ViT/B/32-256", "DataComp1B") && near("ViT/L/14", "LAION400M"));
+        assert!(!near("ViT/B/16", "OpenAI") && !near("ViT/B/320", "") && !near("", ""));
+        let unknown = DiscoverySettings { backbone: String::new(), pretrain: String::new(), ..discovery };
+        assert!(!Model::default().is_near(&unknown));
+        assert!(!Model { backbone: "-256".into(), ..Model::default() }.is_near(&unknown));
+    }
 }

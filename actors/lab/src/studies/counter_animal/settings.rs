@@ -158,10 +158,10 @@ impl Default for TheorySettings {
             sigma_spu: 0.5,
             rho: 1.0,
             n_pairs: 600,
-            n_test: 4000,
+            n_test: 10_000,
             steps: 6000,
             lr: 0.02,
-            seeds: (1..=5).collect(),
+            seeds: (1..=8).collect(),
         }
     }
 }
@@ -179,7 +179,7 @@ impl Default for DigitSettings {
             steps: 300,
             lr: 0.005,
             measured_at: vec![20, 60, 300],
-            seeds: (1..=4).collect(),
+            seeds: (1..=10).collect(),
         }
     }
 }
