@@ -91,7 +91,10 @@ fn predictions_are_measured_by_class_and_everything_is_said_of_what_is_left_out(
 fn figures_lead_to_rows_and_data_sets_to_the_discovery_model() {
     let tracker = Tracker::new();
     std::fs::write(tracker.folder().join("p.csv"), ROWS).unwrap();
-    let run = finished(&tracker, "[data]\npredictions = [\"p.csv\"]\n[discovery]\nprompt = \"A photo of <label>, please.\"\n");
+    let run = finished(
+        &tracker,
+        "[data]\npredictions = [\"p.csv\"]\n[discovery]\nprompt = \"A photo of <label>, please.\"\n",
+    );
     let id = run["run"].as_str().unwrap();
     for figure in figures(&tracker, &run, "value >= 0") {
         let node = figure["id"].as_str().unwrap();
@@ -113,7 +116,10 @@ fn families_prompt_sets_and_slips_of_predictions_are_found() {
     }
     let run = finished(&tracker, "[data]\npredictions = [\"predictions.csv\"]\nmodels = \"models.csv\"\n");
     let suspects = figures(&tracker, &run, "stage = 'suspects predictions' AND name = 'same numbers'");
-    assert!(suspects.len() == 1 && suspects[0]["split"].as_str().unwrap().contains("L/14, single, 1v20"), "{suspects:?}");
+    assert!(
+        suspects.len() == 1 && suspects[0]["split"].as_str().unwrap().contains("L/14, single, 1v20"),
+        "{suspects:?}"
+    );
     assert_eq!(claim(&run, "sound: predictions")["holds"], false);
     // Each family under each prompt set has a line, with a residual a model.
     let slopes = figures(&tracker, &run, "name = 'slope' AND stage LIKE 'fit predictions, 1v1000%'");
@@ -128,7 +134,11 @@ fn families_prompt_sets_and_slips_of_predictions_are_found() {
     // A model that the file of models does not have.
     let text = std::fs::read_to_string(golden("models.csv")).unwrap().replace("RN18,", "RN19,");
     std::fs::write(tracker.folder().join("models.csv"), text).unwrap();
-    refused(&tracker, "[data]\npredictions = [\"predictions.csv\"]\nmodels = \"models.csv\"\n", &["models.csv", "`RN18`"]);
+    refused(
+        &tracker,
+        "[data]\npredictions = [\"predictions.csv\"]\nmodels = \"models.csv\"\n",
+        &["models.csv", "`RN18`"],
+    );
 }
 
 #[test]
@@ -179,10 +189,15 @@ fn photos_are_classified_by_a_clip_as_transformers_scores_them() {
     let run = finished(&tracker, &plan);
     let id = run["run"].as_str().unwrap();
     // One picture throughout: logits of transformers are −3.0135, −2.1834 and −4.5068, so it is always the second class.
-    let common = figures(&tracker, &run, "stage = 'accuracy photos' AND name = 'common' AND split = 'tiny, single, all'");
+    let common =
+        figures(&tracker, &run, "stage = 'accuracy photos' AND name = 'common' AND split = 'tiny, single, all'");
     assert_eq!(common[0]["value"].as_f64().unwrap(), 1.0 / 3.0, "{common:?}");
     let predictions = &tracker.json(&["query", "datasets", "purpose = 'predictions'", "--run", id])[0];
-    assert_eq!(predictions["n_rows"], 12 * 2 * 2, "two prompt sets, over all labels and over the nearest three: {predictions}");
+    assert_eq!(
+        predictions["n_rows"],
+        12 * 2 * 2,
+        "two prompt sets, over all labels and over the nearest three: {predictions}"
+    );
     let out = tracker.folder().join("rows");
     let got = tracker.run(&["artifact", "get", predictions["rows"].as_str().unwrap(), out.to_str().unwrap()]);
     assert_eq!(got.code, 0, "{}", got.stderr);

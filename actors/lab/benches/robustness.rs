@@ -95,9 +95,7 @@ fn fits() {
         .collect();
     let model = |nth: usize, stream: &mut ChaCha8Rng| {
         let p = 0.6 + 0.3 * nth as f64 / N_MODELS as f64;
-        let right = |(_, group): &(u32, Group)| {
-            stream.random_bool(if *group == Group::Common { p } else { p - 0.15 })
-        };
+        let right = |(_, group): &(u32, Group)| stream.random_bool(if *group == Group::Common { p } else { p - 0.15 });
         images.iter().map(right).collect::<Vec<bool>>()
     };
     let models: Vec<Vec<bool>> = (0..N_MODELS).map(|nth| model(nth, &mut stream)).collect();

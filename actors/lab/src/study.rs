@@ -152,8 +152,18 @@ mod tests {
             assert!(resolved.is_ok(), "{plan}\n{:?}", resolved.err().map(|error| error.to_string()));
             named.push(name);
         }
-        let expected =
-            ["goedel", "alignment_tax", "dpa", "er_prm", "er_prm", "er_prm", "dpa", "grm", "counter_animal", "counter_animal"];
+        let expected = [
+            "goedel",
+            "alignment_tax",
+            "dpa",
+            "er_prm",
+            "er_prm",
+            "er_prm",
+            "dpa",
+            "grm",
+            "counter_animal",
+            "counter_animal",
+        ];
         assert_eq!(named, expected);
     }
 }

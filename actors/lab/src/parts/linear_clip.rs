@@ -154,7 +154,9 @@ impl Encoders {
     /// W_Iᵀ W_T.
     #[must_use]
     pub fn map(&self) -> Map {
-        std::array::from_fn(|i| std::array::from_fn(|j| (0..EMBEDDING).map(|h| self.image[h][i] * self.caption[h][j]).sum()))
+        std::array::from_fn(|i| {
+            std::array::from_fn(|j| (0..EMBEDDING).map(|h| self.image[h][i] * self.caption[h][j]).sum())
+        })
     }
 }
 
@@ -180,7 +182,10 @@ impl Pairs {
     pub fn loss(&self, encoders: &Encoders, rho: f64) -> f64 {
         let (n, m) = (self.images.len(), encoders.map());
         let s = |i: usize, j: usize| -> f64 {
-            m.iter().zip(self.images[i]).map(|(row, x)| x * row.iter().zip(self.captions[j]).map(|(m, t)| m * t).sum::<f64>()).sum()
+            m.iter()
+                .zip(self.images[i])
+                .map(|(row, x)| x * row.iter().zip(self.captions[j]).map(|(m, t)| m * t).sum::<f64>())
+                .sum()
         };
         let mut sum = 0.0;
         for i in 0..n {

@@ -95,8 +95,14 @@ pub struct Seer {
 }
 
 /// The files of a `CLIPModel` that there may be, besides shards.
-const CLIP_FILES: [&str; 6] =
-    ["config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", FILE];
+const CLIP_FILES: [&str; 6] = [
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    FILE,
+];
 
 /// The CLIP of a Hugging Face folder, recorded under `label`.
 ///

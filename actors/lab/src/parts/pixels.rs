@@ -98,9 +98,9 @@ impl Preprocessing {
         let factor = match (does(&map, "do_rescale")?, map.get("rescale_factor")) {
             (false, _) => 1.0,
             (true, None) => 1.0 / 255.0,
-            (true, value) => value
-                .and_then(Value::as_f64)
-                .ok_or_else(|| wrong("rescale_factor", "a number", value))? as f32,
+            (true, value) => {
+                value.and_then(Value::as_f64).ok_or_else(|| wrong("rescale_factor", "a number", value))? as f32
+            }
         };
         let (mean, std) = if does(&map, "do_normalize")? {
             (three(&map, "image_mean")?, three(&map, "image_std")?)
@@ -114,7 +114,9 @@ impl Preprocessing {
     #[must_use]
     pub fn settings(&self) -> String {
         let Self { shortest, filter, side, factor, mean, std } = self;
-        format!("shortest = {shortest:?}\nfilter = {filter:?}\nside = {side}\nfactor = {factor}\nmean = {mean:?}\nstd = {std:?}\n")
+        format!(
+            "shortest = {shortest:?}\nfilter = {filter:?}\nside = {side}\nfactor = {factor}\nmean = {mean:?}\nstd = {std:?}\n"
+        )
     }
 
     /// The numbers of an image, f32 `[3, side, side]`.

@@ -5,8 +5,8 @@
 
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_store::{
-    Content as _, Dataset, Digest, Durability, Edge, Figure, Finish, Kind, NodeId, Point, Program, Recording, Relation, RowKey,
-    Sample, Sampling, Store, Timestamp,
+    Content as _, Dataset, Digest, Durability, Edge, Figure, Finish, Kind, NodeId, Point, Program, Recording, Relation,
+    RowKey, Sample, Sampling, Store, Timestamp,
 };
 
 use crate::error::Result;

@@ -333,7 +333,8 @@ mod tests {
 
     fn batch(stream: &mut ChaCha8Rng) -> Vec<Example> {
         let one = |at: usize| {
-            let inputs: Vec<f64> = (0..6).map(|place| if place == at % 6 { 0.0 } else { stream.random_range(-1.0..1.0) }).collect();
+            let inputs: Vec<f64> =
+                (0..6).map(|place| if place == at % 6 { 0.0 } else { stream.random_range(-1.0..1.0) }).collect();
             Example::new(&inputs, at % 3)
         };
         (0..7).map(one).collect()
@@ -357,7 +358,10 @@ mod tests {
                     moved.learn(&batch, &mut vec![0.0; gradient.len()])
                 };
                 let expected = (loss(1e-6) - loss(-1e-6)) / 2e-6;
-                assert!((found - expected).abs() < 1e-7 * (1.0 + expected.abs()), "{objective:?} {at}: {found} {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-7 * (1.0 + expected.abs()),
+                    "{objective:?} {at}: {found} {expected}"
+                );
             }
             assert!(gradient.iter().filter(|g| **g != 0.0).count() > gradient.len() / 2);
         }
@@ -389,7 +393,9 @@ mod tests {
             let train = |seed| {
                 let mut stream = ChaCha8Rng::seed_from_u64(seed);
                 let example = |class: usize| {
-                    let inputs: Vec<f64> = (0..6).map(|at| f64::from(u8::from(at % 3 == class)) + stream.random_range(-0.2..0.2)).collect();
+                    let inputs: Vec<f64> = (0..6)
+                        .map(|at| f64::from(u8::from(at % 3 == class)) + stream.random_range(-0.2..0.2))
+                        .collect();
                     Example::new(&inputs, class)
                 };
                 let examples: Vec<Example> = (0..90).map(|at| at % 3).map(example).collect();

@@ -16,7 +16,11 @@ pub fn check_templates(path: &str, templates: &[String]) -> Result<()> {
     match templates.iter().position(|template| !template.contains(PLACE)) {
         None => Ok(()),
         Some(at) => Err(Error::Input {
-            what: format!("{path}, template {}: expected `{PLACE}` where the class stands, got `{}`", at + 1, templates[at]),
+            what: format!(
+                "{path}, template {}: expected `{PLACE}` where the class stands, got `{}`",
+                at + 1,
+                templates[at]
+            ),
             hint: None,
         }),
     }
@@ -49,7 +53,8 @@ pub fn ensemble(embeddings: &[Vec<f32>]) -> Vec<f32> {
 #[must_use]
 pub fn cosines(image: &[f32], classes: &[Vec<f32>]) -> Vec<f32> {
     let image = unit(image);
-    let dot = |class: &Vec<f32>| image.iter().zip(class).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32;
+    let dot =
+        |class: &Vec<f32>| image.iter().zip(class).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32;
     classes.iter().map(dot).collect()
 }
 
@@ -71,7 +76,10 @@ mod tests {
     fn templates_have_a_place_and_classes_go_there() {
         let templates = vec!["a photo of a {}.".to_owned(), "itap of my {}.".to_owned()];
         assert!(check_templates("t.txt", &templates).is_ok());
-        assert_eq!(prompts(&templates, "red fox").collect::<Vec<_>>(), ["a photo of a red fox.", "itap of my red fox."]);
+        assert_eq!(
+            prompts(&templates, "red fox").collect::<Vec<_>>(),
+            ["a photo of a red fox.", "itap of my red fox."]
+        );
         let error = check_templates("t.txt", &["a {}".into(), "a photo".into()]).unwrap_err().to_string();
         assert!(error.contains("t.txt, template 2") && error.contains("`a photo`"), "{error}");
     }

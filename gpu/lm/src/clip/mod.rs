@@ -185,7 +185,8 @@ impl Clip {
     pub fn image_features(&self, pixels: &[f32]) -> Result<Vec<f32>> {
         let ClipConfig { image_size, patch_size, projection, vision, .. } = self.config;
         if pixels.len() != self.config.n_pixels() || pixels.iter().any(|pixel| !pixel.is_finite()) {
-            let expected = format!("{} finite numbers, three channels of {image_size} × {image_size}", self.config.n_pixels());
+            let expected =
+                format!("{} finite numbers, three channels of {image_size} × {image_size}", self.config.n_pixels());
             return Err(Error::Range { what: "pixels", expected, got: format!("{} numbers", pixels.len()) });
         }
         let (hidden, side, k) = (vision.hidden, image_size / patch_size, 3 * patch_size * patch_size);

@@ -49,7 +49,10 @@ pub(crate) struct TowerAt {
 
 /// Puts a norm's weight and bias.
 pub(crate) fn norm_at(slots: &mut Slots, name: &str, width: usize) -> Pair {
-    [slots.push(format!("{name}.weight"), &[width], Init::One), slots.push(format!("{name}.bias"), &[width], Init::Zero)]
+    [
+        slots.push(format!("{name}.weight"), &[width], Init::One),
+        slots.push(format!("{name}.bias"), &[width], Init::Zero),
+    ]
 }
 
 impl TowerAt {
@@ -61,7 +64,8 @@ impl TowerAt {
             let norm1 = norm_at(slots, &name("layer_norm1"), hidden);
             // What is multiplied together lies together.
             let mut three = |part: &str, shape: &[usize]| {
-                let at = ["q", "k", "v"].map(|of| slots.push(name(&format!("self_attn.{of}_proj.{part}")), shape, Init::Normal));
+                let at = ["q", "k", "v"]
+                    .map(|of| slots.push(name(&format!("self_attn.{of}_proj.{part}")), shape, Init::Normal));
                 at[0].start..at[2].end
             };
             let qkv = [three("weight", &[hidden, hidden]), three("bias", &[hidden])];

@@ -14,8 +14,12 @@ fn expected(name: &str) -> Vec<f32> {
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = tensors.tensor(name).unwrap();
     match tensor.dtype() {
-        safetensors::Dtype::I64 => tensor.data().chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap()) as f32).collect(),
-        safetensors::Dtype::F16 => tensor.data().chunks_exact(2).map(|x| half::f16::from_le_bytes(x.try_into().unwrap()).to_f32()).collect(),
+        safetensors::Dtype::I64 => {
+            tensor.data().chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap()) as f32).collect()
+        }
+        safetensors::Dtype::F16 => {
+            tensor.data().chunks_exact(2).map(|x| half::f16::from_le_bytes(x.try_into().unwrap()).to_f32()).collect()
+        }
         _ => tensor.data().chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect(),
     }
 }
@@ -67,7 +71,8 @@ fn texts_are_tokenised_with_what_stands_around_them_and_read_at_their_end() {
     }
     // 2 stands for the largest id, which in this vocabulary is the end as well.
     let config = String::from_utf8(std::fs::read(folder().join("config.json")).unwrap()).unwrap();
-    let legacy = ClipConfig::from_json(config.replace("\"eos_token_id\": 63", "\"eos_token_id\": 2").as_bytes()).unwrap();
+    let legacy =
+        ClipConfig::from_json(config.replace("\"eos_token_id\": 63", "\"eos_token_id\": 2").as_bytes()).unwrap();
     assert_eq!((legacy.eos, clip.config().eos), (None, Some(63)));
 }
 
@@ -98,6 +103,10 @@ fn what_cannot_be_embedded_or_read_is_refused() {
     for name in ["model.safetensors", "tokenizer.json"] {
         std::fs::copy(folder().join(name), copy.path().join(name)).unwrap();
     }
-    std::fs::write(copy.path().join("config.json"), config.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3")).unwrap();
+    std::fs::write(
+        copy.path().join("config.json"),
+        config.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"),
+    )
+    .unwrap();
     assert!(matches!(Clip::load(copy.path()), Err(Error::Tensors { missing, .. }) if missing.len() == 32));
 }

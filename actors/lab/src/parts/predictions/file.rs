@@ -66,7 +66,9 @@ impl Predictions {
         let one = |ranked: &Ranked| match ranked.score {
             None => json!(self.labels.name(ranked.label)),
             // By its shortest decimal.
-            Some(score) => json!([self.labels.name(ranked.label), score.to_string().parse().unwrap_or(f64::from(score))]),
+            Some(score) => {
+                json!([self.labels.name(ranked.label), score.to_string().parse().unwrap_or(f64::from(score))])
+            }
         };
         Value::Array(top.iter().map(one).collect()).to_string()
     }

@@ -52,7 +52,10 @@ impl Collector {
         let mut inner = Inner::default();
         for label in labels {
             if inner.found.labels.find(label).is_some() {
-                return Err(Error::Input { what: format!("labels: expected each once, got `{label}` twice"), hint: None });
+                return Err(Error::Input {
+                    what: format!("labels: expected each once, got `{label}` twice"),
+                    hint: None,
+                });
             }
             let number = inner.found.labels.number(label);
             inner.found.columns.push(number);
@@ -104,7 +107,9 @@ impl Format for &Collector {
 
     fn read(&self, _id: String, fields: &Fields<'_>) -> Read<()> {
         if let Some(other) = fields.keys().find(|key| !COLUMNS.contains(key) && *key != "scores") {
-            return Err(fields.fault(other, format!("expected one of {}, scores, got another column", COLUMNS.join(", "))));
+            return Err(
+                fields.fault(other, format!("expected one of {}, scores, got another column", COLUMNS.join(", ")))
+            );
         }
         let inner = &mut *self.inner.borrow_mut();
         let said = inner.said(fields, self.n_top)?;
@@ -181,10 +186,12 @@ impl Inner {
         match given {
             [Some(_), None, None] => Ok(Said::One(self.found.labels.number(text(fields, "prediction")?))),
             [None, Some(top), None] => self.top(top, n_top).map_err(|what| fields.fault("top", what)).map(Said::Top),
-            [None, None, Some(scores)] => {
-                scores_of(scores, self.found.columns.len()).map_err(|what| fields.fault("scores", what)).map(Said::Scores)
+            [None, None, Some(scores)] => scores_of(scores, self.found.columns.len())
+                .map_err(|what| fields.fault("scores", what))
+                .map(Said::Scores),
+            _ => {
+                Err(fields.fault("prediction", "expected one of `prediction`, `top` and `scores`, got none or several"))
             }
-            _ => Err(fields.fault("prediction", "expected one of `prediction`, `top` and `scores`, got none or several")),
         }
     }
 
@@ -193,7 +200,8 @@ impl Inner {
         let parsed;
         let list = match value {
             Value::String(text) => {
-                parsed = serde_json::from_str(text).map_err(|error| format!("expected a JSON list of labels: {error}"))?;
+                parsed =
+                    serde_json::from_str(text).map_err(|error| format!("expected a JSON list of labels: {error}"))?;
                 &parsed
             }
             other => other,

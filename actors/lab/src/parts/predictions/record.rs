@@ -15,11 +15,23 @@ pub struct Kept {
     pub predictions: NodeId,
 }
 
-fn put(lab: &Lab, recording: &mut Recording, name: &str, purpose: &str, n_rows: usize, rows: Vec<u8>) -> Result<NodeId> {
+fn put(
+    lab: &Lab,
+    recording: &mut Recording,
+    name: &str,
+    purpose: &str,
+    n_rows: usize,
+    rows: Vec<u8>,
+) -> Result<NodeId> {
     let content = Digest::of(&rows);
     let file = lab.put_files("dataset", name, &[("rows.csv".to_owned(), rows)])?;
-    let dataset =
-        Dataset { name: name.to_owned(), purpose: purpose.to_owned(), n_rows: n_rows as u64, content, rows: Some(file) };
+    let dataset = Dataset {
+        name: name.to_owned(),
+        purpose: purpose.to_owned(),
+        n_rows: n_rows as u64,
+        content,
+        rows: Some(file),
+    };
     let node = recording.put(lab.run(), &dataset)?;
     if let Some(files) = NodeId::content(Kind::Artifact, file) {
         recording.put_edge(lab.run(), &Edge::new(files, Relation::GeneratedBy, node))?;

@@ -34,7 +34,10 @@ pub fn nearest_labels(of: &Predictions, discovery: &Answers, n: usize) -> Result
                     of.labels.name(class),
                     discovery.name()
                 ),
-                hint: Some("raise `discovery.n_labels`, or see whether the label space has this class under another name".into()),
+                hint: Some(
+                    "raise `discovery.n_labels`, or see whether the label space has this class under another name"
+                        .into(),
+                ),
             });
         }
         Ok((class, labels))

@@ -74,13 +74,33 @@ fn csv_json_lines_and_arrays_say_the_same() {
 #[test]
 fn wrong_columns_and_rows_are_named_by_file_and_line() {
     refused("p.csv", &CSV.replace("group", "grup"), &["p.csv", "row 1", "`grup`", "line 2", "expected one of image"]);
-    refused("p.csv", &CSV.replace("b,fox,counter,m,single", "b,fox,control,m,single"), &["p.csv", "row 2", "line 3", "`group`", "`control`"]);
-    refused("p.csv", &CSV.replace("b,fox,counter,m,single,cat", "b,fox,counter,m,single"), &["line 3", "expected 6 columns", "got 5"]);
+    refused(
+        "p.csv",
+        &CSV.replace("b,fox,counter,m,single", "b,fox,control,m,single"),
+        &["p.csv", "row 2", "line 3", "`group`", "`control`"],
+    );
+    refused(
+        "p.csv",
+        &CSV.replace("b,fox,counter,m,single,cat", "b,fox,counter,m,single"),
+        &["line 3", "expected 6 columns", "got 5"],
+    );
     refused("p.csv", &CSV.replace("image,class", "image,image"), &["line 1", "`image` twice"]);
-    refused("p.csv", &CSV.replace("b,fox,counter,m,eighty", "b,wolf,counter,m,eighty"), &["line 5", "`class`", "expected `fox`", "`wolf`"]);
-    refused("p.csv", &CSV.replace("b,fox,counter,m,eighty", "b,fox,common,m,eighty"), &["line 5", "`group`", "expected `counter`"]);
-    refused("p.csv", &CSV.replace("m,eighty", "m,single"), &["line 4", "says the same"]);
-    refused("p.csv", &CSV.replace("m,eighty,fox", "m,single,bear"), &["line 4", "`image`", "earlier row has the answer of m, single"]);
+    refused(
+        "p.csv",
+        &CSV.replace("b,fox,counter,m,eighty", "b,wolf,counter,m,eighty"),
+        &["line 5", "`class`", "expected `fox`", "`wolf`"],
+    );
+    refused(
+        "p.csv",
+        &CSV.replace("b,fox,counter,m,eighty", "b,fox,common,m,eighty"),
+        &["line 5", "`group`", "expected `counter`"],
+    );
+    refused("p.csv", &CSV.replace("m,eighty", "m,single"), &["line 4", "earlier row has the answer of m, single"]);
+    refused(
+        "p.csv",
+        &CSV.replace("m,eighty,fox", "m,single,bear"),
+        &["line 4", "`image`", "earlier row has the answer of m, single"],
+    );
     refused("p.jsonl", "{\"image\": \"a\"}", &["p.jsonl", "row 1", "`prediction`", "got none or several"]);
     refused("p.jsonl", "{\"image\": \"a\", \"top\": [], \"class\": \"x\"}", &["`top`", "at least one label"]);
     // A row too few: who lacks what.
@@ -92,9 +112,21 @@ fn wrong_columns_and_rows_are_named_by_file_and_line() {
 #[test]
 fn empty_texts_are_none_and_are_refused() {
     refused("p.csv", &CSV.replace("a,fox,common,m,single,fox", "a,fox,common,m,single,"), &["line 2", "`prediction`"]);
-    refused("p.csv", &CSV.replace("a,fox,common,m,single,fox", "a,,common,m,single,fox"), &["line 2", "`class`", "got nothing"]);
-    refused("p.jsonl", r#"{"image": " ", "class": "x", "group": "common", "model": "m", "prompts": "p", "prediction": "x"}"#, &["`image`", "blank"]);
-    refused("p.jsonl", r#"{"image": "a", "class": "x", "group": "common", "model": "m", "prompts": "p", "top": ["x", ""]}"#, &["`top`", "blank"]);
+    refused(
+        "p.csv",
+        &CSV.replace("a,fox,common,m,single,fox", "a,,common,m,single,fox"),
+        &["line 2", "`class`", "got nothing"],
+    );
+    refused(
+        "p.jsonl",
+        r#"{"image": " ", "class": "x", "group": "common", "model": "m", "prompts": "p", "prediction": "x"}"#,
+        &["`image`", "blank"],
+    );
+    refused(
+        "p.jsonl",
+        r#"{"image": "a", "class": "x", "group": "common", "model": "m", "prompts": "p", "top": ["x", ""]}"#,
+        &["`top`", "blank"],
+    );
 }
 
 #[test]
@@ -127,7 +159,9 @@ fn class_names_may_have_newlines_quotes_and_any_script() {
 /// Rows with scores of three labels; the third image's are all equal.
 fn scored() -> String {
     let row = |(image, class, group, scores): (&str, &str, &str, &str)| {
-        format!(r#"{{"image":"{image}","class":"{class}","group":"{group}","model":"d","prompts":"p","scores":{scores}}}"#)
+        format!(
+            r#"{{"image":"{image}","class":"{class}","group":"{group}","model":"d","prompts":"p","scores":{scores}}}"#
+        )
     };
     let rows = [
         ("a", "x", "common", "[0.5, 0.4, 0.1]"),
@@ -148,7 +182,9 @@ fn scores_are_ranked_ties_take_the_first_label_and_are_counted() {
     assert_eq!(set.top[0][1], Ranked { label: 1, score: Some(0.4) });
     let again = Predictions::from_csv(&found.to_csv().unwrap()).unwrap();
     assert_eq!((&again.sets[0].first, &again.sets[0].top), (&set.first, &set.top));
-    for (labels, part) in [(&["x", "y"][..], "expected 2 scores"), (&[], "`data.labels`"), (&["x", "x", "z"], "`x` twice")] {
+    for (labels, part) in
+        [(&["x", "y"][..], "expected 2 scores"), (&[], "`data.labels`"), (&["x", "x", "z"], "`x` twice")]
+    {
         let error = read_with("p.jsonl", &scored(), labels, false).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     }
@@ -172,17 +208,22 @@ fn few_label_spaces_are_the_labels_with_the_largest_sums() {
     let error = nearest_labels(&found, discovery, 1).unwrap_err().to_string();
     assert!(error.contains("class `x`") && error.contains("not among the 1"), "{error}");
     // As many labels as there are, or more, are all.
-    assert_eq!(found.restricted(discovery, &nearest_labels(&found, discovery, 9).unwrap(), "all", 3).unwrap().first, discovery.first);
+    assert_eq!(
+        found.restricted(discovery, &nearest_labels(&found, discovery, 9).unwrap(), "all", 3).unwrap().first,
+        discovery.first
+    );
 }
 
 #[test]
 fn of_one_candidate_everything_is_right_and_a_set_without_scores_has_no_few_labels() {
     let rows = scored().replace("\"z\"", "\"x\"").replace("[0.5, 0.4, 0.1]", "[0.5]");
-    let rows = rows.replace("[0.1, 0.4, 0.3]", "[0.1]").replace("[0.2, 0.2, 0.2]", "[0.2]").replace("[0.1, 0.0, 0.9]", "[0]");
+    let rows =
+        rows.replace("[0.1, 0.4, 0.3]", "[0.1]").replace("[0.2, 0.2, 0.2]", "[0.2]").replace("[0.1, 0.0, 0.9]", "[0]");
     let found = read_with("p.jsonl", &rows, &["x"], false).unwrap();
     assert!(found.right(&found.sets[0]).iter().all(|right| *right));
     assert_eq!(found.sets[0].n_ties, 0);
-    let few = found.restricted(&found.sets[0], &nearest_labels(&found, &found.sets[0], 20).unwrap(), "1v20", 3).unwrap();
+    let few =
+        found.restricted(&found.sets[0], &nearest_labels(&found, &found.sets[0], 20).unwrap(), "1v20", 3).unwrap();
     assert_eq!(few.first, found.sets[0].first);
     let found = read("p.csv", CSV).unwrap();
     let error = nearest_labels(&found, &found.sets[0], 20).unwrap_err().to_string();

@@ -91,7 +91,8 @@ impl Comparison {
         if with_line.is_empty() {
             return None;
         }
-        let of_line = |value: f64, of: fn(&Line) -> f64| interval(value, with_line.iter().map(|(l, ..)| of(l)).collect());
+        let of_line =
+            |value: f64, of: fn(&Line) -> f64| interval(value, with_line.iter().map(|(l, ..)| of(l)).collect());
         let estimate =
             |(at, value): (usize, &f64)| interval(*value, with_line.iter().map(|(_, each, _)| each[at]).collect());
         let mean = each.iter().sum::<f64>() / each.len() as f64;
@@ -168,10 +169,12 @@ mod tests {
     #[test]
     fn a_family_on_a_line_is_found_with_it_and_others_by_how_far_they_are_off() {
         let (all, resampler) = (accuracies(), Resampler::new([1; 32], 400).unwrap());
-        let gain = comparison((0..10).collect(), vec![10], true).paired(&[11], &all, &resampler, |_| all.clone()).unwrap();
+        let gain =
+            comparison((0..10).collect(), vec![10], true).paired(&[11], &all, &resampler, |_| all.clone()).unwrap();
         assert!((gain.value - 0.1).abs() < 1e-9 && (gain.low - 0.1).abs() < 1e-9, "{gain:?}");
         assert!(comparison((0..10).collect(), vec![10], true).paired(&[], &all, &resampler, |_| all.clone()).is_none());
-        let found = comparison((0..10).collect(), vec![10, 11], true).compare(&all, &resampler, |_| all.clone()).unwrap();
+        let found =
+            comparison((0..10).collect(), vec![10, 11], true).compare(&all, &resampler, |_| all.clone()).unwrap();
         assert!((found.slope.value - 1.2).abs() < 1e-9 && (found.slope.high - found.slope.low) < 1e-9, "{found:?}");
         assert!((found.intercept.value + 0.6).abs() < 1e-9 && (found.r2.value - 1.0).abs() < 1e-12);
         assert!((found.each[0].value + 0.05).abs() < 1e-9 && (found.each[1].high - 0.05).abs() < 1e-9);
@@ -183,7 +186,8 @@ mod tests {
     #[test]
     fn models_that_tell_no_line_are_none_and_draws_without_one_are_counted() {
         let (all, resampler) = (accuracies(), Resampler::new([1; 32], 400).unwrap());
-        let of = |reference: Vec<usize>| comparison(reference, vec![10], true).compare(&all, &resampler, |_| all.clone());
+        let of =
+            |reference: Vec<usize>| comparison(reference, vec![10], true).compare(&all, &resampler, |_| all.clone());
         assert!(of(vec![]).is_none() && of(vec![4]).is_none() && of(vec![4, 4]).is_none());
         // One of two models drawn twice: half of the draws.
         let found = of(vec![2, 7]).unwrap();
@@ -198,8 +202,10 @@ mod tests {
         let images: Vec<(u32, Group)> =
             (0..2_000).map(|at| (at % 4, if at % 2 < 1 { Group::Common } else { Group::Counter })).collect();
         // Classes 0 and 2 are common only, 1 and 3 counter only: shift so that each class has both.
-        let images: Vec<(u32, Group)> = images.iter().enumerate().map(|(at, (_, g))| ((at / 2 % 4) as u32, *g)).collect();
-        let model = |p: f64, stream: &mut ChaCha8Rng| images.iter().map(|_| stream.random_bool(p)).collect::<Vec<bool>>();
+        let images: Vec<(u32, Group)> =
+            images.iter().enumerate().map(|(at, (_, g))| ((at / 2 % 4) as u32, *g)).collect();
+        let model =
+            |p: f64, stream: &mut ChaCha8Rng| images.iter().map(|_| stream.random_bool(p)).collect::<Vec<bool>>();
         let models: Vec<Vec<bool>> = [0.6, 0.8, 0.7].iter().map(|p| model(*p, &mut stream)).collect();
         let grid = Grid::new(&images, &models).unwrap();
         let comparison = Comparison { least: grid.least(), ..comparison(vec![0, 1], vec![2], false) };

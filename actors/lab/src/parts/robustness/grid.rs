@@ -303,7 +303,8 @@ mod tests {
         for _ in 0..1_000 {
             add(&mut counters, 0b101);
         }
-        let value = |model: usize| -> u64 { counters.iter().enumerate().map(|(d, bits)| (bits >> model & 1) << d).sum() };
+        let value =
+            |model: usize| -> u64 { counters.iter().enumerate().map(|(d, bits)| (bits >> model & 1) << d).sum() };
         assert_eq!([value(0), value(1), value(2)], [1000, 0, 1000]);
     }
 }

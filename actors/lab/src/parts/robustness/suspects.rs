@@ -71,8 +71,11 @@ pub fn suspects(cells: &[Cells], tolerance: f64) -> Vec<Suspect> {
         if let Some(drop) = row.drop {
             let error = drop - (common - counter);
             if error.abs() > tolerance {
-                let what =
-                    format!("{}: the drop is said to be {drop}, and {common} − {counter} is {:.2}", row.name(), common - counter);
+                let what = format!(
+                    "{}: the drop is said to be {drop}, and {common} − {counter} is {:.2}",
+                    row.name(),
+                    common - counter
+                );
                 found.push(Suspect { kind: Kind::Drop, rows: vec![at], what, size: error });
             }
         }
@@ -172,7 +175,8 @@ mod tests {
     #[test]
     fn fractions_among_percents_are_found_and_a_table_of_fractions_is_not() {
         let datacomp = row("DataComp-S", 0.02, 0.01, Some(0.01));
-        let cells = [row("a", 60.0, 40.0, None), row("b", 70.0, 50.0, None), datacomp.clone(), row("0", 0.0, 0.0, None)];
+        let cells =
+            [row("a", 60.0, 40.0, None), row("b", 70.0, 50.0, None), datacomp.clone(), row("0", 0.0, 0.0, None)];
         assert_eq!(kinds(&cells), [(Kind::Fraction, vec![2])]);
         assert_eq!(kinds(&[row("a", 0.6, 0.4, None), datacomp]), []);
         assert_eq!(kinds(&[]), []);

@@ -89,7 +89,12 @@ impl CounterAnimal {
         if folder.is_empty() {
             let got = [names.as_str(), &prompts.keys().cloned().collect::<Vec<_>>().join(", ")].concat();
             let expected = "a folder of photos where names, prompts or models are given";
-            return require(names.is_empty() && prompts.is_empty() && models.is_empty(), "images.folder", expected, got);
+            return require(
+                names.is_empty() && prompts.is_empty() && models.is_empty(),
+                "images.folder",
+                expected,
+                got,
+            );
         }
         require(!models.is_empty(), "images.models", "a CLIP model at least", "none")?;
         require(!prompts.is_empty(), "images.prompts", "a prompt set at least", "none")?;

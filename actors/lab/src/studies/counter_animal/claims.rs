@@ -70,7 +70,8 @@ fn as_supervised(cells: &[Cell]) -> Option<Found> {
         cells.iter().map(of).sum::<f64>() / cells.len() as f64
     };
     let difference = over_repeats(&(0..n_seeds).map(mean).collect::<Vec<f64>>());
-    let statement = "digits: over all cells, contrastive training gets as much of the reversed group right as supervised, to 0.05";
+    let statement =
+        "digits: over all cells, contrastive training gets as much of the reversed group right as supervised, to 0.05";
     let nodes = cells.iter().flat_map(|cell| [cell.means[0][COUNTER], cell.means[1][COUNTER]]).collect();
     Some((claim_near("digits-alike", statement, difference, ALIKE), nodes))
 }

@@ -116,7 +116,8 @@ async fn source(lab: &Lab) -> Result<NodeId> {
 /// What towers of an objective are, as a program: the rest follows from the plan and the seed.
 fn program(plan: &DigitSettings, objective: Objective) -> Program {
     let DigitSettings { hidden, embedding, batch, lr, .. } = plan;
-    let settings = format!("hidden = {hidden}\nembedding = {embedding}\nbatch = {batch}\nlr = {lr}\noptimiser = \"adam\"\n");
+    let settings =
+        format!("hidden = {hidden}\nembedding = {embedding}\nbatch = {batch}\nlr = {lr}\noptimiser = \"adam\"\n");
     Program { name: format!("{} towers", objective.name()), version: "1".into(), settings }
 }
 
@@ -171,10 +172,10 @@ async fn taught(
     let n_classes = k as usize;
     let (kept, seen): (Vec<Digit>, Vec<Digit>) = published(n_classes).into_iter().partition(is_test);
     let mut stream = lab.seeds().stream(stage.name(), 0, 0);
-    let draw = |from: &[Digit], stream: &mut ChaCha8Rng| Painted::draw(*pick(from, stream), n_classes, p_inv, p_spu, stream);
+    let draw =
+        |from: &[Digit], stream: &mut ChaCha8Rng| Painted::draw(*pick(from, stream), n_classes, p_inv, p_spu, stream);
     let common: Vec<Painted> = (0..plan.n_test).map(|_| draw(&kept, &mut stream)).collect();
-    let counter: Vec<Painted> =
-        common.iter().map(|of| of.repainted(n_classes, 1.0 - p_spu, &mut stream)).collect();
+    let counter: Vec<Painted> = common.iter().map(|of| of.repainted(n_classes, 1.0 - p_spu, &mut stream)).collect();
     let mut predictions = Predictions::default();
     for (group, painted) in Group::BOTH.into_iter().zip([&common, &counter]) {
         for (nth, of) in painted.iter().enumerate() {
@@ -243,7 +244,6 @@ fn prompts(objective: Objective) -> &'static str {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "what a cell is, and what was recorded of it")]
 async fn measured(
     lab: &Lab,
     study: &CounterAnimal,
@@ -302,7 +302,8 @@ async fn measured(
             let mean = over_repeats(&values).ok_or_else(|| Error::Internal("a cell without seeds".into()))?;
             let used: Vec<NodeId> = of.iter().map(|at| measured.nodes[*at][k]).collect();
             let name = format!("{part}, {}", objective.name());
-            cell.means[which].push(of_means.figure(3 * which as u32 + k as u32, &name, mean, values.len(), &used).await?);
+            cell.means[which]
+                .push(of_means.figure(3 * which as u32 + k as u32, &name, mean, values.len(), &used).await?);
         }
     }
     Ok(cell)

@@ -114,7 +114,13 @@ async fn one(
     let mut recording = Recording::new();
     if let Some(Compared { intercept, slope, r2, each, n_lineless, .. }) = compare(&fitted) {
         for (k, (name, estimate)) in (0..).zip([("slope", slope), ("intercept", intercept), ("R²", r2)]) {
-            put_figure(lab, &mut recording, stage.row(0, k), &figure(name, family, own.len(), estimate), &census.nodes(own))?;
+            put_figure(
+                lab,
+                &mut recording,
+                stage.row(0, k),
+                &figure(name, family, own.len(), estimate),
+                &census.nodes(own),
+            )?;
         }
         if n_lineless > 0 {
             lab.note(format!("{}: {n_lineless} resamples of models had no line", stage.name()));
@@ -147,7 +153,8 @@ async fn one(
             let Some(mean) = compared.and_then(|compared| compared.mean) else { continue };
             let name = format!("mean effective robustness{which}");
             let used = [census.nodes(of_which), census.nodes(line)].concat();
-            let node = put_figure(lab, &mut recording, stage.row(1, k), &figure(&name, family, of_which.len(), mean), &used)?;
+            let node =
+                put_figure(lab, &mut recording, stage.row(1, k), &figure(&name, family, of_which.len(), mean), &used)?;
             let statement = format!(
                 "{}, {space}: {family} ({prompts}{which}) is less robust than {} of the same accuracy on the common group: mean effective robustness below 0",
                 census.name, robustness.reference
@@ -195,7 +202,7 @@ async fn prompt_sets(
     let Some(gain) = gain else { return Ok(None) };
     let stage = lab.stage(&format!("prompts {}, {space}, {family}: {other} less {first}", census.name), 1).await?;
     let used = [census.nodes(&before), census.nodes(&after), census.nodes(&line)].concat();
-    let node = stage.figure(0, "mean effective robustness", gain, n, &used).await?;
+    let node = stage.figure(0, "gain in mean effective robustness", gain, n, &used).await?;
     let statement = format!(
         "{}, {space}: prompts `{other}` raise the effective robustness of the same {n} checkpoints of {family} against prompts `{first}`",
         census.name

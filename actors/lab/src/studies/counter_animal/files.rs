@@ -115,7 +115,8 @@ pub(super) async fn analyse(
     let mut found = vec![sound(lab, study, name, &predictions, &measured).await?];
     let member = |((set, model), nodes): ((&Answers, &Model), &[NodeId; 3])| Member {
         model: model.shown(),
-        family: model.family.clone(),
+        // Models of which nothing is known are one family.
+        family: if model.family.is_empty() { "models".into() } else { model.family.clone() },
         prompts: set.prompts.clone(),
         space: set.space.clone(),
         is_near: model.is_near(&study.discovery),
@@ -181,7 +182,8 @@ async fn shown(
         };
         // Of the few-label space there are no scores any more.
         let space = if set.scores.is_none() && few.is_some() { few } else { nodes.space };
-        let used = [kept.predictions, of_model].into_iter().chain(nodes.prompts.get(&set.prompts).copied()).chain(space);
+        let used =
+            [kept.predictions, of_model].into_iter().chain(nodes.prompts.get(&set.prompts).copied()).chain(space);
         let name = format!("{}, {}, {}", model.shown(), set.prompts, set.space);
         all.push(Shown { name, used: used.collect(), by_class: true });
     }

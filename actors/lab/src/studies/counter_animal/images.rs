@@ -104,14 +104,20 @@ pub(super) async fn images(lab: &Lab, study: &CounterAnimal, discovery: NodeId) 
         }
         lab.record(recording).await?;
         let size = seer.clip.config().projection;
-        let lookers = Pool::start(lab.actors(), PoolOptions::cpu("looker", lab.workers()), move |_| Ok(Looker(seer.clone())))?;
+        let lookers =
+            Pool::start(lab.actors(), PoolOptions::cpu("looker", lab.workers()), move |_| Ok(Looker(seer.clone())))?;
         let looks = photos.iter().map(|photo| Look::Photo(photo.path.clone())).collect();
         let seen = embedded(lab, &lookers, &format!("photos {model}"), looks, size).await?;
         for (name, templates) in &templates {
             let looks = labels.iter().map(|label| Look::Prompts(prompts(templates, label).collect())).collect();
             let classes = embedded(lab, &lookers, &format!("classes {model}, {name}"), looks, size).await?;
             let set = answers(study, &predictions.columns, &seen, &classes);
-            predictions.sets.push(Answers { model: model.clone(), prompts: (*name).to_owned(), space: plan.space.clone(), ..set });
+            predictions.sets.push(Answers {
+                model: model.clone(),
+                prompts: (*name).to_owned(),
+                space: plan.space.clone(),
+                ..set
+            });
         }
     }
     analyse(lab, study, "photos", predictions, discovery, nodes).await
@@ -142,7 +148,13 @@ fn answers(study: &CounterAnimal, columns: &[u32], photos: &[Vec<f32>], classes:
 }
 
 /// Embeddings of all, in order; those of a run that was killed are read back where all were made.
-async fn embedded(lab: &Lab, lookers: &Pool<Looker>, name: &str, looks: Vec<Look>, size: usize) -> Result<Vec<Vec<f32>>> {
+async fn embedded(
+    lab: &Lab,
+    lookers: &Pool<Looker>,
+    name: &str,
+    looks: Vec<Look>,
+    size: usize,
+) -> Result<Vec<Vec<f32>>> {
     let (stage, n) = (lab.stage(name, looks.len()).await?, looks.len());
     let name = format!("embeddings of {name}");
     let before = lab.store().contents_of::<Dataset>(lab.run())?;

@@ -95,7 +95,11 @@ async fn say_left_out(lab: &Lab, name: &str, predictions: &Predictions, grid: &G
         return Ok(());
     }
     let names: Vec<&str> = grid.left_out().iter().map(|class| predictions.labels.name(*class)).collect();
-    lab.note(format!("{name}: {} classes have images of one group only and are left out: {}", names.len(), names.join(", ")));
+    lab.note(format!(
+        "{name}: {} classes have images of one group only and are left out: {}",
+        names.len(),
+        names.join(", ")
+    ));
     let mut recording = Recording::new();
     recording.put_param(lab.run(), &format!("classes/{name}/left out"), &names.join("\n"))?;
     lab.record(recording).await

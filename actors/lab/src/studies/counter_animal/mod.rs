@@ -43,7 +43,9 @@ impl Study for CounterAnimal {
             lab.define(name, definition).await?;
         }
         let scale = self.robustness.scale.name();
-        let effective = format!("counter − S⁻¹(a + b · S(common)), S the {scale} scale, a and b of the reference family's models; as a share");
+        let effective = format!(
+            "counter − S⁻¹(a + b · S(common)), S the {scale} scale, a and b of the reference family's models; as a share"
+        );
         lab.define("effective robustness", &effective).await?;
         let discovery = models::discovery(lab, self).await?;
 
@@ -61,5 +63,8 @@ const DEFINITIONS: [(&str, &str); 4] = [
     ("common", "mean over classes that have images of both groups of the share of right images of the common group"),
     ("counter", "the same of the counter group"),
     ("drop", "common less counter"),
-    ("accuracies of 0 and 1", "on probit and logit scales they count as half an image off, of tables as half of the last digit printed"),
+    (
+        "accuracies of 0 and 1",
+        "on probit and logit scales they count as half an image off, of tables as half of the last digit printed",
+    ),
 ];

@@ -70,13 +70,13 @@ pub(super) async fn models(lab: &Lab, study: &CounterAnimal) -> Result<BTreeMap<
     Ok(all.into_iter().map(|model| (model.name.clone(), model)).collect())
 }
 
-/// What is known of a model. Without a file every model is of a family of its own kind, `models`.
+/// What is known of a model: without a file, its name.
 ///
 /// # Errors
 /// `Input` if there is a file and it is not in it.
 pub(super) fn known(study: &CounterAnimal, models: &BTreeMap<String, Model>, name: &str) -> Result<Model> {
     if models.is_empty() {
-        return Ok(Model { name: name.to_owned(), family: "models".into(), ..Model::default() });
+        return Ok(Model { name: name.to_owned(), ..Model::default() });
     }
     models.get(name).cloned().ok_or_else(|| Error::Input {
         what: format!("{}: expected a row of model `{name}`, which there are answers of, got none", study.data.models),
@@ -90,9 +90,11 @@ pub(super) fn known(study: &CounterAnimal, models: &BTreeMap<String, Model>, nam
 /// Those of recording.
 pub(super) async fn discovery(lab: &Lab, study: &CounterAnimal) -> Result<NodeId> {
     let DiscoverySettings { model, backbone, pretrain, prompt, weights, .. } = &study.discovery;
-    let settings = format!("model = {model:?}\nbackbone = {backbone:?}\npretrain = {pretrain:?}\nprompt = {prompt:?}\n");
+    let settings =
+        format!("model = {model:?}\nbackbone = {backbone:?}\npretrain = {pretrain:?}\nprompt = {prompt:?}\n");
     let mut recording = Recording::new();
-    let node = recording.put(lab.run(), &Program { name: "discovery model".into(), version: weights.clone(), settings })?;
+    let node =
+        recording.put(lab.run(), &Program { name: "discovery model".into(), version: weights.clone(), settings })?;
     lab.record(recording).await?;
     Ok(node)
 }

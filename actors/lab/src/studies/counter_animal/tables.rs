@@ -197,7 +197,8 @@ mod tests {
             eprintln!("SKIP {} is not there", path.display());
             return None;
         }
-        let (rows, report) = Reader::open(PublishedRows, &[path], Options::new("", false)).unwrap().collect_all().unwrap();
+        let (rows, report) =
+            Reader::open(PublishedRows, &[path], Options::new("", false)).unwrap().collect_all().unwrap();
         assert_eq!(report.n_read, 121);
         Some(rows)
     }
@@ -231,7 +232,10 @@ mod tests {
             }
             // No model alone makes the line.
             let slopes: Vec<f64> = leave_one_out(&points).into_iter().flatten().map(|line| line.slope).collect();
-            assert!(slopes.len() == family.len() && slopes.iter().all(|slope| (slope - line.slope).abs() < 0.1), "{slopes:?}");
+            assert!(
+                slopes.len() == family.len() && slopes.iter().all(|slope| (slope - line.slope).abs() < 0.1),
+                "{slopes:?}"
+            );
         }
         let drop = |of: &[usize]| of.iter().map(|at| shares[*at][0] - shares[*at][1]).sum::<f64>() / of.len() as f64;
         assert!((drop(&clip) - 0.171).abs() < 0.0005 && (drop(&imagenet) - 0.140).abs() < 0.0005);
@@ -243,7 +247,8 @@ mod tests {
         let (shares, imagenet) = (shares(&rows), of(&rows, "4"));
         let resampler = Resampler::new([1; 32], 400).unwrap();
         let mean = |against: Vec<usize>| {
-            let found = comparison(Scale::Probit, imagenet.clone(), against).compare(&shares, &resampler, |_| shares.clone());
+            let found =
+                comparison(Scale::Probit, imagenet.clone(), against).compare(&shares, &resampler, |_| shares.clone());
             found.unwrap().mean.unwrap()
         };
         let discovery = super::super::settings::DiscoverySettings::default();
@@ -270,7 +275,11 @@ mod tests {
         assert_eq!(same.iter().filter(|of| tables(of) == ["3", "5"]).count(), 5, "{same:#?}");
         let of_ten: Vec<&&Suspect> = same.iter().filter(|of| tables(of) == ["3", "10"]).collect();
         assert!(of_ten.len() == 1 && of_ten[0].what.contains("bigG/14") && same.len() == 6, "{same:#?}");
-        let drops: Vec<String> = found.iter().filter(|of| of.kind == Kind::Drop).map(|of| format!("{} {:.2}", tables(of)[0], of.size)).collect();
+        let drops: Vec<String> = found
+            .iter()
+            .filter(|of| of.kind == Kind::Drop)
+            .map(|of| format!("{} {:.2}", tables(of)[0], of.size))
+            .collect();
         assert_eq!(drops, ["10 0.15", "10 1.00", "14 0.17"]);
         assert_eq!(found.len(), 9, "{found:#?}");
     }

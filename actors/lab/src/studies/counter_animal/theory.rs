@@ -65,8 +65,7 @@ fn measure(lab: &Lab, plan: &TheorySettings, stage: &str, latent: &Latent, seed:
     let prompts = [[latent.mu[0], 0.0], latent.usual()];
     let exact = latent.covariance().map(|row| row.map(|c| c / plan.rho));
     let drop = |[common, counter]: [f64; 2]| common - counter;
-    let measured =
-        prompts.map(|prompt| drop(latent.measured(&learnt, prompt, plan.n_test as usize, &mut stream)));
+    let measured = prompts.map(|prompt| drop(latent.measured(&learnt, prompt, plan.n_test as usize, &mut stream)));
     let formula = prompts.map(|v| drop(latent.accuracy(exact.map(|row| row[0] * v[0] + row[1] * v[1]))));
     let distance = distance(&learnt, &pairs.minimiser(plan.rho));
     [distance, latent_of(&learnt)[0][1] * plan.rho, measured[0], measured[1], formula[0], formula[1]]
