@@ -1,6 +1,7 @@
 //! The studies: one a paper.
 pub mod alignment_tax;
 pub mod correlation_qa;
+pub mod counter_animal;
 pub mod dpa;
 pub mod er_prm;
 pub mod goedel;

@@ -1,4 +1,4 @@
-//! Rows of published data sets, read as they are from JSON lines, JSON arrays or Parquet, one at a time.
+//! Rows of published data sets, read as they are from JSON lines, JSON arrays, Parquet or CSV, one at a time.
 //!
 //! A [`Format`] says what a row is; a [`Reader`] walks the files and vouches for them: every row has an id of its own, no two
 //! files share a name, none ends early. What is wrong with a row is said with file, row and field; if the user asked for it
@@ -207,15 +207,21 @@ impl<F: Format> Reader<F> {
                 continue;
             };
             self.report.n_read += 1;
-            let number = raw.number;
-            let path = source.path().display().to_string();
+            let (number, line) = (raw.number, raw.line);
+            let placed = |fault: Fault| match line {
+                None => fault,
+                Some(line) => Fault { what: format!("line {line}: {}", fault.what), ..fault },
+            };
+            let path = source.path().to_owned();
             match self.typed(raw.fields) {
                 Ok(row) => {
                     self.report.n_kept += 1;
                     return Ok(Some(row));
                 }
-                Err(fault) if self.options.skip_bad => self.report.skip(&path, number, fault),
-                Err(fault) => return Err(fault.at(&path, number)),
+                Err(fault) if self.options.skip_bad => {
+                    self.report.skip(&path.display().to_string(), number, placed(fault));
+                }
+                Err(fault) => return Err(placed(fault).at(&path.display().to_string(), number)),
             }
         }
     }
