@@ -15,6 +15,7 @@ use crate::studies::er_prm::ErPrm;
 use crate::studies::goedel::Goedel;
 use crate::studies::grm::Grm;
 use crate::studies::random_features::RandomFeatures;
+use crate::studies::self_moa::SelfMoa;
 
 /// A study: settings and one straight function with its loops visible.
 pub trait Study: Settings {
@@ -92,7 +93,7 @@ impl Entry {
 }
 
 /// All studies.
-static STUDIES: [Entry; 8] = [
+static STUDIES: [Entry; 9] = [
     Entry::of::<Goedel>(),
     Entry::of::<AlignmentTax>(),
     Entry::of::<ErPrm>(),
@@ -101,6 +102,7 @@ static STUDIES: [Entry; 8] = [
     Entry::of::<RandomFeatures>(),
     Entry::of::<CorrelationQa>(),
     Entry::of::<CounterAnimal>(),
+    Entry::of::<SelfMoa>(),
 ];
 
 /// All studies, in the order they are listed.
@@ -161,7 +163,7 @@ mod tests {
             assert!(resolved.is_ok(), "{plan}\n{:?}", resolved.err().map(|error| error.to_string()));
             *named.entry(name).or_default() += 1;
         }
-        let expected = [("alignment_tax", 1), ("correlation_qa", 3), ("counter_animal", 2), ("dpa", 2), ("er_prm", 3), ("goedel", 1), ("grm", 1)];
+        let expected = [("alignment_tax", 1), ("correlation_qa", 3), ("counter_animal", 2), ("dpa", 2), ("er_prm", 3), ("goedel", 1), ("grm", 1), ("self_moa", 1)];
         assert_eq!(named.iter().map(|(name, n)| (name.as_str(), *n)).collect::<Vec<_>>(), expected);
     }
 }

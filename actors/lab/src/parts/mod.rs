@@ -1,5 +1,6 @@
 //! What studies are made of. A part does one thing, records what it did, and is reusable by any study.
 
+pub mod aggregate;
 pub mod answers;
 pub mod attempt;
 pub mod author;
@@ -24,6 +25,7 @@ pub mod jury;
 pub mod kappa;
 pub mod labels;
 pub mod linear_clip;
+pub mod length_control;
 pub mod marks;
 pub mod mention;
 pub mod model;
@@ -34,6 +36,7 @@ pub mod prompt;
 pub mod prompts;
 pub mod rate;
 pub mod record;
+pub mod regress;
 pub mod reward;
 pub mod ridge;
 pub mod robustness;
@@ -47,5 +50,6 @@ pub mod train;
 pub mod transform;
 pub mod truth;
 pub mod typography;
+pub mod vendi;
 pub mod verify;
 pub mod zero_shot;

@@ -7,3 +7,4 @@ pub mod er_prm;
 pub mod goedel;
 pub mod grm;
 pub mod random_features;
+pub mod self_moa;
