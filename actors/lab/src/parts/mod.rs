@@ -5,6 +5,8 @@ pub mod attempt;
 pub mod author;
 pub mod best_of;
 pub mod bootstrap;
+pub mod calibration;
+pub mod certainty;
 pub mod chains;
 mod checkpoint;
 pub mod correlate;

@@ -21,10 +21,14 @@ const MAX_ROW_BYTES: usize = 256 << 20;
 const PARQUET: &[u8; 4] = b"PAR1";
 
 /// A row as it lies in a file.
-pub(super) struct Raw {
-    /// From 1.
-    pub(super) number: u64,
-    pub(super) fields: std::result::Result<Map<String, Value>, Fault>,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raw {
+    /// From 1; of a table with lines, its line.
+    pub number: u64,
+    /// Where it lies within the file, if that is more than a list: `anatomy[3]`.
+    pub place: String,
+    /// Its fields, or what keeps it from having any.
+    pub fields: std::result::Result<Map<String, Value>, Fault>,
 }
 
 /// A file that is being read.
@@ -37,7 +41,12 @@ pub(super) struct Source {
 enum Kind {
     Lines(BufReader<File>),
     Array(BufReader<File>),
-    Parquet { rows: Box<RowIter<'static>>, n_rows: u64 },
+    Parquet {
+        rows: Box<RowIter<'static>>,
+        n_rows: u64,
+    },
+    /// Rows that the format found itself.
+    Found(std::vec::IntoIter<Raw>),
 }
 
 impl Source {
@@ -67,6 +76,11 @@ impl Source {
         Ok(Self { path: path.to_owned(), n_read: 0, kind })
     }
 
+    /// Rows of a file that were found already.
+    pub(super) fn found(path: &Path, rows: Vec<Raw>) -> Self {
+        Self { path: path.to_owned(), n_read: 0, kind: Kind::Found(rows.into_iter()) }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -76,6 +90,7 @@ impl Source {
         let fields = match &mut self.kind {
             Kind::Lines(reader) => line(reader, &self.path, number)?,
             Kind::Array(reader) => element(reader, &self.path, number)?,
+            Kind::Found(rows) => return Ok(rows.next()),
             Kind::Parquet { rows, n_rows } => match guarded(&self.path, || rows.next().transpose())? {
                 Some(row) => Some(Ok(fields(row))),
                 None if *n_rows != self.n_read => {
@@ -86,7 +101,7 @@ impl Source {
             },
         };
         self.n_read += u64::from(fields.is_some());
-        Ok(fields.map(|fields| Raw { number, fields }))
+        Ok(fields.map(|fields| Raw { number, place: String::new(), fields }))
     }
 }
 
