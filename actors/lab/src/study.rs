@@ -11,6 +11,7 @@ use crate::studies::dpa::Dpa;
 use crate::studies::er_prm::ErPrm;
 use crate::studies::goedel::Goedel;
 use crate::studies::grm::Grm;
+use crate::studies::r_tuning::RTuning;
 use crate::studies::random_features::RandomFeatures;
 
 /// A study: settings and one straight function with its loops visible.
@@ -84,13 +85,14 @@ impl Entry {
 }
 
 /// All studies.
-static STUDIES: [Entry; 6] = [
+static STUDIES: [Entry; 7] = [
     Entry::of::<Goedel>(),
     Entry::of::<AlignmentTax>(),
     Entry::of::<ErPrm>(),
     Entry::of::<Grm>(),
     Entry::of::<Dpa>(),
     Entry::of::<RandomFeatures>(),
+    Entry::of::<RTuning>(),
 ];
 
 /// All studies, in the order they are listed.

@@ -1,5 +1,9 @@
 //! Where an answer ends, and how likely its tokens were.
 
+use tracker_lm::Lm;
+
+use crate::error::Result;
+
 /// Signs that end a sentence, and with it an answer; a line break ends one too.
 const ENDS: [char; 8] = ['.', '。', '．', '।', '۔', '։', '\n', '\r'];
 
@@ -42,6 +46,26 @@ impl Answered {
     pub fn of_text(output: &str) -> String {
         Self::of_tokens(&[output]).text
     }
+}
+
+/// The text that each token adds to those before it; together they are the text of all. Half a character belongs to the token that
+/// completes it.
+///
+/// # Errors
+/// Of the tokenizer.
+pub fn token_texts(model: &Lm, ids: &[u32]) -> Result<Vec<String>> {
+    let mut before = String::new();
+    let mut all = Vec::with_capacity(ids.len());
+    for end in 1..=ids.len() {
+        let text = model.tokenizer().decode(&ids[..end])?;
+        if text.ends_with('\u{fffd}') {
+            all.push(String::new());
+            continue;
+        }
+        all.push(text.strip_prefix(&before).unwrap_or("").to_owned());
+        before = text;
+    }
+    Ok(all)
 }
 
 /// exp of the mean of log-probabilities, in [0, 1]; 0 of none, since nothing was said.

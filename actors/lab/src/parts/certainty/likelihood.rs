@@ -24,29 +24,6 @@ impl Given {
         let rows = pairs.into_iter().map(|(before, after)| split(model, before, after));
         Ok(Self { model: Arc::clone(model), rows: rows.collect::<Result<_>>()? })
     }
-
-    /// The text of every token of what follows, in order; together they are that text.
-    ///
-    /// # Errors
-    /// Of the tokenizer.
-    pub fn tokens(&self) -> Result<Vec<Vec<String>>> {
-        let decode = |ids: &[u32]| Ok(self.model.tokenizer().decode(ids)?);
-        let of = |[given, added]: &[Vec<u32>; 2]| {
-            let whole = [given.as_slice(), added].concat();
-            let mut before = decode(given)?;
-            (given.len() + 1..=whole.len())
-                .map(|end| {
-                    let text = decode(&whole[..end])?;
-                    // Half a character, which the next token completes, belongs to the next one.
-                    let text = if text.ends_with('\u{fffd}') { before.clone() } else { text };
-                    let token = text.strip_prefix(&before).unwrap_or("").to_owned();
-                    before = text;
-                    Ok(token)
-                })
-                .collect()
-        };
-        self.rows.iter().map(of).collect()
-    }
 }
 
 /// Says how likely given texts are, on all threads of one worker.
@@ -109,7 +86,7 @@ mod tests {
     use tracker_gpu::Device;
     use tracker_lm::{Config, EOS, Tokenizer};
 
-    use super::super::Template;
+    use super::super::{Template, token_texts};
     use super::*;
 
     #[test]
@@ -151,13 +128,13 @@ mod tests {
         let model = Arc::new(pieces());
         let given = Given::new(&model, [("q", " sure"), ("q", " unsure"), ("q", "")]).unwrap();
         assert_eq!(given.rows.iter().map(|row| row[1].len()).collect::<Vec<_>>(), [1, 2, 0]);
-        assert_eq!(given.tokens().unwrap()[1], [" un", "sure"]);
+        assert_eq!(token_texts(&model, &given.rows[1][1]).unwrap(), ["un", "sure"]);
         let rows: Vec<[Vec<u32>; 2]> = given.rows.clone();
         let asked: Vec<Continuation<'_>> =
             rows[..2].iter().map(|[prompt, completion]| Continuation { prompt, completion }).collect();
         let expected = tracker_lm::log_probs(&model, &asked, 1).unwrap();
         let runtime = tracker_actors::Runtime::new().unwrap();
-        let pool = Likelihood::start(&runtime.handle(), 1).unwrap();
+        let pool = Likelihood::start(&runtime, 1).unwrap();
         let got = runtime.block_on(async { pool.ask(given).await.unwrap() });
         assert_eq!(got[1].len(), 2);
         let whole: f64 = expected[1].iter().map(|x| f64::from(*x)).sum();

@@ -10,7 +10,7 @@ mod matcher;
 mod refusal;
 mod template;
 
-pub use answer::{Answered, geometric_mean};
+pub use answer::{Answered, geometric_mean, token_texts};
 pub use likelihood::{Given, Likelihood, letters, sureness};
 pub use matcher::Matcher;
 pub use refusal::Refusals;

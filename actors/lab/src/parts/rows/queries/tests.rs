@@ -80,7 +80,7 @@ fn mmlu_compares_letters_and_never_the_text_of_an_option() {
             "m.json, row 1, field `t[0].letter`: expected one of A, B, C, D, got `a`",
         ),
         (r#"{"t": [["q", "a", "A"]]}"#, "m.json, row 1, field `t[0]`: expected 2 to 8 options, got 1"),
-        (r#"{"t": [["q"]]}"#, "m.json, row 1, field `t[0]`: expected 2 to 8 options"),
+        (r#"{"t": [["q"]]}"#, "m.json, row 1, field `t[0]`: expected `[question, A, B, …, letter]`"),
         ("[]", "m.json: expected lists of `[question, A, B, C, D, letter]` by task"),
     ] {
         assert!(
