@@ -14,6 +14,7 @@ use crate::studies::dpa::Dpa;
 use crate::studies::er_prm::ErPrm;
 use crate::studies::goedel::Goedel;
 use crate::studies::grm::Grm;
+use crate::studies::r_tuning::RTuning;
 use crate::studies::random_features::RandomFeatures;
 use crate::studies::self_moa::SelfMoa;
 
@@ -93,7 +94,7 @@ impl Entry {
 }
 
 /// All studies.
-static STUDIES: [Entry; 9] = [
+static STUDIES: [Entry; 10] = [
     Entry::of::<Goedel>(),
     Entry::of::<AlignmentTax>(),
     Entry::of::<ErPrm>(),
@@ -103,6 +104,7 @@ static STUDIES: [Entry; 9] = [
     Entry::of::<CorrelationQa>(),
     Entry::of::<CounterAnimal>(),
     Entry::of::<SelfMoa>(),
+    Entry::of::<RTuning>(),
 ];
 
 /// All studies, in the order they are listed.

@@ -6,6 +6,8 @@ pub mod attempt;
 pub mod author;
 pub mod best_of;
 pub mod bootstrap;
+pub mod calibration;
+pub mod certainty;
 pub mod chains;
 pub(crate) mod checkpoint;
 pub mod correlate;

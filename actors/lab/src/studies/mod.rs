@@ -6,5 +6,6 @@ pub mod dpa;
 pub mod er_prm;
 pub mod goedel;
 pub mod grm;
+pub mod r_tuning;
 pub mod random_features;
 pub mod self_moa;

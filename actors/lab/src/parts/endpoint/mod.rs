@@ -9,6 +9,7 @@ mod needs;
 mod tape;
 mod verdict;
 mod vision;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,6 +146,8 @@ pub struct Answer {
     pub n_tokens: Option<u32>,
     /// Sum of token log-probabilities, in nats, where the server says.
     pub sum_logprob: Option<f64>,
+    /// Each token with its log-probability, in nats; none where the server does not say both.
+    pub tokens: Vec<(String, f64)>,
     /// The server's reason to stop, such as `stop` or `length`.
     pub finish: String,
 }
@@ -471,6 +474,7 @@ fn read_answers(api: Api, response: &Json) -> std::result::Result<Vec<Answer>, S
             text: text.to_owned(),
             n_tokens: counted.or(used.and_then(|n| u32::try_from(n).ok())),
             sum_logprob: counted.map(|_| logprobs.iter().sum()),
+            tokens: logprobs::read_own(&choice["logprobs"]),
             finish: choice["finish_reason"].as_str().unwrap_or("unknown").to_owned(),
         })
     };
