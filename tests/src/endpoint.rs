@@ -164,7 +164,8 @@ fn serve(mut stream: TcpStream, mind: &Mind, n_calls: &AtomicUsize, limit: &Atom
     drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(answer.as_bytes())));
 }
 
-fn read(stream: &TcpStream) -> Option<(String, Value)> {
+/// The route and the body of a request.
+pub(crate) fn read(stream: &TcpStream) -> Option<(String, Value)> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
