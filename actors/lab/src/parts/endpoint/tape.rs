@@ -147,7 +147,8 @@ impl Tape {
     pub fn text_in_memory(&self) -> Option<String> {
         let Kept::Memory(answers) = &*self.lock() else { return None };
         let request = |text: &str| serde_json::from_str(text).unwrap_or(Json::Null);
-        let exchange = |((endpoint, key), response): (&(String, String), &Json)| line(endpoint, &request(key), response);
+        let exchange =
+            |((endpoint, key), response): (&(String, String), &Json)| line(endpoint, &request(key), response);
         (!answers.is_empty()).then(|| answers.iter().map(exchange).collect())
     }
 
