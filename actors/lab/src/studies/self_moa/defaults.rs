@@ -22,7 +22,7 @@ impl Default for SelfMoa {
             judge: EndpointSettings { api: Api::Chat, ..EndpointSettings::default() },
             tasks: TaskSettings::default(),
             policy: Shape { hidden: 48, layers: 3, heads: 4, ffn: 128, context: 64 },
-            generalist: TeachSettings { n_exercises: 16_000, referenced: 0.5, sft: sft(1.0, 3e-3) },
+            generalist: TeachSettings { n_exercises: 22_000, referenced: 0.5, sft: sft(1.0, 3e-3) },
             specialist: TeachSettings { n_exercises: 2400, referenced: 0.2, sft: sft(1.0, 2e-3) },
             aggregator: AggregatorSettings::default(),
             verifier: sft(1.0, 1e-3),
