@@ -11,8 +11,8 @@ use serde::Serialize;
 use tracker_actors::Runtime;
 use tracker_gpu::{Choice, Device};
 use tracker_store::{
-    Claim, Digest, Durability, Edge, Ending, Endpoint, Kind, Manifest, NewRun, NodeId, Plan as PlanRecord, Recording, Relation,
-    RowKey, Run, RunId, Stage, Status, Store,
+    Claim, Digest, Durability, Edge, Ending, Endpoint, Kind, Manifest, NewRun, NodeId, Plan as PlanRecord, Recording,
+    Relation, RowKey, Run, RunId, Stage, Status, Store,
 };
 
 use crate::error::{Error, Result};

@@ -269,8 +269,11 @@ mod tests {
                 assert_eq!(all.len(), expected, "{n} {window} {reserved}");
                 // The prompt never grows, and every candidate is seen once.
                 assert!(all.iter().all(|slots| slots.len() <= window));
-                let seen: Vec<usize> =
-                    all.iter().flatten().filter_map(|slot| if let Slot::New(at) = slot { Some(*at) } else { None }).collect();
+                let seen: Vec<usize> = all
+                    .iter()
+                    .flatten()
+                    .filter_map(|slot| if let Slot::New(at) = slot { Some(*at) } else { None })
+                    .collect();
                 assert!(seen.into_iter().eq(0..n));
             }
         }

@@ -127,7 +127,8 @@ impl Tape {
     pub fn text(&self) -> Option<String> {
         let kept = self.lock();
         let request = |text: &str| serde_json::from_str(text).unwrap_or(Json::Null);
-        let exchange = |((endpoint, key), response): (&(String, String), &Json)| line(endpoint, &request(key), response);
+        let exchange =
+            |((endpoint, key), response): (&(String, String), &Json)| line(endpoint, &request(key), response);
         (!kept.is_empty()).then(|| kept.iter().map(exchange).collect())
     }
 

@@ -102,8 +102,8 @@ impl Default for SeqSettings {
 impl Default for SweepSettings {
     fn default() -> Self {
         let mixtures = [
-            "iiiiii", "aaaaaa", "ssssss", "llllll", "iiiaaa", "iiisss", "iiilll", "aaasss", "aaalll", "ssslll", "iiaass",
-            "iiaall", "iissll", "aassll", "iiiasl",
+            "iiiiii", "aaaaaa", "ssssss", "llllll", "iiiaaa", "iiisss", "iiilll", "aaasss", "aaalll", "ssslll",
+            "iiaass", "iiaall", "iissll", "aassll", "iiiasl",
         ];
         Self {
             mixtures: mixtures.map(str::to_owned).to_vec(),

@@ -87,13 +87,7 @@ pub(super) async fn start<'a>(lab: &'a Lab, plan: &'a SelfMoa) -> Result<World<'
 }
 
 /// Exercises of each task that are not taken, which they are then, with their records.
-async fn queries(
-    lab: &Lab,
-    plan: &SelfMoa,
-    name: &str,
-    n: u32,
-    taken: &mut BTreeSet<String>,
-) -> Result<Vec<Query>> {
+async fn queries(lab: &Lab, plan: &SelfMoa, name: &str, n: u32, taken: &mut BTreeSet<String>) -> Result<Vec<Query>> {
     let mut all = Vec::new();
     let mut recording = Recording::new();
     for (place, task) in Task::ALL.into_iter().enumerate() {
@@ -114,7 +108,10 @@ async fn queries(
         if n_left > 0 {
             return Err(Error::Value {
                 key: "tasks.max_words".into(),
-                message: format!("expected inputs long enough for {n} exercises of `{}`, {n_left} are missing", task.name()),
+                message: format!(
+                    "expected inputs long enough for {n} exercises of `{}`, {n_left} are missing",
+                    task.name()
+                ),
             });
         }
     }
@@ -168,7 +165,8 @@ fn taught(
 fn made_up(task: Task, exercise: &Exercise, most: usize, stream: &mut ChaCha8Rng) -> Vec<String> {
     let n = if stream.random_bool(0.5) { most } else { stream.random_range(1..=most) };
     let right = stream.random_range(0.1..0.9);
-    let mut one = || if stream.random_bool(right) { exercise.answer.clone() } else { task.wrong(exercise, WRONG, stream) };
+    let mut one =
+        || if stream.random_bool(right) { exercise.answer.clone() } else { task.wrong(exercise, WRONG, stream) };
     (0..n).map(|_| one()).collect()
 }
 

@@ -152,7 +152,8 @@ pub(super) fn longest(n: usize, n_words: usize, max_tokens: usize) -> usize {
 /// Never, while no word occurs twice.
 pub(super) fn tokenizer() -> Result<Tokenizer> {
     let asked = Task::ALL.map(Task::word);
-    let all = DIGITS.iter().chain(&LETTERS).chain(&TRUTHS).chain(&OPERATORS).chain(&asked).chain(&ASKING).chain(&NUMBERS);
+    let all =
+        DIGITS.iter().chain(&LETTERS).chain(&TRUTHS).chain(&OPERATORS).chain(&asked).chain(&ASKING).chain(&NUMBERS);
     Ok(Tokenizer::words(&all.chain(&VERDICTS).chain(&["="]).copied().collect::<Vec<_>>())?)
 }
 
@@ -183,7 +184,11 @@ mod tests {
                         Task::String => assert_eq!(answer[at], input[input.len() - 1 - at]),
                         Task::Logic => {
                             let (a, b) = (so_far.0 == "T", so_far.1 == "T");
-                            let expected = match inner[2 * at - 1] { "&" => a && b, "|" => a || b, _ => a != b };
+                            let expected = match inner[2 * at - 1] {
+                                "&" => a && b,
+                                "|" => a || b,
+                                _ => a != b,
+                            };
                             assert_eq!(answer[at] == "T", expected);
                         }
                     }

@@ -150,7 +150,11 @@ impl World<'_> {
             return (shown(put.ask, put.references.shown(), query), String::new());
         }
         let told = numbered(self.role(put.ask), put.references.shown());
-        if told.is_empty() || policy.chats() { (query.clone(), told) } else { (format!("{told}\n\n{query}"), String::new()) }
+        if told.is_empty() || policy.chats() {
+            (query.clone(), told)
+        } else {
+            (format!("{told}\n\n{query}"), String::new())
+        }
     }
 
     /// Texts of each question, drawn and recorded with what they were shown; equally many of each.
