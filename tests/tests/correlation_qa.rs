@@ -166,7 +166,7 @@ fn models_that_see_are_asked_judged_and_replayed_without_a_call() {
     // Another judge of the same outputs: nobody is asked but the judge.
     let anew = format!(
         "study = 'correlation_qa'\n[outputs]\nrun = '{id}'\n[judge]\nurl = '{}'\nmodel = 'judge'\n[judges]\nprimary = 'llm'\n\
-         template = 'Again.\\nRight answer: {{right}}\\nWrong answer: {{pictured}}\\n{{question}}\\nReply:\\n{{reply}}\\n'\n\
+         template = \"Again.\\nRight answer: {{right}}\\nWrong answer: {{pictured}}\\n{{question}}\\nReply:\\n{{reply}}\\n\"\n\
          [measure]\nn_resamples = 60\n",
         server.url()
     );
