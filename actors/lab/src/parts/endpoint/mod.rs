@@ -9,6 +9,7 @@ mod needs;
 mod tape;
 mod verdict;
 mod vision;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,6 +146,8 @@ pub struct Answer {
     pub n_tokens: Option<u32>,
     /// Sum of token log-probabilities, in nats, where the server says.
     pub sum_logprob: Option<f64>,
+    /// Each token with its log-probability, in nats; none where the server does not say both.
+    pub tokens: Vec<(String, f64)>,
     /// The server's reason to stop, such as `stop` or `length`.
     pub finish: String,
 }
@@ -153,6 +156,8 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Endpoint {
     section: String,
+    /// What the tape calls it, where there are several.
+    name: String,
     settings: EndpointSettings,
     client: reqwest::Client,
     key: Option<String>,
@@ -207,7 +212,7 @@ impl Endpoint {
             .build()
             .map_err(|e| Error::Internal(format!("no HTTP client: {e}")))?;
         let key = std::env::var(&settings.key_env).ok().filter(|k| !k.is_empty());
-        Ok(Self { section: section.to_owned(), settings, client, key, tape, cancel })
+        Ok(Self { section: section.to_owned(), name: String::new(), settings, client, key, tape, cancel })
     }
 
     /// An endpoint of a run, which must answer, with its record.
@@ -215,7 +220,21 @@ impl Endpoint {
     /// # Errors
     /// `Value` for settings that cannot work, `Endpoint` if it does not answer.
     pub async fn of_run(lab: &Lab, section: &str, settings: &EndpointSettings) -> Result<(Arc<Self>, NodeId)> {
-        let endpoint = Self::new(section, settings.clone(), lab.tape().clone(), lab.cancel().clone())?;
+        Self::open(lab, section, String::new(), settings).await
+    }
+
+    /// One of several endpoints of a run: what it said is kept under the section its settings stand in, so that another one that
+    /// knows its model by the same name answers for itself.
+    ///
+    /// # Errors
+    /// As [`Endpoint::of_run`].
+    pub async fn one_of(lab: &Lab, section: &str, settings: &EndpointSettings) -> Result<(Arc<Self>, NodeId)> {
+        Self::open(lab, section, section.to_owned(), settings).await
+    }
+
+    async fn open(lab: &Lab, section: &str, name: String, settings: &EndpointSettings) -> Result<(Arc<Self>, NodeId)> {
+        let mut endpoint = Self::new(section, settings.clone(), lab.tape().clone(), lab.cancel().clone())?;
+        endpoint.name = name;
         endpoint.probe().await?;
         let api = settings.api.name().to_owned();
         let record = EndpointRecord { url: settings.url.clone(), model: settings.model.clone(), api };
@@ -328,7 +347,7 @@ impl Endpoint {
     ) -> Result<Told<T>> {
         let (url, body) = (&posting.url, posting.kept);
         let read = |response: &Json| read(response).map_err(|what| failed(url, what));
-        if let Some(response) = self.tape.answer(body)? {
+        if let Some(response) = self.tape.answer(&self.name, body)? {
             return read(&response).map(Told::Answer);
         }
         let sent = (posting.sent)()?;
@@ -339,7 +358,7 @@ impl Endpoint {
                 Ok(response) => {
                     let response = (posting.settle)(response)?;
                     let answer = read(&response)?;
-                    self.tape.keep(body, &response)?;
+                    self.tape.keep(&self.name, body, &response)?;
                     return Ok(Told::Answer(answer));
                 }
                 Err(failure) if failure.is_refusal => return Ok(Told::Refused(failure.what)),
@@ -455,6 +474,7 @@ fn read_answers(api: Api, response: &Json) -> std::result::Result<Vec<Answer>, S
             text: text.to_owned(),
             n_tokens: counted.or(used.and_then(|n| u32::try_from(n).ok())),
             sum_logprob: counted.map(|_| logprobs.iter().sum()),
+            tokens: logprobs::read_own(&choice["logprobs"]),
             finish: choice["finish_reason"].as_str().unwrap_or("unknown").to_owned(),
         })
     };

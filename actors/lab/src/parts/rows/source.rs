@@ -1,4 +1,4 @@
-//! Files as rows of fields: JSON lines, a JSON array of objects, or Parquet, told apart by how they begin.
+//! Files as rows of fields: JSON lines, a JSON array of objects, or Parquet, told apart by how they begin; CSV by its name.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -23,10 +23,16 @@ const MAX_ROW_BYTES: usize = 256 << 20;
 const PARQUET: &[u8; 4] = b"PAR1";
 
 /// A row as it lies in a file.
-pub(super) struct Raw {
-    /// From 1.
-    pub(super) number: u64,
-    pub(super) fields: std::result::Result<Map<String, Value>, Fault>,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raw {
+    /// From 1; of a table whose rows have no names, its line.
+    pub number: u64,
+    /// The line it begins at, from 1, where that is not its number.
+    pub line: Option<u64>,
+    /// Where it lies within the file, if that is more than a list: `anatomy[3]`.
+    pub place: String,
+    /// Its fields, or what keeps it from having any.
+    pub fields: std::result::Result<Map<String, Value>, Fault>,
 }
 
 /// A file that is being read.
@@ -39,7 +45,17 @@ pub(super) struct Source {
 enum Kind {
     Lines(BufReader<File>),
     Array(BufReader<File>),
-    Parquet { rows: Box<RowIter<'static>>, n_rows: u64 },
+    Csv {
+        names: Vec<String>,
+        reader: Box<csv::Reader<File>>,
+        record: csv::StringRecord,
+    },
+    Parquet {
+        rows: Box<RowIter<'static>>,
+        n_rows: u64,
+    },
+    /// Rows that the format found itself.
+    Found(std::vec::IntoIter<Raw>),
 }
 
 impl Source {
@@ -59,6 +75,10 @@ impl Source {
                 Ok((RowIter::from_file_into(Box::new(reader)), n_rows))
             })?;
             Kind::Parquet { rows: Box::new(rows), n_rows }
+        } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("csv")) {
+            let mut reader = csv::ReaderBuilder::new().from_reader(file);
+            let names = header(&mut reader, path)?;
+            Kind::Csv { names, reader: Box::new(reader), record: csv::StringRecord::new() }
         } else if head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             let mut reader = BufReader::new(file);
             reader.skip_until(b'[').map_err(unreadable)?;
@@ -69,15 +89,38 @@ impl Source {
         Ok(Self { path: path.to_owned(), n_read: 0, kind })
     }
 
+    /// Rows of a file that were found already.
+    pub(super) fn found(path: &Path, rows: Vec<Raw>) -> Self {
+        Self { path: path.to_owned(), n_read: 0, kind: Kind::Found(rows.into_iter()) }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     pub(super) fn next_row(&mut self) -> Result<Option<Raw>> {
         let number = self.n_read + 1;
+        let mut at = None;
         let fields = match &mut self.kind {
             Kind::Lines(reader) => line(reader, &self.path, number)?,
             Kind::Array(reader) => element(reader, &self.path, number)?,
+            Kind::Csv { names, reader, record } => {
+                let read = reader.read_record(record);
+                at = record.position().map(csv::Position::line);
+                match read {
+                    Ok(false) => None,
+                    Ok(true) => Some(Ok(cells(names, record))),
+                    Err(error) if error.is_io_error() => {
+                        let what = format!("{}, row {number}: cannot be read: {error}", self.path.display());
+                        return Err(Error::Input { what, hint: None });
+                    }
+                    Err(error) => {
+                        at = error.position().map(csv::Position::line);
+                        Some(Err(not_csv(&error)))
+                    }
+                }
+            }
+            Kind::Found(rows) => return Ok(rows.next()),
             Kind::Parquet { rows, n_rows } => match guarded(&self.path, || rows.next().transpose())? {
                 Some(row) => Some(Ok(fields(row))),
                 None if *n_rows != self.n_read => {
@@ -88,7 +131,35 @@ impl Source {
             },
         };
         self.n_read += u64::from(fields.is_some());
-        Ok(fields.map(|fields| Raw { number, fields }))
+        Ok(fields.map(|fields| Raw { number, line: at, place: String::new(), fields }))
+    }
+}
+
+/// Names of the columns of a CSV file, each there once.
+fn header(reader: &mut csv::Reader<File>, path: &Path) -> Result<Vec<String>> {
+    let wrong = |what: String| Error::Input { what: format!("{}, line 1: {what}", path.display()), hint: None };
+    let header = reader.headers().map_err(|error| wrong(format!("the names of columns cannot be read: {error}")))?;
+    // Spreadsheets put a mark of the byte order in front.
+    let names: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
+    if let Some(name) = names.iter().enumerate().find_map(|(at, name)| names[..at].contains(name).then_some(name)) {
+        return Err(wrong(format!("expected each column once, got `{name}` twice")));
+    }
+    Ok(names)
+}
+
+/// Cells of a line; an empty one is as good as none.
+fn cells(names: &[String], record: &csv::StringRecord) -> Map<String, Value> {
+    let cells = names.iter().zip(record).filter(|(_, cell)| !cell.is_empty());
+    cells.map(|(name, cell)| (name.clone(), Value::String(cell.to_owned()))).collect()
+}
+
+fn not_csv(error: &csv::Error) -> Fault {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            Fault::new("", format!("expected {expected_len} columns as the first line has, got {len}"))
+        }
+        csv::ErrorKind::Utf8 { .. } => Fault::new("", "expected UTF-8, got something else"),
+        _ => Fault::new("", format!("it is no CSV: {error}")),
     }
 }
 
