@@ -1,12 +1,13 @@
-//! Diversity of texts: the Vendi score under a kernel, and the entropy of equal answers.
+//! Diversity of texts: the Vendi score under a kernel.
 //!
 //! VS(K) = exp(−Σ λ ln λ) over the eigenvalues λ of K/n (Friedman & Dieng 2023, arXiv 2210.02410, eq. 1): 1 where all n are
 //! alike, n where no two have anything in common. The score means nothing without its kernel, so the kernel is a setting with a
 //! [definition](NgramKernel::definition) that is recorded with every figure.
 //!
-//! Not here: kernels of embeddings.
+//! Not here: kernels of embeddings; the entropy of equal answers ([`answer_entropy`](super::calibration::answer_entropy)), which is
+//! its logarithm where texts are equal or have nothing in common.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use nalgebra::DMatrix;
 use schemars::JsonSchema;
@@ -183,23 +184,12 @@ pub fn vendi_of<T: AsRef<str>>(texts: &[T], kernel: &NgramKernel) -> Result<Opti
     vendi(&kernel.matrix(texts), texts.len()).map(Some)
 }
 
-/// The entropy of answers, in nats: 0 where all are equal, ln n where no two are. Of none it is 0.
-#[must_use]
-pub fn answer_entropy<T: Ord>(answers: &[T]) -> f64 {
-    let mut counts: BTreeMap<&T, u32> = BTreeMap::new();
-    for answer in answers {
-        *counts.entry(answer).or_default() += 1;
-    }
-    let shares = counts.values().map(|count| f64::from(*count) / answers.len() as f64);
-    // A sum of nothing, and of −1 · 0, is 0 without a sign.
-    shares.map(|share| -share * libm::log(share)).sum::<f64>() + 0.0
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::parts::calibration::answer_entropy;
 
     fn identity(n: usize) -> Vec<f64> {
         (0..n * n).map(|at| f64::from(u8::from(at % (n + 1) == 0))).collect()
@@ -232,10 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn entropy_has_its_known_values_and_is_the_logarithm_of_vendi_where_nothing_is_shared() {
-        assert_eq!(answer_entropy(&["a"; 5]), 0.0);
-        assert!((answer_entropy(&["a", "b", "c", "d", "e"]) - 5f64.ln()).abs() < 1e-12);
-        assert_eq!(answer_entropy::<&str>(&[]), 0.0);
+    fn the_logarithm_of_a_score_is_the_entropy_where_nothing_is_shared() {
         // Words that are equal or have nothing in common.
         let texts = ["a", "b", "a", "c", "a", "b"];
         let score = vendi_of(&texts, &NgramKernel::default()).unwrap().unwrap();

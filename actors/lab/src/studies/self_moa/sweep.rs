@@ -7,7 +7,8 @@ use super::pool::{Answers, results};
 use super::world::World;
 use crate::error::Result;
 use crate::parts::aggregate::References;
-use crate::parts::vendi::{answer_entropy, vendi_of};
+use crate::parts::calibration::answer_entropy;
+use crate::parts::vendi::vendi_of;
 
 /// What a mixture at a temperature is on one task.
 pub(super) struct Point {
@@ -52,7 +53,7 @@ pub(super) async fn point(
             let of = &slots[*query];
             qualities.iter_mut().zip(of).for_each(|(quality, answer)| *quality += answer.right / n);
             let texts: Vec<&str> =
-                of.iter().map(|answer| answer.text.as_str()).filter(|text| !text.trim().is_empty()).collect();
+                of.iter().map(|answer| &*answer.text).filter(|text| !text.trim().is_empty()).collect();
             if let Some(score) = vendi_of(&texts, &world.plan.kernel)? {
                 diversity += score;
                 n_said += 1.0;
