@@ -54,6 +54,11 @@ fn every_answer_on_the_page_is_what_the_binary_prints() {
     let page = std::fs::read_to_string(&path).unwrap();
     let is_blessed = std::env::var_os("TRACKER_BLESS").is_some();
     let tracker = Tracker::new();
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/queries");
+    for file in std::fs::read_dir(files).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), tracker.folder().join(file.file_name())).unwrap();
+    }
     let (mut written, mut lines, mut n_asked) = (String::new(), page.lines().peekable(), 0);
     let mut wrong = Vec::new();
     while let Some(line) = lines.next() {
@@ -96,8 +101,8 @@ fn every_answer_on_the_page_is_what_the_binary_prints() {
 }
 
 #[test]
-fn every_figure_of_the_three_studies_leads_to_rows() {
-    for study in ["er_prm", "grm", "dpa"] {
+fn every_figure_of_the_studies_leads_to_rows() {
+    for study in ["er_prm", "grm", "dpa", "correlation_qa"] {
         let tracker = Tracker::new();
         let run = tracker.smoke_of(study, &[]);
         let run = run["run"].as_str().unwrap();

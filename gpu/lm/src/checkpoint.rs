@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,14 +23,17 @@ use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Layout, Slot, Weights};
 
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 const GENERATION: &str = "generation_config.json";
-const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// Files of an adapter: transformers puts it on top of what else is in the folder.
 const ADAPTER: [&str; 3] = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
+
+/// Tables that follow from the config, which releases of transformers before 4.32 saved.
+const DERIVED: [&str; 2] = [".rotary_emb.inv_freq", ".position_ids"];
 
 /// A checkpoint's parts.
 pub(crate) struct Parts {
@@ -49,7 +53,21 @@ pub(crate) fn read<'a>(file: impl Fn(&str) -> Result<Option<Cow<'a, [u8]>>>) -> 
     let config = Config::from_json(&need(CONFIG)?)?;
     let tokenizer = Tokenizer::from_json(&need(TOKENIZER)?, file(TOKENIZER_CONFIG)?.as_deref())?;
     tokenizer.check_fits(config.vocab_size)?;
-    let mut filling = Filling::new(&config);
+    let layout = Layout::of(&config);
+    let tied = config.tie_word_embeddings.then(|| layout.embed.clone());
+    let data = tensors(file, &layout.slots, tied)?;
+    Ok(Parts { config, tokenizer, weights: Weights::new(Arc::new(layout), data) })
+}
+
+/// Reads the tensors of these slots, which lie one after the other, and no others. `tied`: where the embedding is that a head, should a file
+/// have one, has to equal.
+pub(crate) fn tensors<'a>(
+    file: impl Fn(&str) -> Result<Option<Cow<'a, [u8]>>>,
+    slots: &[Slot],
+    tied: Option<Range<usize>>,
+) -> Result<Vec<f32>> {
+    let need = |name: &str| file(name)?.ok_or_else(|| Error::NoFile { name: name.to_owned() });
+    let mut filling = Filling::new(slots, tied);
     match file(INDEX)? {
         None => filling.take_file(WEIGHTS, &need(WEIGHTS)?, None)?,
         Some(index) => {
@@ -58,7 +76,7 @@ pub(crate) fn read<'a>(file: impl Fn(&str) -> Result<Option<Cow<'a, [u8]>>>) -> 
             }
         }
     }
-    Ok(Parts { config, tokenizer, weights: filling.finish()? })
+    filling.finish()
 }
 
 /// The shards of an index, each with the tensors it is said to hold.
@@ -77,28 +95,27 @@ fn shards(index: &[u8]) -> Result<BTreeMap<String, BTreeSet<String>>> {
 }
 
 /// Weights being read, and which tensors have arrived.
-struct Filling {
-    layout: Layout,
+struct Filling<'a> {
+    slots: &'a [Slot],
     by_name: HashMap<String, usize>,
     data: Vec<f32>,
     arrived: Vec<bool>,
     unexpected: Vec<String>,
     tied_head: Option<Vec<f32>>,
-    tied: bool,
+    tied: Option<Range<usize>>,
 }
 
-impl Filling {
-    fn new(config: &Config) -> Self {
-        let layout = Layout::of(config);
-        let by_name = layout.slots.iter().enumerate().map(|(idx, slot)| (slot.name.clone(), idx)).collect();
+impl<'a> Filling<'a> {
+    fn new(slots: &'a [Slot], tied: Option<Range<usize>>) -> Self {
+        let by_name = slots.iter().enumerate().map(|(idx, slot)| (slot.name.clone(), idx)).collect();
         Self {
-            data: vec![0.0; layout.len],
-            arrived: vec![false; layout.slots.len()],
+            data: vec![0.0; slots.last().map_or(0, |slot| slot.at.end)],
+            arrived: vec![false; slots.len()],
             by_name,
-            layout,
+            slots,
             unexpected: Vec::new(),
             tied_head: None,
-            tied: config.tie_word_embeddings,
+            tied,
         }
     }
 
@@ -122,29 +139,28 @@ impl Filling {
 
     fn take(&mut self, name: &str, view: &TensorView<'_>) -> Result<()> {
         if let Some(&idx) = self.by_name.get(name) {
-            let slot = &self.layout.slots[idx];
+            let slot = &self.slots[idx];
             copy(slot, view, &mut self.data[slot.at.clone()])?;
             self.arrived[idx] = true;
-        } else if self.tied && name == "lm_head.weight" {
-            let mut head = vec![0.0; self.layout.embed.len()];
-            let slot = Slot { name: name.to_owned(), ..self.layout.slots[0].clone() };
+        } else if let (Some(tied), "lm_head.weight") = (&self.tied, name) {
+            let mut head = vec![0.0; tied.len()];
+            let slot = Slot { name: name.to_owned(), ..self.slots[0].clone() };
             copy(&slot, view, &mut head)?;
             self.tied_head = Some(head);
-        } else if !name.ends_with(".rotary_emb.inv_freq") {
-            // Releases of transformers before 4.32 saved these tables; they follow from the config.
+        } else if !DERIVED.iter().any(|end| name.ends_with(end)) {
             self.unexpected.push(name.to_owned());
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Weights> {
-        let absent = self.layout.slots.iter().zip(&self.arrived).filter(|(_, arrived)| !**arrived);
+    fn finish(mut self) -> Result<Vec<f32>> {
+        let absent = self.slots.iter().zip(&self.arrived).filter(|(_, arrived)| !**arrived);
         let missing: Vec<String> = absent.map(|(slot, _)| slot.name.clone()).collect();
-        if self.tied_head.is_some_and(|head| head != self.data[self.layout.embed.clone()]) {
+        if self.tied.zip(self.tied_head).is_some_and(|(tied, head)| head != self.data[tied]) {
             self.unexpected.push("lm_head.weight".to_owned());
         }
         if missing.is_empty() && self.unexpected.is_empty() {
-            Ok(Weights::new(Arc::new(self.layout), self.data))
+            Ok(self.data)
         } else {
             Err(Error::Tensors { missing, unexpected: self.unexpected })
         }

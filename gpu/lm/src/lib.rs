@@ -3,6 +3,7 @@
 //! A [`Lm`] is a configuration, a [`Tokenizer`], weights and a device. [`sample()`] continues prompts, [`log_probs`] scores
 //! continuations, [`sft`], [`kd`], [`dpo`], [`least`] and [`grpo`] return trained models, [`Parents`] interpolate. Checkpoints are Hugging Face folders, read and
 //! written. Training moves all weights, or those of a low-rank adapter ([`Lora`]).
+//! A [`Clip`] embeds images and texts to compare them.
 //! A [`RewardModel`] adds a head: [`scores`] and [`tag_scores`] read it, [`fit`] and [`ppo`] train it.
 //!
 //! # Invariants
@@ -21,6 +22,7 @@
 )]
 
 mod checkpoint;
+mod clip;
 mod config;
 mod cpu;
 mod error;
@@ -34,6 +36,7 @@ mod tokenizer;
 mod train;
 mod weights;
 
+pub use clip::{Clip, ClipConfig};
 pub use config::{Architecture, Config, RopeScaling};
 pub use error::{Error, Result};
 pub use lm::Lm;

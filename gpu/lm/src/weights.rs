@@ -104,14 +104,15 @@ impl Layout {
     }
 }
 
+/// Slots one after the other.
 #[derive(Default)]
-struct Slots {
-    slots: Vec<Slot>,
+pub(crate) struct Slots {
+    pub(crate) slots: Vec<Slot>,
     len: usize,
 }
 
 impl Slots {
-    fn push(&mut self, name: String, shape: &[usize], init: Init) -> Range<usize> {
+    pub(crate) fn push(&mut self, name: String, shape: &[usize], init: Init) -> Range<usize> {
         let at = self.len..self.len + shape.iter().product::<usize>();
         self.len = at.end;
         self.slots.push(Slot { name, shape: shape.to_vec(), at: at.clone(), init });

@@ -142,10 +142,21 @@ impl Resampler {
         Ok(Self { seed, n_resamples })
     }
 
-    /// How often each prompt is in a resample.
-    fn counts(&self, nth: u32, n_prompts: usize) -> Vec<u32> {
+    /// What `of` draws from the stream of each resample, in the order of resamples.
+    pub fn each<T: Send>(&self, of: impl Fn(&mut ChaCha8Rng) -> T + Sync) -> Vec<T> {
+        (0..self.n_resamples).into_par_iter().map(|nth| of(&mut self.stream(nth))).collect()
+    }
+
+    /// The stream of a resample.
+    fn stream(&self, nth: u32) -> ChaCha8Rng {
         let mut stream = ChaCha8Rng::from_seed(self.seed);
         stream.set_stream(u64::from(nth));
+        stream
+    }
+
+    /// How often each prompt is in a resample.
+    fn counts(&self, nth: u32, n_prompts: usize) -> Vec<u32> {
+        let mut stream = self.stream(nth);
         let mut counts = vec![0; n_prompts];
         for _ in 0..n_prompts {
             counts[stream.random_range(0..n_prompts)] += 1;

@@ -1,13 +1,17 @@
-//! Language models to start from: small ones with random weights, and those of folders.
+//! Models to start from: small language models with random weights, and those of folders, CLIPs among them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracker_lm::{Config, Lm, Tokenizer};
+use tracker_lm::{Clip, Config, Lm, Tokenizer};
+use tracker_store::{NodeId, Recording};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::parts::checkpoint::{Files, record_files};
+use crate::parts::pixels::{FILE, Preprocessing};
 use crate::plan::require;
 
 /// The shape of a small model.
@@ -77,4 +81,62 @@ pub fn load(lab: &Lab, folder: &str) -> Result<Lm> {
         what: format!("checkpoint `{folder}`: {error}"),
         hint: Some("expected a Hugging Face folder of a Llama or Qwen2 model".into()),
     })
+}
+
+/// A CLIP with how its images are prepared, recorded as a checkpoint.
+#[derive(Clone)]
+pub struct Seer {
+    /// Its checkpoint.
+    pub node: NodeId,
+    /// Its towers.
+    pub clip: Arc<Clip>,
+    /// How images become its pixels.
+    pub preprocessing: Preprocessing,
+}
+
+/// The files of a `CLIPModel` that there may be, besides shards.
+const CLIP_FILES: [&str; 6] = [
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    FILE,
+];
+
+/// The CLIP of a Hugging Face folder, recorded under `label`.
+///
+/// # Errors
+/// `Input` if it cannot be read, or its preprocessing makes images of another size than it reads.
+pub async fn load_clip(lab: &Lab, label: &str, folder: &str) -> Result<Seer> {
+    let wrong = |what: String| Error::Input {
+        what: format!("CLIP `{folder}`: {what}"),
+        hint: Some("expected a Hugging Face folder of a CLIPModel with its preprocessor_config.json".into()),
+    };
+    let clip = Clip::load(folder).map_err(|error| wrong(error.to_string()))?;
+    let dir = Path::new(folder);
+    let read = |path: &Path| std::fs::read(path).map_err(|error| wrong(format!("`{}`: {error}", path.display())));
+    let preprocessing = Preprocessing::from_json(&read(&dir.join(FILE))?).map_err(|error| wrong(error.to_string()))?;
+    let size = clip.config().image_size;
+    if preprocessing.side as usize != size {
+        let got = preprocessing.side;
+        return Err(wrong(format!("expected images of {size} pixels as config.json says, got {got} in {FILE}")));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(|error| wrong(error.to_string()))? {
+        let name = entry.map_err(|error| wrong(error.to_string()))?.file_name().to_string_lossy().into_owned();
+        let is_shard = name.starts_with("model-") && name.ends_with(".safetensors");
+        if is_shard || CLIP_FILES.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    let mut named = Vec::with_capacity(names.len());
+    for name in names {
+        named.push((name.clone(), read(&dir.join(name))?));
+    }
+    let config = read(&dir.join("config.json"))?;
+    let files = Files { config, named, n_params: clip.n_params() };
+    let node = record_files(lab, Recording::new(), label, &files, 0, &[]).await?;
+    Ok(Seer { node, clip: Arc::new(clip), preprocessing })
 }

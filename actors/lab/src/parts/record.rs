@@ -5,8 +5,8 @@
 
 use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_store::{
-    Content as _, Dataset, Digest, Durability, Edge, Finish, Kind, NodeId, Point, Program, Recording, Relation, RowKey,
-    Sample, Sampling, Store, Timestamp,
+    Content as _, Dataset, Digest, Durability, Edge, Figure, Finish, Kind, NodeId, Point, Program, Recording, Relation,
+    RowKey, Sample, Sampling, Store, Timestamp,
 };
 
 use crate::error::Result;
@@ -63,6 +63,24 @@ pub async fn record_series(lab: &Lab, key: &str, values: impl IntoIterator<Item 
     let mut recording = Recording::new();
     put_series(lab, &mut recording, key, values)?;
     lab.record(recording).await
+}
+
+/// Puts a figure at `row` that was computed from `used`. Returns its node.
+///
+/// # Errors
+/// Those of recording.
+pub fn put_figure(
+    lab: &Lab,
+    recording: &mut Recording,
+    row: RowKey,
+    figure: &Figure,
+    used: &[NodeId],
+) -> Result<NodeId> {
+    let node = recording.put_figure(row, figure)?;
+    for (order, used) in (0..).zip(used) {
+        recording.put_edge(lab.run(), &Edge::new(node, Relation::Used, *used).at(order))?;
+    }
+    Ok(node)
 }
 
 /// Puts an answer somebody published at `row`, as the sample of a writer of its own.

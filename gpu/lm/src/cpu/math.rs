@@ -134,6 +134,34 @@ pub(crate) fn rms_norm_backward<S: Simd>(
     }
 }
 
+/// Layer norm of rows of width `weight.len()`: (x − mean) / sqrt(variance + eps) · weight + bias (Ba et al. 2016).
+#[with_simd]
+pub(crate) fn layer_norm<S: Simd>(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let width = weight.len();
+    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        let mean = sum(x, |v| v) / width as f32;
+        let scale = 1.0 / (sum(x, |v| (v - mean) * (v - mean)) / width as f32 + eps).sqrt();
+        for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+            *out = (x - mean) * scale * weight + bias;
+        }
+    }
+}
+
+/// x · σ(1.702 x), in place: what OpenAI's CLIP has in place of GELU.
+#[with_simd]
+pub(crate) fn quick_gelu<S: Simd>(x: &mut [f32]) {
+    for x in x {
+        *x *= sigmoid(1.702 * *x);
+    }
+}
+
+/// x · Φ(x), in place (Hendrycks & Gimpel 2016).
+pub(crate) fn gelu(x: &mut [f32]) {
+    for x in x {
+        *x *= 0.5 * (1.0 + libm::erff(*x * std::f32::consts::FRAC_1_SQRT_2));
+    }
+}
+
 /// Rotates pairs (i, i + half) of each head by its row's angle (Su et al. 2021, in Hugging Face's half-split layout).
 /// `x`: rows of `stride`, of which the first `n_heads · 2 · half` are heads. `tables`: for each row, cosines then sines,
 /// `2 · half`. `inverse` turns back, which is the gradient.

@@ -19,10 +19,12 @@ mod log_prob;
 mod math;
 mod model;
 mod readout;
+mod tower;
 
 pub(crate) use cache::{Cache, Segment};
 pub(crate) use gemm::{Left, Out, Panels, multiply};
 pub(crate) use grad::{Learned, Reads, Tape, Target};
-pub(crate) use math::{AdamStep, adamw, add, log_sum_exp, sum_of_squares, tempered};
+pub(crate) use math::{AdamStep, adamw, add, layer_norm, log_sum_exp, sum_of_squares, tempered};
 pub(crate) use model::{Model, Seq, Work};
 pub(crate) use readout::{Reading, Readout};
+pub(crate) use tower::{Activation, Shape as TowerShape, Tower, TowerAt, TowerWork, apply, norm_at};

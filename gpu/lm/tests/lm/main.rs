@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests stop at what they do not expect")]
 
 mod checkpoint;
+mod clip;
 mod fitting;
 mod golden;
 mod rewards;

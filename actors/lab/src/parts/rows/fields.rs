@@ -26,7 +26,7 @@ impl Fault {
 
     /// The fault as an error, with where the row is.
     pub(super) fn at(self, file: &str, row: u64) -> Error {
-        let hint = (self.what.starts_with("expected an id")).then(|| {
+        let hint = (self.what.contains("expected an id")).then(|| {
             "rows are named by a field or by the digest of what they say, never by their place in a file".to_owned()
         });
         let hint = hint.or_else(|| Some("wrong rows can be left out and counted with `skip_bad`".into()));

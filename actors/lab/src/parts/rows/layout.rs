@@ -29,7 +29,7 @@ pub(super) fn json(path: &Path) -> Result<Value> {
 
 /// The elements of an array, each laid out by `of`.
 pub(super) fn elements<'a>(all: &'a [Value], of: impl Fn(&'a Value) -> Laid) -> Vec<Raw> {
-    (1..).zip(all).map(|(number, one)| Raw { number, place: String::new(), fields: of(one) }).collect()
+    (1..).zip(all).map(|(number, one)| Raw { number, line: None, place: String::new(), fields: of(one) }).collect()
 }
 
 /// The elements of arrays by name: `of` gets the name too.
@@ -49,7 +49,7 @@ pub(super) fn named<'a>(
         };
         for (at, one) in list.iter().enumerate() {
             let number = rows.len() as u64 + 1;
-            rows.push(Raw { number, place: format!("{name}[{at}]"), fields: of(name, one) });
+            rows.push(Raw { number, line: None, place: format!("{name}[{at}]"), fields: of(name, one) });
         }
     }
     Ok(rows)
@@ -82,7 +82,12 @@ pub(super) fn table(path: &Path, of: impl Fn(Vec<String>) -> Laid) -> Result<Vec
     for record in reader.records() {
         let record = record.map_err(wrong)?;
         let number = record.position().map_or(rows.len() as u64 + 1, csv::Position::line);
-        rows.push(Raw { number, place: String::new(), fields: of(record.iter().map(str::to_owned).collect()) });
+        rows.push(Raw {
+            number,
+            line: None,
+            place: String::new(),
+            fields: of(record.iter().map(str::to_owned).collect()),
+        });
     }
     Ok(rows)
 }

@@ -1,4 +1,4 @@
-//! Rows of published data sets, read as they are from JSON lines, JSON arrays or Parquet, one at a time.
+//! Rows of published data sets, read as they are from JSON lines, JSON arrays, Parquet or CSV, one at a time.
 //!
 //! A [`Format`] says what a row is; a [`Reader`] walks the files and vouches for them: every row has an id of its own, no two
 //! files share a name, none ends early. What is wrong with a row is said with file, row and field; if the user asked for it
@@ -226,20 +226,26 @@ impl<F: Format> Reader<F> {
                 continue;
             };
             self.report.n_read += 1;
-            let number = raw.number;
-            let path = source.path().display().to_string();
-            let within = |fault: Fault| {
-                let parts = [raw.place.as_str(), &fault.field];
+            let (number, line, place) = (raw.number, raw.line, raw.place);
+            let placed = |fault: Fault| {
+                let parts = [place.as_str(), &fault.field];
                 let field = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
-                Fault { field, ..fault }
+                let what = match line {
+                    None => fault.what,
+                    Some(line) => format!("line {line}: {}", fault.what),
+                };
+                Fault { field, what }
             };
-            match self.typed(raw.fields).map_err(within) {
+            let path = source.path().to_owned();
+            match self.typed(raw.fields) {
                 Ok(row) => {
                     self.report.n_kept += 1;
                     return Ok(Some(row));
                 }
-                Err(fault) if self.options.skip_bad => self.report.skip(&path, number, fault),
-                Err(fault) => return Err(fault.at(&path, number)),
+                Err(fault) if self.options.skip_bad => {
+                    self.report.skip(&path.display().to_string(), number, placed(fault));
+                }
+                Err(fault) => return Err(placed(fault).at(&path.display().to_string(), number)),
             }
         }
     }

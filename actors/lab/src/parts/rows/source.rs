@@ -1,10 +1,12 @@
-//! Files as rows of fields: JSON lines, a JSON array of objects, or Parquet, told apart by how they begin.
+//! Files as rows of fields: JSON lines, a JSON array of objects, or Parquet, told apart by how they begin; CSV by its name.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -23,8 +25,10 @@ const PARQUET: &[u8; 4] = b"PAR1";
 /// A row as it lies in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Raw {
-    /// From 1; of a table with lines, its line.
+    /// From 1; of a table whose rows have no names, its line.
     pub number: u64,
+    /// The line it begins at, from 1, where that is not its number.
+    pub line: Option<u64>,
     /// Where it lies within the file, if that is more than a list: `anatomy[3]`.
     pub place: String,
     /// Its fields, or what keeps it from having any.
@@ -41,6 +45,11 @@ pub(super) struct Source {
 enum Kind {
     Lines(BufReader<File>),
     Array(BufReader<File>),
+    Csv {
+        names: Vec<String>,
+        reader: Box<csv::Reader<File>>,
+        record: csv::StringRecord,
+    },
     Parquet {
         rows: Box<RowIter<'static>>,
         n_rows: u64,
@@ -66,6 +75,10 @@ impl Source {
                 Ok((RowIter::from_file_into(Box::new(reader)), n_rows))
             })?;
             Kind::Parquet { rows: Box::new(rows), n_rows }
+        } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("csv")) {
+            let mut reader = csv::ReaderBuilder::new().from_reader(file);
+            let names = header(&mut reader, path)?;
+            Kind::Csv { names, reader: Box::new(reader), record: csv::StringRecord::new() }
         } else if head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             let mut reader = BufReader::new(file);
             reader.skip_until(b'[').map_err(unreadable)?;
@@ -87,9 +100,26 @@ impl Source {
 
     pub(super) fn next_row(&mut self) -> Result<Option<Raw>> {
         let number = self.n_read + 1;
+        let mut at = None;
         let fields = match &mut self.kind {
             Kind::Lines(reader) => line(reader, &self.path, number)?,
             Kind::Array(reader) => element(reader, &self.path, number)?,
+            Kind::Csv { names, reader, record } => {
+                let read = reader.read_record(record);
+                at = record.position().map(csv::Position::line);
+                match read {
+                    Ok(false) => None,
+                    Ok(true) => Some(Ok(cells(names, record))),
+                    Err(error) if error.is_io_error() => {
+                        let what = format!("{}, row {number}: cannot be read: {error}", self.path.display());
+                        return Err(Error::Input { what, hint: None });
+                    }
+                    Err(error) => {
+                        at = error.position().map(csv::Position::line);
+                        Some(Err(not_csv(&error)))
+                    }
+                }
+            }
             Kind::Found(rows) => return Ok(rows.next()),
             Kind::Parquet { rows, n_rows } => match guarded(&self.path, || rows.next().transpose())? {
                 Some(row) => Some(Ok(fields(row))),
@@ -101,7 +131,35 @@ impl Source {
             },
         };
         self.n_read += u64::from(fields.is_some());
-        Ok(fields.map(|fields| Raw { number, place: String::new(), fields }))
+        Ok(fields.map(|fields| Raw { number, line: at, place: String::new(), fields }))
+    }
+}
+
+/// Names of the columns of a CSV file, each there once.
+fn header(reader: &mut csv::Reader<File>, path: &Path) -> Result<Vec<String>> {
+    let wrong = |what: String| Error::Input { what: format!("{}, line 1: {what}", path.display()), hint: None };
+    let header = reader.headers().map_err(|error| wrong(format!("the names of columns cannot be read: {error}")))?;
+    // Spreadsheets put a mark of the byte order in front.
+    let names: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
+    if let Some(name) = names.iter().enumerate().find_map(|(at, name)| names[..at].contains(name).then_some(name)) {
+        return Err(wrong(format!("expected each column once, got `{name}` twice")));
+    }
+    Ok(names)
+}
+
+/// Cells of a line; an empty one is as good as none.
+fn cells(names: &[String], record: &csv::StringRecord) -> Map<String, Value> {
+    let cells = names.iter().zip(record).filter(|(_, cell)| !cell.is_empty());
+    cells.map(|(name, cell)| (name.clone(), Value::String(cell.to_owned()))).collect()
+}
+
+fn not_csv(error: &csv::Error) -> Fault {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            Fault::new("", format!("expected {expected_len} columns as the first line has, got {len}"))
+        }
+        csv::ErrorKind::Utf8 { .. } => Fault::new("", "expected UTF-8, got something else"),
+        _ => Fault::new("", format!("it is no CSV: {error}")),
     }
 }
 
@@ -265,7 +323,8 @@ fn value(field: Field) -> Value {
         Field::Str(text) => Value::String(text),
         Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
             Ok(text) => Value::String(text.to_owned()),
-            Err(_) => Value::Array(bytes.data().iter().map(|byte| (*byte).into()).collect()),
+            // Files within a row, such as images: as text that JSON has room for.
+            Err(_) => Value::String(STANDARD.encode(bytes.data())),
         },
         Field::Group(row) => Value::Object(fields(row)),
         Field::ListInternal(list) => Value::Array(list.elements().iter().cloned().map(value).collect()),
