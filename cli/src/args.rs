@@ -25,6 +25,9 @@ pub struct Cli {
 pub enum Command {
     /// Run a study, or a plan file, and record everything it does.
     Run(RunArgs),
+    /// Run a grid of plans, each a run of its own; cells that failed or were never begun are done by `--resume`, by several
+    /// processes at once if you start them.
+    Sweep(SweepArgs),
     /// Run the stored plan of a run again and compare record digests; exits 1 if they differ.
     Replay {
         /// Run id or unique prefix.
@@ -106,6 +109,15 @@ pub enum Command {
         #[arg(long)]
         workers: Option<usize>,
     },
+    /// Say what a run or a sweep found: claims and the numbers they rest on; or write it as a page with all figures, learning
+    /// curves and fronts, each number a link to the rows behind it.
+    Report {
+        /// Run id or unique prefix.
+        run: String,
+        /// Write a page that loads nothing from elsewhere; ends in .html.
+        #[arg(long, value_name = "FILE")]
+        export: Option<PathBuf>,
+    },
     /// Label the steps a run labelled anew, from the counts it stored, and show what changes.
     Relabel(RelabelArgs),
     /// List the devices work can run on.
@@ -165,7 +177,7 @@ impl MergeArgs {
 /// What to compare, and how.
 #[derive(Debug, Args)]
 pub struct ParetoArgs {
-    /// Runs, by id or unique prefix; all without any. The points of a run are those of the fronts it recorded; a run without
+    /// Runs or sweeps, by id or unique prefix; all runs without any. The points of a run are those of the fronts it recorded; a run without
     /// fronts is one point, with the latest value of each metric.
     pub runs: Vec<String>,
     /// A metric or an objective of a front, and which way is better, such as `reward:max`; one to six. Those of the recorded
@@ -234,6 +246,44 @@ pub struct RunArgs {
     pub machine: MachineArgs,
 }
 
+/// Which grid to run.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// A key of the plan, or `seed`, and the values it takes; given again, every combination is run.
+    #[arg(long, value_name = "KEY=A,B,C", required_unless_present = "resume", conflicts_with = "resume")]
+    pub grid: Vec<String>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// A table by two axes.
+#[derive(Debug, Args)]
+pub struct TableArgs {
+    /// Of `figures`, `claims` or `runs`.
+    pub of: String,
+    /// Only what matches, such as `name = 'accuracy' AND stage = 'test'`: one number of a run in each place.
+    pub filter: Option<String>,
+    /// The field down, such as `params.reward.alpha`.
+    #[arg(long, value_name = "FIELD")]
+    pub rows: String,
+    /// The field across, such as `run.seed` or `stage`.
+    #[arg(long, value_name = "FIELD")]
+    pub columns: String,
+    /// The number to show, such as `metrics.loss`; `value` of figures and claims without it.
+    #[arg(long, value_name = "FIELD")]
+    pub value: Option<String>,
+    /// Only of this run, or of this sweep's.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+}
+
+impl TableArgs {
+    /// What rows it is made of.
+    pub fn listing(&self) -> Listing {
+        Listing { filter: self.filter.clone(), run: self.run.clone(), ..Listing::default() }
+    }
+}
+
 /// What a run may use of this machine. None of it changes results on the CPU device.
 #[derive(Debug, Args)]
 pub struct MachineArgs {
@@ -279,6 +329,8 @@ pub enum Query {
     Figures(Listing),
     /// Problems: what was asked.
     Problems(Listing),
+    /// Statements: what is to be proved, and prompts with their images.
+    Statements(Listing),
     /// Datasets.
     Datasets(Listing),
     /// Programs: definitions of labels, graders, maps, ensembles.
@@ -291,6 +343,8 @@ pub enum Query {
     Recipes(Listing),
     /// Claims that studies tested.
     Claims(Listing),
+    /// Figures, claims or metrics of runs by two axes, with intervals.
+    Table(TableArgs),
     /// One metric of one run, as points ordered by step, time and value.
     Metrics {
         /// Run id or unique prefix.
@@ -341,7 +395,7 @@ pub struct Listing {
     /// At most this many.
     #[arg(long, default_value_t = 100)]
     pub limit: usize,
-    /// Only rows of this run.
+    /// Only rows of this run, or of the runs of this sweep.
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
     /// Only what this node came from; may be given again.

@@ -28,6 +28,7 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
     let store = cli.store.as_path();
     match &cli.command {
         Command::Run(args) => commands::run::run(store, args, printer),
+        Command::Sweep(args) => commands::sweep::sweep(store, args, printer),
         Command::Replay { run, call, machine } => commands::run::replay(store, run, *call, machine, printer),
         Command::Studies { study } => commands::studies::list(study.as_deref(), printer),
         Command::Ls { filter, limit } => commands::runs::ls(store, filter.as_deref(), *limit, printer),
@@ -44,6 +45,7 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         Command::Materialize { checkpoint, out, workers } => {
             commands::materialize::materialize(store, checkpoint, out, *workers, printer)
         }
+        Command::Report { run, export } => commands::report::report(store, run, export.as_deref(), printer),
         Command::Relabel(args) => commands::relabel::relabel(store, args, printer),
         Command::Devices => commands::devices::list(printer),
         Command::Completions { shell } => commands::completions::print(*shell, printer),

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tracker_gpu::{Choice, Device, MAX_ATOMS, Op, Piece, Program, devices};
+use tracker_gpu::{Choice, Device, MAX_ATOMS, Op, Piece, Program, devices, normals};
 
 const N_RUNS: usize = 7;
 
@@ -170,6 +170,50 @@ fn two_token(opened: &[Device], rng: &mut ChaCha8Rng) {
     }
 }
 
+/// Rows times units that are made on the way, multiplications counted; the plain loop has its units made before.
+fn random_features(opened: &[Device], rng: &mut ChaCha8Rng) {
+    let (n_rows, n_cols, n_units) = (1000, 8000, 3200);
+    let x = uniform(rng, n_rows * n_cols);
+    let n = n_rows * n_cols * n_units;
+    measure("random_features, plain (one unit in 100)", "plain", n / 100, || {
+        for unit in 0..n_units as u32 / 100 {
+            let weights = normals(1, unit, n_cols);
+            let feature = |row: &[f32]| row.iter().zip(&weights).map(|(x, w)| x * w).sum::<f32>().max(0.0);
+            black_box(x.chunks(n_cols).map(feature).collect::<Vec<f32>>());
+        }
+    });
+    for device in opened.iter().filter(|device| device.adapter().is_none()) {
+        measure("random_features 1000×8000·3200", &label(device), n, || {
+            black_box(device.kernels().random_features(&x, n_cols, 1, n_units).unwrap());
+        });
+    }
+    // Software Vulkan takes minutes for the whole.
+    let (few, units) = (&x[..100 * n_cols], 320);
+    for device in opened.iter().filter(|device| device.adapter().is_some()) {
+        measure("random_features 100×8000·320", &label(device), 100 * n_cols * units, || {
+            black_box(device.kernels().random_features(few, n_cols, 1, units).unwrap());
+        });
+    }
+}
+
+/// Inner products of all pairs of rows, multiplications of one half counted.
+fn gram(opened: &[Device], rng: &mut ChaCha8Rng) {
+    let (n_rows, n_cols) = (200, 9600);
+    let x = uniform(rng, n_rows * n_cols);
+    let n = n_rows * (n_rows + 1) / 2 * n_cols;
+    measure("gram 200×9600", "plain", n, || {
+        for (at, a) in x.chunks(n_cols).enumerate() {
+            let product = |b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+            black_box(x.chunks(n_cols).take(at + 1).map(product).collect::<Vec<f32>>());
+        }
+    });
+    for device in opened {
+        measure("gram 200×9600", &label(device), n, || {
+            black_box(device.kernels().gram(&x, n_cols).unwrap());
+        });
+    }
+}
+
 /// A right-leaning statement of 12 leaves over all atoms.
 fn statement(rng: &mut ChaCha8Rng) -> Program {
     let mut ops: Vec<Op> = (0..12).map(|_| Op::Atom(rng.random_range(0..MAX_ATOMS as u8))).collect();
@@ -232,12 +276,14 @@ fn main() {
     let mut opened = vec![Device::cpu()];
     opened.extend(devices().iter().map(|adapter| Device::open(&Choice::Wgpu(Some(adapter.idx))).unwrap()));
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let benches: [(&str, Bench); 7] = [
+    let benches: [(&str, Bench); 9] = [
         ("log_softmax_gather", log_softmax_gather),
         ("log_mean_exp", log_mean_exp),
         ("mix", mix),
         ("direction_argmax", direction_argmax),
         ("two_token", two_token),
+        ("random_features", random_features),
+        ("gram", gram),
         ("truth_tables", truth_tables),
         ("start_up", |opened, _| start_up(opened)),
     ];

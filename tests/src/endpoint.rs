@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tracker_proof::formula::{ATOM_NAMES, Style};
@@ -18,6 +19,8 @@ pub struct Endpoint {
     address: String,
     stopped: Arc<AtomicBool>,
     n_calls: Arc<AtomicUsize>,
+    limit: Arc<AtomicUsize>,
+    crowd: Arc<Crowd>,
 }
 
 impl Endpoint {
@@ -44,14 +47,21 @@ impl Endpoint {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stopped, n_calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let server = Self { address, stopped: stopped.clone(), n_calls: n_calls.clone() };
+        let (limit, crowd) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(Crowd::default()));
+        let server = Self {
+            address,
+            stopped: stopped.clone(),
+            n_calls: n_calls.clone(),
+            limit: limit.clone(),
+            crowd: crowd.clone(),
+        };
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if stopped.load(Ordering::SeqCst) {
                     break;
                 }
-                let (mind, n_calls) = (mind.clone(), n_calls.clone());
-                std::thread::spawn(move || serve(stream, &mind, &n_calls));
+                let (mind, n_calls, limit, crowd) = (mind.clone(), n_calls.clone(), limit.clone(), crowd.clone());
+                std::thread::spawn(move || serve(stream, &mind, &n_calls, &limit, &crowd));
             }
         });
         server
@@ -61,6 +71,22 @@ impl Endpoint {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// From now on it breaks after so many completions in all, until it is told another number.
+    pub fn dies_after(&self, n_calls: usize) {
+        self.limit.store(n_calls, Ordering::SeqCst);
+    }
+
+    /// From now on each completion waits until so many are asked at once, or half a second has passed.
+    pub fn waits_for(&self, n_at_once: usize) {
+        self.crowd.wanted.store(n_at_once, Ordering::SeqCst);
+    }
+
+    /// The most completions that were asked at once.
+    #[must_use]
+    pub fn most_at_once(&self) -> usize {
+        self.crowd.most.load(Ordering::SeqCst)
     }
 
     /// Completions asked of it so far.
@@ -78,6 +104,31 @@ impl Drop for Endpoint {
     }
 }
 
+/// Who is being answered at the moment.
+#[derive(Default)]
+struct Crowd {
+    now: Mutex<usize>,
+    changed: Condvar,
+    wanted: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Crowd {
+    fn joined(&self) {
+        let mut now = self.now.lock().unwrap();
+        *now += 1;
+        self.most.fetch_max(*now, Ordering::SeqCst);
+        self.changed.notify_all();
+        let wanted = self.wanted.load(Ordering::SeqCst);
+        let few = |now: &mut usize| *now < wanted && self.most.load(Ordering::SeqCst) < wanted;
+        drop(self.changed.wait_timeout_while(now, Duration::from_millis(500), few).unwrap());
+    }
+
+    fn left(&self) {
+        *self.now.lock().unwrap() -= 1;
+    }
+}
+
 /// What it answers by.
 enum Mind {
     Able,
@@ -85,14 +136,18 @@ enum Mind {
 }
 
 /// Answers one request. A caller that goes away in the middle, as a killed one does, is no concern.
-fn serve(mut stream: TcpStream, mind: &Mind, n_calls: &AtomicUsize) {
+fn serve(mut stream: TcpStream, mind: &Mind, n_calls: &AtomicUsize, limit: &AtomicUsize, crowd: &Crowd) {
     let Some((route, body)) = read(&stream) else { return };
     let answer = if route.ends_with("/models") {
         json!({"data": [{"id": "writer"}, {"id": "judge"}, {"id": "prover"}, {"id": "model"}, {"id": "rater"}, {"id": "marker"}, {"id": "chatter"},
-            {"id": "duelist"}, {"id": "adder"}, {"id": "checker"}]})
+            {"id": "duelist"}, {"id": "adder"}, {"id": "checker"}, {"id": "panelist"}, {"id": "expert"}, {"id": "referee"}]})
     } else {
-        n_calls.fetch_add(1, Ordering::SeqCst);
-        match mind {
+        if n_calls.fetch_add(1, Ordering::SeqCst) >= limit.load(Ordering::SeqCst) {
+            drop(stream.write_all(b"HTTP/1.1 500 X\r\ncontent-length: 6\r\nconnection: close\r\n\r\nbroken"));
+            return;
+        }
+        crowd.joined();
+        let answer = match mind {
             Mind::Able => complete(&route, &body),
             Mind::Recorded(answers) => {
                 let mut answers = answers.lock().unwrap();
@@ -100,14 +155,17 @@ fn serve(mut stream: TcpStream, mind: &Mind, n_calls: &AtomicUsize) {
                 of_prompt.rotate_left(1);
                 of_prompt[0].clone()
             }
-        }
+        };
+        crowd.left();
+        answer
     }
     .to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
     drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(answer.as_bytes())));
 }
 
-fn read(stream: &TcpStream) -> Option<(String, Value)> {
+/// The route and the body of a request.
+pub(crate) fn read(stream: &TcpStream) -> Option<(String, Value)> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
@@ -144,12 +202,17 @@ fn complete(route: &str, body: &Value) -> Value {
                 "duelist" => choose(prompt),
                 "adder" => add(prompt, seed + i),
                 "checker" => "+".to_owned(),
+                "panelist" => discuss(&said.join("\n\n"), seed + i, 3),
+                "expert" => discuss(&said.join("\n\n"), seed + i, 6),
+                "referee" if prompt.contains("Rating: N") => rate(prompt),
+                "referee" => choose(prompt),
                 // What it is told stands before the prompt, or in it.
                 "chatter" => chat(if is_chat { said[0] } else { prompt }, seed + i),
                 _ => prove(prompt),
             };
             if is_chat {
-                json!({"message": {"role": "assistant", "content": text}, "finish_reason": "stop"})
+                let finish = if text.ends_with('…') { "length" } else { "stop" };
+                json!({"message": {"role": "assistant", "content": text}, "finish_reason": finish})
             } else {
                 let mut logprobs = json!({"token_logprobs": [-0.5, -0.25]});
                 if body["model"] == "checker" {
@@ -212,6 +275,31 @@ fn add(prompt: &str, seed: u64) -> String {
         sum = next;
     }
     format!("{}#### {sum}", lines.concat())
+}
+
+/// Adds the numbers it is asked about; about one answer in `skill` is one too much, one in seventeen is nothing and one in nineteen
+/// is cut off. Of numbered answers of others it gives, or names, the most frequent.
+fn discuss(said: &str, seed: u64, skill: u64) -> String {
+    let result = |text: &str| text.rsplit_once("#### ").map(|(_, result)| result.trim().to_owned());
+    if said.contains("[1]") {
+        let others: Vec<Option<String>> = said.split("\n\n[").skip(1).map(result).collect();
+        let votes = |of: &Option<String>| others.iter().filter(|other| of.is_some() && *other == of).count();
+        let first = (0..others.len()).max_by_key(|at| (votes(&others[*at]), others.len() - at)).unwrap();
+        return if said.contains("`Answer: N`") {
+            format!("Most agree.\nAnswer: {}", first + 1)
+        } else {
+            format!("Most agree.\n#### {}", others[first].clone().unwrap_or_default())
+        };
+    }
+    let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+    if mixed.is_multiple_of(17) {
+        return String::new();
+    }
+    let sum: u64 = said.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u64>().ok()).sum();
+    if mixed.is_multiple_of(19) {
+        return "I begin with…".to_owned();
+    }
+    format!("I add\n[2] and go on\n#### {}", sum + u64::from(mixed.is_multiple_of(skill)))
 }
 
 /// Whether every sum of a solution is right.

@@ -2,6 +2,7 @@
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod endpoint;
+mod vision;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -12,6 +13,7 @@ use serde_json::Value;
 use tracker_store::{NewRun, Plan};
 
 pub use endpoint::Endpoint;
+pub use vision::Vision;
 
 /// The binary beside the test's own, which `tests/run` builds first.
 #[must_use]

@@ -101,8 +101,8 @@ fn every_answer_on_the_page_is_what_the_binary_prints() {
 }
 
 #[test]
-fn every_figure_of_the_three_studies_leads_to_rows() {
-    for study in ["er_prm", "grm", "dpa"] {
+fn every_figure_of_the_studies_leads_to_rows() {
+    for study in ["er_prm", "grm", "dpa", "correlation_qa"] {
         let tracker = Tracker::new();
         let run = tracker.smoke_of(study, &[]);
         let run = run["run"].as_str().unwrap();

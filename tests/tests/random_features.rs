@@ -39,10 +39,10 @@ fn curves_and_cells_that_do_not_interpolate_are_asked_for() {
     assert!(tracker.json(&["query", "figures", "name = 'residual' AND value > 0.000001", "--run", id]).is_empty());
     assert_eq!(
         tracker.json(&["query", "figures", "name = 'residual'", "--run", id, "--limit", "1000"]).len(),
-        2 * 4 * 3
+        2 * 5 * 3
     );
     let means = tracker.json(&["query", "figures", "name = 'L_OOD' AND stage LIKE 'mean n 24%'", "--run", id]);
-    assert_eq!(means.len(), 4, "{means:?}");
+    assert_eq!(means.len(), 5, "{means:?}");
     // A mean leads to the cells it is over.
     let node = format!("figure:{id}/{}/1/0", means[0]["stage"].as_str().unwrap());
     let up = &tracker.json(&["query", "lineage", &node])[0];

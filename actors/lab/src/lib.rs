@@ -14,15 +14,18 @@ mod event;
 pub mod lab;
 pub mod parts;
 pub mod plan;
+mod plot;
 mod relabel;
 mod seed;
 mod session;
 pub mod studies;
 mod study;
+pub mod sweep;
 
 pub use error::{Error, Result};
 pub use event::{Event, Events};
 pub use plan::{Overlay, Plan, Preset};
+pub use plot::{Fit, Found, Plot};
 pub use relabel::{Change, Relabel, Relabelled, Winners};
 pub use session::{Finished, Session, resume_command};
 pub use study::{Entry, Study, studies, study};

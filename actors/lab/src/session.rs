@@ -11,7 +11,7 @@ use serde::Serialize;
 use tracker_actors::Runtime;
 use tracker_gpu::{Choice, Device};
 use tracker_store::{
-    Claim, Digest, Edge, Ending, Endpoint, Kind, Manifest, NewRun, NodeId, Plan as PlanRecord, Recording, Relation,
+    Claim, Digest, Durability, Edge, Ending, Endpoint, Kind, Manifest, NewRun, NodeId, Plan as PlanRecord, Recording, Relation,
     RowKey, Run, RunId, Stage, Status, Store,
 };
 
@@ -23,6 +23,7 @@ use crate::parts::record::Recorder;
 use crate::plan::Plan;
 use crate::seed::Seeds;
 use crate::study::study;
+use crate::sweep::SWEEP;
 
 /// The stage claims are recorded in.
 const CLAIMS: &str = "claims";
@@ -43,6 +44,8 @@ pub struct Session {
     pub exchanges: Option<PathBuf>,
     /// Called on the second interrupt; ends the process.
     pub exit: Box<dyn FnOnce() + Send>,
+    /// Tags of the run it makes.
+    pub tags: Vec<(String, String)>,
 }
 
 /// How a run ended.
@@ -85,6 +88,11 @@ impl Session {
         };
         let run = store.create_run(&new)?;
         let _held = Held::take(store, run.id)?;
+        let mut tags = Recording::new();
+        for (key, value) in &self.tags {
+            tags.put_tag(run.id, key, value)?;
+        }
+        store.commit(&tags, Durability::Sync)?;
         self.execute(store, &run, plan, device, recorded, false)
     }
 
@@ -230,7 +238,7 @@ impl Session {
 
 /// What code ran: the version, and the digest of the very program, which tells builds of one version apart. None of it enters a
 /// digest.
-fn versions() -> BTreeMap<String, String> {
+pub(crate) fn versions() -> BTreeMap<String, String> {
     let mut versions = BTreeMap::from([("tracker".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
     let program = std::env::current_exe().and_then(std::fs::File::open);
     let mut hasher = blake3::Hasher::new();
@@ -302,29 +310,37 @@ fn own_exchanges(store: &Store, run: RunId) -> Result<Option<Recorded>> {
     Recorded::parse(&format!("exchanges of {run}"), &String::from_utf8_lossy(&text)).map(Some)
 }
 
-/// A run in the hands of this process. The lock goes with the process, however it ends.
-struct Held {
-    _file: File,
-    path: PathBuf,
+/// A run, or a cell of a sweep, in the hands of this process. The lock goes with the process, however it ends.
+pub(crate) struct Held {
+    /// None if the store is in memory, where nobody else is.
+    file: Option<(File, PathBuf)>,
 }
 
 impl Held {
-    /// Takes a run; none if the store is in memory, where nobody else is.
+    /// Takes a run.
     ///
     /// # Errors
     /// `Input` if another process works on it.
-    fn take(store: &Store, run: RunId) -> Result<Option<Self>> {
-        let Some(dir) = store.dir().map(|dir| dir.join("running")) else { return Ok(None) };
-        let path = dir.join(format!("{run}.lock"));
+    fn take(store: &Store, run: RunId) -> Result<Self> {
+        Self::try_take(store, &run.to_string())?.ok_or_else(|| Error::Input {
+            what: format!("run {run} is being worked on by another process"),
+            hint: Some("wait until it ends, or stop it with Ctrl-C".into()),
+        })
+    }
+
+    /// Takes what has this name, unless another process has it.
+    ///
+    /// # Errors
+    /// `Internal` if the file system has no locks.
+    pub(crate) fn try_take(store: &Store, name: &str) -> Result<Option<Self>> {
+        let Some(dir) = store.dir().map(|dir| dir.join("running")) else { return Ok(Some(Self { file: None })) };
+        let path = dir.join(format!("{name}.lock"));
         let failed = |e: std::io::Error| Error::Internal(format!("cannot lock `{}`: {e}", path.display()));
         std::fs::create_dir_all(&dir).map_err(failed)?;
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file, path })),
-            Err(TryLockError::WouldBlock) => Err(Error::Input {
-                what: format!("run {run} is being worked on by another process"),
-                hint: Some("wait until it ends, or stop it with Ctrl-C".into()),
-            }),
+            Ok(()) => Ok(Some(Self { file: Some((file, path)) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
@@ -333,7 +349,9 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         // A file that stays behind holds nobody up.
-        drop(std::fs::remove_file(&self.path));
+        if let Some((_, path)) = &self.file {
+            drop(std::fs::remove_file(path));
+        }
     }
 }
 
@@ -351,6 +369,12 @@ fn stored_plan(run: &Run) -> Result<Plan> {
         return Err(Error::Input {
             what: format!("run {} was logged from outside and has no plan", run.id),
             hint: None,
+        });
+    }
+    if run.study == SWEEP {
+        return Err(Error::Input {
+            what: format!("run {} is a sweep, whose cells are runs", run.id),
+            hint: Some(format!("to go on with it: tracker sweep --resume {}", run.id)),
         });
     }
     study(&run.study)?;

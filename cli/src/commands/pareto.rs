@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tracker_front::{Candidate, Direction, Format, Front, Objective, Options, Rejected};
+use tracker_lab::sweep::{SWEEP, cells};
 use tracker_store::{
-    Checkpoint, Front as FrontRecord, Goal, Kind, NodeId, Query, Relation, RunId, Store, Table, Toward, Walk, Weights,
+    Checkpoint, Front as FrontRecord, Goal, Kind, NodeId, Query, Relation, Row, RunId, Store, Table, Toward, Walk, Weights,
 };
 
 use crate::args::ParetoArgs;
@@ -66,10 +67,20 @@ fn runs(store: &Store, args: &ParetoArgs) -> anyhow::Result<Vec<RunId>> {
     if let Some(filter) = &args.filter {
         question = question.filter(filter)?;
     }
-    let named = args.runs.iter().map(|run| store.resolve_run(run)).collect::<Result<BTreeSet<_>, _>>()?;
-    let matching = store.query(&question)?.rows;
-    let mut runs: Vec<RunId> = matching.iter().filter_map(|row| row.id.owner()).collect();
-    if !named.is_empty() {
+    let mut named = BTreeSet::new();
+    for run in &args.runs {
+        let run = store.resolve_run(run)?;
+        // A sweep stands for its cells.
+        if store.run(run)?.study == SWEEP {
+            named.extend(cells(store, run)?.into_iter().map(|(_, run)| run.id));
+        } else {
+            named.insert(run);
+        }
+    }
+    let matching = store.query(&question.column("study")?)?.rows;
+    let is_point = |row: &&Row| row.get("study").is_none_or(|study| study.to_string() != SWEEP);
+    let mut runs: Vec<RunId> = matching.iter().filter(is_point).filter_map(|row| row.id.owner()).collect();
+    if !args.runs.is_empty() {
         runs.retain(|run| named.contains(run));
     }
     runs.sort_unstable();
@@ -97,9 +108,7 @@ fn objectives(args: &ParetoArgs, fronts: &[Recorded]) -> anyhow::Result<Vec<Obje
                 "expected at least one --objective: the runs have recorded no fronts, or of different objectives";
             return Err(InputError { what: what.into(), hint: Some("such as `--objective reward:max`".into()) }.into());
         };
-        let objective =
-            |(name, is_max): (&str, bool)| if is_max { Objective::maximise(name) } else { Objective::minimise(name) };
-        return Ok(only.into_iter().map(objective).collect());
+        return Ok(only.into_iter().map(|(name, is_max)| objective(name, is_max)).collect());
     }
     let parse = |text: &String| -> anyhow::Result<Objective> {
         let (name, direction) = text.rsplit_once(':').ok_or_else(|| InputError {
@@ -109,6 +118,15 @@ fn objectives(args: &ParetoArgs, fronts: &[Recorded]) -> anyhow::Result<Vec<Obje
         Ok(Objective { name: name.to_owned(), direction: direction.parse::<Direction>()? })
     };
     args.objectives.iter().map(parse).collect()
+}
+
+fn objective(name: &str, is_max: bool) -> Objective {
+    if is_max { Objective::maximise(name) } else { Objective::minimise(name) }
+}
+
+/// What a recorded front compares.
+pub fn recorded(front: &FrontRecord) -> Vec<Objective> {
+    front.objectives.iter().map(|o| objective(&o.name, o.goal == Goal::Maximize)).collect()
 }
 
 /// A run as one point: the latest value of each metric.
@@ -131,7 +149,7 @@ fn of_run(store: &Store, run: RunId, objectives: &[Objective]) -> anyhow::Result
 
 /// The points of a run's fronts, each once, as it stands in the narrowest front that has all objectives. A node with other
 /// values is another point.
-fn of_fronts(
+pub fn of_fronts(
     store: &Store,
     run: RunId,
     fronts: &[(NodeId, FrontRecord)],

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use serde_json::json;
 use tracker_lab::parts::evaluate::{Estimate, paired_gain};
+use tracker_lab::sweep::{SWEEP, of_sweep};
 use tracker_store::{
     Dataset, Grouped, Grouping, Kind, NodeId, Query as Question, RunId, Store, Table, Toward, Value, Walk,
 };
@@ -30,12 +31,14 @@ pub fn query(dir: &Path, query: &Query, printer: &Printer) -> anyhow::Result<Ans
         Query::Selections(listing) => list(dir, Table::Selections, listing, printer),
         Query::Figures(listing) => list(dir, Table::Figures, listing, printer),
         Query::Problems(listing) => list(dir, Table::Problems, listing, printer),
+        Query::Statements(listing) => list(dir, Table::Statements, listing, printer),
         Query::Datasets(listing) => list(dir, Table::Datasets, listing, printer),
         Query::Programs(listing) => list(dir, Table::Programs, listing, printer),
         Query::Checkpoints(listing) => list(dir, Table::Checkpoints, listing, printer),
         Query::Fronts(listing) => list(dir, Table::Fronts, listing, printer),
         Query::Recipes(listing) => list(dir, Table::Recipes, listing, printer),
         Query::Claims(listing) => list(dir, Table::Claims, listing, printer),
+        Query::Table(args) => super::table::table(dir, args, printer),
         Query::Metrics { run, key: Some(key), less: Some(less), .. } => paired(dir, run, key, less, printer),
         Query::Metrics { run, key, points, .. } => metrics(dir, run, key.as_deref(), *points, printer),
         Query::Lineage { .. } => lineage(dir, query, printer),
@@ -80,14 +83,22 @@ pub fn list(dir: &Path, table: Table, listing: &Listing, printer: &Printer) -> a
 }
 
 /// What a listing asks for, without its order.
-fn question(store: &Store, table: Table, listing: &Listing) -> anyhow::Result<Question> {
+pub fn question(store: &Store, table: Table, listing: &Listing) -> anyhow::Result<Question> {
     let mut question = Question::new(table);
-    if let Some(filter) = &listing.filter {
-        question = question.filter(filter)?;
-    }
+    let mut parts: Vec<String> = listing.filter.iter().map(|filter| format!("({filter})")).collect();
     if let Some(run) = &listing.run {
-        question = question.of_run(store.resolve_run(run)?);
+        let run = store.resolve_run(run)?;
+        if store.run(run)?.study == SWEEP {
+            parts.push(of_sweep(run));
+        } else {
+            question = question.of_run(run);
+        }
     }
+    question = match (parts.as_slice(), &listing.filter) {
+        // As it was written, so that an error says where.
+        ([_], Some(filter)) => question.filter(filter)?,
+        (parts, _) => question.filter(&parts.join(" AND "))?,
+    };
     for (nodes, toward) in [(&listing.ancestors_of, Toward::Ancestors), (&listing.descendants_of, Toward::Descendants)]
     {
         for node in nodes {

@@ -42,6 +42,12 @@ pub fn replay(dir: &Path, run: &str, calls: bool, machine: &MachineArgs, printer
 }
 
 fn plan(args: &RunArgs) -> anyhow::Result<Plan> {
+    let (study, overlay) = overlay(args)?;
+    Ok(tracker_lab::study(&study)?.resolve(&overlay)?)
+}
+
+/// The study, and what is laid over its defaults.
+pub fn overlay(args: &RunArgs) -> anyhow::Result<(String, Overlay)> {
     let named = args.study.clone().unwrap_or_default();
     let is_file = Path::new(&named).extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
     let (study, file) = if is_file {
@@ -53,19 +59,19 @@ fn plan(args: &RunArgs) -> anyhow::Result<Plan> {
         (named, None)
     };
     let preset = if args.smoke { Preset::Smoke } else { Preset::Standard };
-    let overlay = Overlay { preset, file, sets: args.sets.clone(), seed: args.seed };
-    Ok(tracker_lab::study(&study)?.resolve(&overlay)?)
+    Ok((study, Overlay { preset, file, sets: args.sets.clone(), seed: args.seed }))
 }
 
 /// What a run may use, read before anything is made.
-struct Machine {
+pub struct Machine {
     device: Choice,
     workers: usize,
     exchanges: Option<PathBuf>,
 }
 
 impl Machine {
-    fn read(args: &MachineArgs) -> anyhow::Result<Self> {
+    /// Reads it.
+    pub fn read(args: &MachineArgs) -> anyhow::Result<Self> {
         let device = args.device.parse().map_err(|e: tracker_gpu::Error| InputError {
             what: e.to_string(),
             hint: Some("`tracker devices` lists what is there".into()),
@@ -79,19 +85,19 @@ impl Machine {
     }
 
     /// Runs `work` with a session whose events are printed from another thread.
-    fn attend(
-        self,
+    pub fn attend(
+        &self,
         printer: &Printer,
         work: impl FnOnce(Session) -> tracker_lab::Result<Finished>,
-    ) -> anyhow::Result<Finished> {
-        let Self { device, workers, exchanges } = self;
+    ) -> tracker_lab::Result<Finished> {
+        let (device, exchanges) = (self.device.clone(), self.exchanges.clone());
         let (events, received) = Events::channel();
-        let session = Session { device, workers, events, exchanges, exit: Box::new(exit_at_once) };
-        let finished = thread::scope(|scope| {
+        let exit = Box::new(exit_at_once);
+        let session = Session { device, workers: self.workers, events, exchanges, exit, tags: vec![] };
+        thread::scope(|scope| {
             scope.spawn(move || progress::follow(&received, printer));
             work(session)
-        });
-        Ok(finished?)
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The language model: Llama-architecture decoders that are sampled, scored, trained, and read by reward heads.
 //!
 //! A [`Lm`] is a configuration, a [`Tokenizer`], weights and a device. [`sample()`] continues prompts, [`log_probs`] scores
-//! continuations, [`sft`], [`kd`], [`dpo`] and [`grpo`] return trained models, [`Parents`] interpolate. Checkpoints are Hugging Face folders, read and
+//! continuations, [`sft`], [`kd`], [`dpo`], [`least`] and [`grpo`] return trained models, [`Parents`] interpolate. Checkpoints are Hugging Face folders, read and
 //! written. Training moves all weights, or those of a low-rank adapter ([`Lora`]).
 //! A [`Clip`] embeds images and texts to compare them.
 //! A [`RewardModel`] adds a head: [`scores`] and [`tag_scores`] read it, [`fit`] and [`ppo`] train it.
@@ -48,5 +48,5 @@ pub use tokenizer::{BOS, EOS, PAD, Tokenizer, UNK};
 pub use train::{
     Anchor, Batch, Dpo, Example, FitObjective, Grpo, Kd, Length, Lora, OnStep, Pair, PairLoss, Ppo, Projection,
     RatedPair, RatedText, Regulariser, Rollout, ScoredRollout, Step, TaggedExample, Training, Trunk, advantages, dpo,
-    fit, gae, grpo, kd, ppo, sft, whiten,
+    fit, gae, grpo, kd, least, ppo, sft, whiten,
 };

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::normal::{TABLE, WORDS, halves, of_word, philox};
-use super::vector::{reduce, wide};
+use super::vector::{has_most_registers, reduce, wide};
 use crate::error::{Error, Result, matrix};
 use crate::gpu::{CHUNK_BYTES, Gpu, Pass, Source};
 
@@ -19,8 +19,8 @@ const LANES: usize = 16;
 const PANELS: usize = 4;
 /// Rows that share what is loaded of the weights.
 const ROWS: usize = 6;
-/// Coordinates whose weights are made together; a multiple of a counter's words.
-const DEPTH: usize = 512;
+/// Coordinates whose weights are made together, so many that those of two panels stay in the first cache; a multiple of a counter's words.
+const DEPTH: usize = 256;
 /// Features and rows of a workgroup.
 const GROUP_FEATURES: usize = 64;
 const GROUP_ROWS: usize = 8;
@@ -73,20 +73,25 @@ fn defined(out: Vec<f32>, n_cols: usize) -> Result<Vec<f32>> {
     }
 }
 
-/// Rows in tiles, the numbers of one coordinate side by side, filled up with zeros.
+/// Rows in tiles, the numbers of one coordinate side by side, filled up with zeros; the coordinates of a block of all tiles before those of
+/// the next, so that they are read in one stretch: `[blocks][tiles][coordinates][ROWS]`.
 fn tiles(ask: Ask<'_>) -> Vec<f32> {
-    let mut out = vec![0.0; ask.n_rows().div_ceil(ROWS) * ROWS * ask.n_cols];
+    let n_tiles = ask.n_rows().div_ceil(ROWS);
+    let mut out = vec![0.0; n_tiles * ROWS * ask.n_cols];
     for (nth, row) in ask.x.chunks_exact(ask.n_cols).enumerate() {
-        let tile = &mut out[nth / ROWS * ROWS * ask.n_cols..];
-        for (col, x) in row.iter().enumerate() {
-            tile[col * ROWS + nth % ROWS] = *x;
+        for (block, x) in row.chunks(DEPTH).enumerate() {
+            let tile = &mut out[(block * DEPTH * n_tiles + nth / ROWS * x.len()) * ROWS..];
+            for (col, x) in x.iter().enumerate() {
+                tile[col * ROWS + nth % ROWS] = *x;
+            }
         }
     }
     out
 }
 
-/// Some coordinates of `PANELS · LANES` features of all tiles.
-struct Part<'a> {
+/// Some coordinates of `PANELS · LANES` features of all tiles. The sums of `TOGETHER` panels are kept in registers at once, as many as
+/// the processor has room for; each sum is one chain whatever that is, so that its bits are the same.
+struct Part<'a, const TOGETHER: usize> {
     tiles: &'a [f32],
     n_cols: usize,
     key: [u32; 2],
@@ -99,7 +104,7 @@ struct Part<'a> {
     weights: &'a mut [[f32; LANES]],
 }
 
-impl Part<'_> {
+impl<const TOGETHER: usize> Part<'_, TOGETHER> {
     /// Makes the weights of some coordinates.
     #[inline(always)]
     fn make(&mut self, start: usize, depth: usize) {
@@ -118,7 +123,7 @@ impl Part<'_> {
     }
 }
 
-impl pulp::NullaryFnOnce for Part<'_> {
+impl<const TOGETHER: usize> pulp::NullaryFnOnce for Part<'_, TOGETHER> {
     type Output = ();
 
     #[inline(always)]
@@ -127,18 +132,25 @@ impl pulp::NullaryFnOnce for Part<'_> {
         while start < self.n_cols {
             let depth = DEPTH.min(self.n_cols - start);
             self.make(start, depth);
-            for (tile, sums) in self.tiles.chunks_exact(ROWS * self.n_cols).zip(&mut *self.sums) {
-                let (rows, _) = tile[start * ROWS..(start + depth) * ROWS].as_chunks::<ROWS>();
-                for (panel, sums) in sums.iter_mut().enumerate() {
-                    let mut held = *sums;
-                    for (x, weights) in rows.iter().zip(&self.weights[panel * DEPTH..][..depth]) {
-                        for row in 0..ROWS {
-                            for lane in 0..LANES {
-                                held[row][lane] = x[row].mul_add(weights[lane], held[row][lane]);
+            for first in (0..PANELS).step_by(TOGETHER) {
+                let weights: [&[[f32; LANES]]; TOGETHER] =
+                    std::array::from_fn(|panel| &self.weights[(first + panel) * DEPTH..][..depth]);
+                let block = &self.tiles[start * ROWS * self.sums.len()..];
+                for (tile, sums) in block.chunks_exact(ROWS * depth).zip(&mut *self.sums) {
+                    let (rows, _) = tile.as_chunks::<ROWS>();
+                    let (groups, _) = sums.as_chunks_mut::<TOGETHER>();
+                    let mut held = groups[first / TOGETHER];
+                    for (col, x) in rows.iter().enumerate() {
+                        for panel in 0..TOGETHER {
+                            let weights = weights[panel][col];
+                            for row in 0..ROWS {
+                                for lane in 0..LANES {
+                                    held[panel][row][lane] = x[row].mul_add(weights[lane], held[panel][row][lane]);
+                                }
                             }
                         }
                     }
-                    *sums = held;
+                    groups[first / TOGETHER] = held;
                 }
             }
             start += depth;
@@ -157,7 +169,12 @@ pub(crate) fn on_cpu(ask: Ask<'_>) -> Result<Vec<f32>> {
         let mut weights = vec![[0.0; LANES]; PANELS * DEPTH];
         let (tiles, first) = (tiles.as_slice(), (nth * width) as u32);
         let key = halves(ask.key);
-        wide(Part { tiles, n_cols: ask.n_cols, key, table, first, sums: &mut sums, weights: &mut weights });
+        let (n_cols, held, weights) = (ask.n_cols, &mut sums, &mut weights);
+        if has_most_registers() {
+            wide(Part::<2> { tiles, n_cols, key, table, first, sums: held, weights });
+        } else {
+            wide(Part::<1> { tiles, n_cols, key, table, first, sums: held, weights });
+        }
         sums
     };
     let parts: Vec<_> = (0..ask.n_features.div_ceil(width)).into_par_iter().map(part).collect();
@@ -222,29 +239,40 @@ pub(crate) fn on_gpu(gpu: &Gpu, ask: Ask<'_>) -> Result<Vec<f32>> {
     defined(out, ask.n_features)
 }
 
-/// The inner product of two rows, in short blocks.
-struct Product<'a>(&'a [f32], &'a [f32]);
+/// Inner products of some rows with some others, over a short block of columns, by lane.
+struct Products<'a, const SIDE: usize> {
+    rows: [&'a [f32]; SIDE],
+    others: [&'a [f32]; SIDE],
+    /// Written whole, so that the sums over lanes, taken elsewhere, do not shape this loop.
+    out: &'a mut [[[f32; LANES]; SIDE]; SIDE],
+}
 
-impl pulp::NullaryFnOnce for Product<'_> {
-    type Output = f64;
+impl<const SIDE: usize> pulp::NullaryFnOnce for Products<'_, SIDE> {
+    type Output = ();
 
     #[inline(always)]
-    fn call(self) -> f64 {
-        let mut sum = 0.0_f64;
-        for (a, b) in self.0.chunks(BLOCK).zip(self.1.chunks(BLOCK)) {
-            let mut lanes = [0.0_f32; LANES];
-            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-            for (a, b) in a.iter().zip(b) {
-                for lane in 0..LANES {
-                    lanes[lane] = a[lane].mul_add(b[lane], lanes[lane]);
+    fn call(self) {
+        let mut held = [[[0.0_f32; LANES]; SIDE]; SIDE];
+        let (rows, others) = (self.rows.map(<[f32]>::as_chunks::<LANES>), self.others.map(<[f32]>::as_chunks::<LANES>));
+        let n_chunks = rows[0].0.len();
+        let (whole, whole_others) = (rows.map(|row| &row.0[..n_chunks]), others.map(|row| &row.0[..n_chunks]));
+        for at in 0..n_chunks {
+            for (row, held) in whole.iter().zip(&mut held) {
+                for (other, held) in whole_others.iter().zip(held) {
+                    for lane in 0..LANES {
+                        held[lane] = row[at][lane].mul_add(other[at][lane], held[lane]);
+                    }
                 }
             }
-            for ((lane, a), b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-                *lane = a.mul_add(*b, *lane);
-            }
-            sum += f64::from(reduce(lanes, |a, b| a + b));
         }
-        sum
+        for (row, held) in rows.iter().zip(&mut held) {
+            for (other, held) in others.iter().zip(held) {
+                for ((lane, a), b) in held.iter_mut().zip(row.1).zip(other.1) {
+                    *lane = a.mul_add(*b, *lane);
+                }
+            }
+        }
+        *self.out = held;
     }
 }
 
@@ -264,14 +292,38 @@ pub(crate) fn gram_on_cpu(x: &[f32], n_cols: usize) -> Result<Vec<f32>> {
     if n == 0 {
         return Ok(Vec::new());
     }
-    let row = |at: usize| &x[at * n_cols..(at + 1) * n_cols];
     let mut out = vec![0.0; n * n];
-    out.par_chunks_mut(n).enumerate().for_each(|(at, out)| {
-        for (other, to) in out[..=at].iter_mut().enumerate() {
-            *to = wide(Product(row(at), row(other))) as f32;
+    if has_most_registers() {
+        products::<4>(x, n_cols, &mut out);
+    } else {
+        products::<2>(x, n_cols, &mut out);
+    }
+    mirror(out, n)
+}
+
+/// Fills the lower half of the Gram matrix `[n, n]` of the rows of `x`.
+fn products<const SIDE: usize>(x: &[f32], n_cols: usize, out: &mut [f32]) {
+    let n = x.len() / n_cols;
+    // Past the last row it is taken again, and what comes of it is dropped.
+    let some = |first: usize, start: usize| -> [&[f32]; SIDE] {
+        std::array::from_fn(|nth| &x[(first + nth).min(n - 1) * n_cols..][start..n_cols.min(start + BLOCK)])
+    };
+    out.par_chunks_mut(n * SIDE).enumerate().for_each(|(nth, out)| {
+        let first = nth * SIDE;
+        for other in (0..n.min(first + SIDE)).step_by(SIDE) {
+            let mut sums = [[0.0_f64; SIDE]; SIDE];
+            for start in (0..n_cols).step_by(BLOCK) {
+                let mut lanes = [[[0.0; LANES]; SIDE]; SIDE];
+                wide(Products { rows: some(first, start), others: some(other, start), out: &mut lanes });
+                for (sum, lanes) in sums.as_flattened_mut().iter_mut().zip(lanes.as_flattened()) {
+                    *sum += f64::from(reduce(*lanes, |a, b| a + b));
+                }
+            }
+            for (out, sums) in out.chunks_exact_mut(n).zip(&sums) {
+                out[other..].iter_mut().zip(sums).for_each(|(out, sum)| *out = *sum as f32);
+            }
         }
     });
-    mirror(out, n)
 }
 
 pub(crate) fn gram_on_gpu(gpu: &Gpu, x: &[f32], n_cols: usize) -> Result<Vec<f32>> {

@@ -30,6 +30,14 @@ pub(super) fn wide<L: pulp::NullaryFnOnce>(work: L) -> L::Output {
     work.call()
 }
 
+/// Whether [`wide`] compiles for 32 registers of 16 numbers.
+pub(super) fn has_most_registers() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return pulp::x86::V4::try_new().is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Folds lanes in halves, in an order that does not depend on the processor.
 #[inline(always)]
 pub(super) fn reduce<const N: usize>(mut lanes: [f32; N], f: impl Fn(f32, f32) -> f32) -> f32 {

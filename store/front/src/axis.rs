@@ -34,6 +34,11 @@ impl Axis {
         Self { low: low - air, high: high + air }
     }
 
+    /// The values at its ends.
+    pub(crate) fn ends(self) -> (f64, f64) {
+        (self.low, self.high)
+    }
+
     /// Where a value stands: 0 at the low end, 1 at the high end.
     pub(crate) fn place(self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)

@@ -16,6 +16,7 @@
 
 mod axis;
 mod canvas;
+mod chart;
 mod crowding;
 mod divide;
 mod dominance;
@@ -29,12 +30,14 @@ mod prune;
 mod staircase;
 mod table;
 
+pub use chart::{Chart, Mark, Point, Scale, Series};
 pub use crowding::crowding;
 pub use dominance::{epsilon_front, non_dominated, ranks};
 pub use error::{Error, Result};
-pub use export::Format;
+pub use export::{Format, write_whole};
 pub use hypervolume::{contributions, hypervolume, worst};
 pub use objective::{Direction, MAX_OBJECTIVES, Objective, Points};
+pub use plot::FONT;
 pub use table::{Candidate, Front, Options, Reason, Rejected, Row};
 
 /// The README's example, compiled.

@@ -13,12 +13,12 @@ use crate::error::{Error, Result};
 use crate::table::{Front, Row};
 
 /// Colours that the colour-blind tell apart; source: Okabe and Ito 2008. More families than colours begin again.
-const COLOURS: [[u8; 3]; 6] =
+pub(crate) const COLOURS: [[u8; 3]; 6] =
     [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233]];
 /// Points without a family, among others that have one.
 const NONE: [u8; 3] = [110, 110, 110];
-const INK: [u8; 3] = [40, 40, 40];
-const FAINT: [u8; 3] = [228, 228, 228];
+pub(crate) const INK: [u8; 3] = [40, 40, 40];
+pub(crate) const FAINT: [u8; 3] = [228, 228, 228];
 
 /// Letters of a name that are shown.
 const LONGEST: usize = 40;
@@ -91,9 +91,11 @@ pub(crate) fn pixels(front: &Front, scale: i32) -> Result<(Vec<u8>, u32, u32)> {
     Ok((pixels, width, height))
 }
 
+/// The font of plots, as a TrueType file: DejaVu Sans with Latin, Greek and Cyrillic letters, digits and common signs.
+pub static FONT: &[u8] = include_bytes!("../assets/DejaVuSans-subset.ttf");
+
 /// Makes our font known to plotters, once.
-fn font() -> Result<()> {
-    static FONT: &[u8] = include_bytes!("../assets/DejaVuSans-subset.ttf");
+pub(crate) fn font() -> Result<()> {
     static IS_KNOWN: OnceLock<bool> = OnceLock::new();
     if *IS_KNOWN.get_or_init(|| register_font("sans-serif", FontStyle::Normal, FONT).is_ok()) {
         Ok(())
@@ -196,7 +198,7 @@ fn draw(canvas: &Canvas<impl plotters::prelude::DrawingBackend>, front: &Front, 
 }
 
 /// The colour of what is dominated.
-fn pale(colour: [u8; 3]) -> [u8; 3] {
+pub(crate) fn pale(colour: [u8; 3]) -> [u8; 3] {
     colour.map(|c| (u16::from(c) / 2 + 118) as u8)
 }
 
@@ -230,12 +232,12 @@ fn short(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// A name that fits: control characters shown as such, the end cut off.
-fn name(text: &str) -> String {
+/// A name of at most so many letters: control characters shown as such, the end cut off.
+pub(crate) fn name(text: &str, longest: usize) -> String {
     let mut name: String =
-        text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(LONGEST + 1).collect();
-    if name.chars().count() > LONGEST {
-        name = name.chars().take(LONGEST - 1).collect();
+        text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(longest + 1).collect();
+    if name.chars().count() > longest {
+        name = name.chars().take(longest - 1).collect();
         name.push('…');
     }
     name
@@ -262,7 +264,7 @@ fn frame(canvas: &Canvas<impl plotters::prelude::DrawingBackend>, front: &Front,
 
 fn label(front: &Front, objective: usize) -> String {
     let objective = &front.objectives[objective];
-    format!("{} {}", name(&objective.name), objective.direction.sign())
+    format!("{} {}", name(&objective.name, LONGEST), objective.direction.sign())
 }
 
 /// The edge of what the front dominates: from each point of it to the next, by way of the worse corner.
@@ -331,7 +333,7 @@ fn legend(
         .iter()
         .zip(COLOURS.iter().cycle())
         .take(most)
-        .map(|(family, colour)| (name(family), Some(*colour)))
+        .map(|(family, colour)| (name(family, LONGEST), Some(*colour)))
         .collect();
     if families.len() > most {
         entries.push((format!("and {} more", families.len() - most), None));

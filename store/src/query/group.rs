@@ -136,7 +136,12 @@ impl Sum {
             }
             return;
         }
-        let Some(number) = value.number().filter(|number| !number.is_nan()) else { return };
+        // What is true counts 1: the mean is a share.
+        let number = match &value {
+            Value::Bool(is_so) => Some(f64::from(u8::from(*is_so))),
+            value => value.number(),
+        };
+        let Some(number) = number.filter(|number| !number.is_nan()) else { return };
         self.n += 1;
         self.total += number;
         self.is_real |= matches!(value, Value::Real(_));

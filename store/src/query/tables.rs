@@ -173,6 +173,7 @@ impl Table {
                     "formalizer",
                     "compiles",
                     "faithful",
+                    "header",
                 ];
             }
             Self::Problems => return vec!["id", "name", "source", "text"],
@@ -317,6 +318,7 @@ impl Record {
             (Self::Dataset(dataset), "rows") => dataset.rows.map_or(Value::Null, text),
             (Self::Statement(statement), "name") => Value::Text(statement.name.clone()),
             (Self::Statement(statement), "style") => Value::Text(statement.style.clone()),
+            (Self::Statement(statement), "header") => Value::Text(statement.header.clone()),
             (Self::Statement(statement), "text") => Value::Text(statement.text.clone()),
             (Self::Statement(statement), "canonical") => text(statement.canonical),
             (Self::Statement(statement), "problem") => statement.problem.map_or(Value::Null, text),

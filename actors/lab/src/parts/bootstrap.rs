@@ -164,6 +164,35 @@ impl Resampler {
         counts
     }
 
+    /// What `of` finds in groups of items, each counted as often as it was drawn, with intervals over resamples; each group of so
+    /// many items is drawn by itself. It finds as many numbers every time. One that is not there for the items as they are has no
+    /// estimate, and resamples in which it is not there are left out of its interval.
+    pub fn counted(
+        &self,
+        sizes: &[usize],
+        of: impl Fn(&[Vec<u32>]) -> Vec<Option<f64>> + Sync,
+    ) -> Vec<Option<Estimate>> {
+        let draw = |nth: u32| {
+            let mut stream = ChaCha8Rng::from_seed(self.seed);
+            stream.set_stream(u64::from(nth));
+            let mut counts = |n: usize| {
+                let mut counts = vec![0; n];
+                for _ in 0..n {
+                    counts[stream.random_range(0..n)] += 1;
+                }
+                counts
+            };
+            of(&sizes.iter().map(|n| counts(*n)).collect::<Vec<_>>())
+        };
+        let resamples: Vec<Vec<Option<f64>>> = (0..self.n_resamples).into_par_iter().map(draw).collect();
+        let once: Vec<Vec<u32>> = sizes.iter().map(|n| vec![1; *n]).collect();
+        let estimate = |(at, value): (usize, Option<f64>)| {
+            let found: Vec<f64> = resamples.iter().filter_map(|found| found.get(at).copied().flatten()).collect();
+            value.filter(|_| !found.is_empty()).map(|value| interval(value, found))
+        };
+        of(&once).into_iter().enumerate().map(estimate).collect()
+    }
+
     /// The mean curve with its 95 % percentile interval at each point, pointwise.
     #[must_use]
     pub fn bands(&self, curves: &CurveSet) -> Vec<Estimate> {
@@ -273,6 +302,23 @@ mod tests {
         let found = Resampler::new([5; 32], 64).unwrap().statistics(&set, peak);
         assert_eq!(found[0], Estimate::exactly(1.0));
         assert!(found[1].low < found[1].value && found[1].value < found[1].high);
+    }
+
+    #[test]
+    fn counting_items_as_often_as_drawn_gives_the_bands_of_their_mean() {
+        let set = curves(30, 1, 6);
+        let values: Vec<f64> = (0..30).map(|at| set.curve(at)[0]).collect();
+        let resampler = Resampler::new([7; 32], 200).unwrap();
+        let mean = |counts: &[u32]| counts.iter().zip(&values).map(|(n, x)| f64::from(*n) * x).sum::<f64>() / 30.0;
+        let found = resampler.counted(&[30], |counts| vec![Some(mean(&counts[0])), None]);
+        let band = resampler.bands(&set)[0];
+        let got = found[0].unwrap();
+        assert!((got.low - band.low).abs() < 1e-12 && (got.high - band.high).abs() < 1e-12, "{got:?} {band:?}");
+        assert_eq!(found[1], None);
+        // A number that is not there in every resample has an interval over the others.
+        let rare = resampler.counted(&[4, 30], |counts| vec![(counts[0][0] > 0).then(|| f64::from(counts[0][0]))]);
+        assert!(rare[0].is_some_and(|rare| rare.value == 1.0 && rare.low == 1.0 && rare.high >= 2.0), "{rare:?}");
+        assert_eq!(resampler.counted(&[0], |_| vec![None]), [None]);
     }
 
     #[test]

@@ -6,24 +6,24 @@ use crate::error::Result;
 use crate::lab::Lab;
 
 /// Files by name.
-pub(super) type NamedFiles = Vec<(String, Vec<u8>)>;
+pub(crate) type NamedFiles = Vec<(String, Vec<u8>)>;
 
 /// What a checkpoint is made of.
-pub(super) struct Files {
-    pub(super) config: Vec<u8>,
-    pub(super) named: NamedFiles,
-    pub(super) n_params: usize,
+pub(crate) struct Files {
+    pub(crate) config: Vec<u8>,
+    pub(crate) named: NamedFiles,
+    pub(crate) n_params: usize,
 }
 
 /// The node and the files of the checkpoint this run recorded under `label`, if it did.
-pub(super) fn recorded_files(lab: &Lab, label: &str) -> Result<Option<(NodeId, NamedFiles)>> {
+pub(crate) fn recorded_files(lab: &Lab, label: &str) -> Result<Option<(NodeId, NamedFiles)>> {
     let all = lab.store().contents_of::<Checkpoint>(lab.run())?;
     let Some((node, checkpoint)) = all.into_iter().find(|(_, c)| c.label == label) else { return Ok(None) };
     Ok(Some((node, lab.get_files(checkpoint.manifest)?)))
 }
 
 /// Records a checkpoint with its files, and where it came from.
-pub(super) async fn record_files(
+pub(crate) async fn record_files(
     lab: &Lab,
     mut recording: Recording,
     label: &str,

@@ -12,7 +12,7 @@ use tracker_store::{Content, Finish, NodeId, Recording, RowKey, Sample};
 
 use crate::error::Result;
 use crate::lab::{Lab, Stage};
-use crate::parts::endpoint::{Answer, Endpoint, EndpointSettings, Request};
+use crate::parts::endpoint::{Answer, Api, Endpoint, EndpointSettings, Request};
 
 /// Who writes.
 #[derive(Clone)]
@@ -32,6 +32,8 @@ pub enum Policy {
         node: NodeId,
         /// Who asks it.
         generator: Pool<EndpointGenerator>,
+        /// Whether it is chatted with.
+        chats: bool,
     },
 }
 
@@ -41,9 +43,20 @@ impl Policy {
     /// # Errors
     /// `Value` for settings that cannot work, `Endpoint` if it does not answer.
     pub async fn endpoint(lab: &Lab, section: &str, settings: &EndpointSettings) -> Result<Self> {
-        let (endpoint, node) = Endpoint::of_run(lab, section, settings).await?;
+        Self::behind(lab, Endpoint::of_run(lab, section, settings).await?, settings)
+    }
+
+    /// One of several models behind endpoints, each with settings of its own; see [`Endpoint::one_of`].
+    ///
+    /// # Errors
+    /// As [`Policy::endpoint`].
+    pub async fn one_of(lab: &Lab, section: &str, settings: &EndpointSettings) -> Result<Self> {
+        Self::behind(lab, Endpoint::one_of(lab, section, settings).await?, settings)
+    }
+
+    fn behind(lab: &Lab, (endpoint, node): (Arc<Endpoint>, NodeId), settings: &EndpointSettings) -> Result<Self> {
         let generator = EndpointGenerator::start(lab.actors(), endpoint, settings.concurrency)?;
-        Ok(Self::Endpoint { node, generator })
+        Ok(Self::Endpoint { node, generator, chats: settings.api == Api::Chat })
     }
 
     /// Its node.
@@ -52,6 +65,12 @@ impl Policy {
         match self {
             Self::Local { node, .. } | Self::Endpoint { node, .. } => *node,
         }
+    }
+
+    /// Whether what it is told has a place of its own; the others have it in their prompts.
+    #[must_use]
+    pub fn chats(&self) -> bool {
+        matches!(self, Self::Endpoint { chats: true, .. })
     }
 
     /// How many prompts of `n` samples each keep it busy at once.

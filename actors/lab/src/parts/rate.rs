@@ -7,7 +7,7 @@ use crate::lab::{Lab, Stage};
 use crate::parts::generate::{Ask, Policy, draw};
 
 /// How often one answer is put to the judge before it is given up.
-const TRIES: u32 = 3;
+pub const N_RATINGS: u32 = 3;
 /// The highest rating.
 const BEST: f64 = 10.0;
 
@@ -74,16 +74,16 @@ impl Question {
         let ask = |case: &Case<'_>| Ask {
             subject: case.subject,
             prompt: prompt(case),
-            rows: (0..TRIES).map(|k| stage.row(case.item, k)).collect(),
+            rows: (0..N_RATINGS).map(|k| stage.row(case.item, k)).collect(),
         };
         let asks: Vec<Ask> = cases.iter().map(ask).collect();
         let samples = draw(lab, stage, judge, &asks, &sampling).await?;
-        let said = asks.iter().zip(samples.chunks(TRIES as usize)).map(|(ask, said)| {
+        let said = asks.iter().zip(samples.chunks(N_RATINGS as usize)).map(|(ask, said)| {
             let mut readable = ask.rows.iter().zip(said).filter_map(|(row, sample)| Some((row, read(&sample.text)?)));
             let (row, value) = readable.next().ok_or_else(|| Error::Endpoint {
                 url: judge.node().to_string(),
                 what: format!(
-                    "expected {} of one of {TRIES} answers, got `{}`",
+                    "expected {} of one of {N_RATINGS} answers, got `{}`",
                     self.expected,
                     said.first().map_or("", |sample| sample.text.as_str())
                 ),

@@ -3,6 +3,8 @@
 //! The Gram matrix may come from a device in f32: its Cholesky factor only preconditions, and steps of refinement against Φ itself
 //! carry the solution to the precision of f64.
 
+use nalgebra::{Cholesky, DMatrix, DVector, Dyn};
+
 use crate::error::{Error, Result};
 
 /// Added to the diagonal, relative to its mean, before the matrix is factored.
@@ -11,8 +13,6 @@ const JITTER: f64 = 1e-10;
 const MAX_STEPS: usize = 50;
 /// Refinement ends below this residual, relative to y.
 const ENOUGH: f64 = 1e-13;
-/// Steps of the power methods behind the condition number.
-const N_POWERS: usize = 300;
 
 /// A solution, and how far it is to be trusted.
 #[derive(Clone, Debug)]
@@ -21,7 +21,18 @@ pub struct Solution {
     pub theta: Vec<f64>,
     /// `‖Φθ + μα − y‖ / ‖y‖`; without a penalty that is how far the solution is from interpolating.
     pub residual: f64,
-    /// Greatest over least eigenvalue of `ΦΦᵀ + μI`, by power and inverse iteration, from below.
+    /// Greatest over least eigenvalue of `ΦΦᵀ + μI`.
+    pub condition: f64,
+}
+
+/// A solution in the span of a kernel, `f(x) = Σ αᵢ k(xᵢ, x)`.
+#[derive(Clone, Debug)]
+pub struct KernelSolution {
+    /// Weights, as many as examples.
+    pub alpha: Vec<f64>,
+    /// `‖(K + μI)α − y‖ / ‖y‖`.
+    pub residual: f64,
+    /// Greatest over least eigenvalue of `K + μI`.
     pub condition: f64,
 }
 
@@ -36,35 +47,73 @@ pub fn solve(phi: &[f32], gram: &[f32], y: &[f64], mu: f64) -> Result<Solution> 
         return Err(Error::Internal(format!("{} features, {} products of {n} examples", phi.len(), gram.len())));
     }
     let m = phi.len() / n;
-    let mut matrix: Vec<f64> = gram.iter().map(|x| f64::from(*x)).collect();
-    let jitter = JITTER * (0..n).map(|i| matrix[i * n + i]).sum::<f64>() / n as f64;
-    (0..n).for_each(|i| matrix[i * n + i] += mu + jitter);
-    let factor = Factor::of(&matrix, n).ok_or_else(|| Error::Input {
-        what: format!(
-            "the features of {n} examples at width {m} do not tell them apart: their Gram matrix is not positive"
-        ),
+    let kernel = DMatrix::from_iterator(n, n, gram.iter().map(|x| f64::from(*x)));
+    let (matrix, factor) = positive(kernel, mu, &format!("the features of {n} examples at width {m}"))?;
+    let mut theta = vec![0.0; m];
+    let (_, residual) = refined(&factor, y, |alpha| {
+        let weights = combine(phi, alpha, m);
+        let left = (0..n).map(|i| y[i] - dot(&phi[i * m..(i + 1) * m], &weights) - mu * alpha[i]).collect();
+        (left, weights)
+    }, &mut theta);
+    Ok(Solution { theta, residual, condition: condition(matrix) })
+}
+
+/// The solution for a kernel between examples (f64 `[n, n]`), targets `y` and penalty `mu` ≥ 0.
+///
+/// # Errors
+/// `Input` if the matrix is not positive: examples that are alike.
+pub fn solve_kernel(kernel: DMatrix<f64>, y: &[f64], mu: f64) -> Result<KernelSolution> {
+    if y.is_empty() || kernel.shape() != (y.len(), y.len()) {
+        return Err(Error::Internal(format!("a kernel of {:?} for {} examples", kernel.shape(), y.len())));
+    }
+    let (matrix, factor) = positive(kernel.clone(), mu, &format!("a kernel of {} examples", y.len()))?;
+    let target = DVector::from_column_slice(y);
+    let left = |alpha: &[f64]| {
+        let alpha = DVector::from_column_slice(alpha);
+        ((&target - &kernel * &alpha - alpha * mu).as_slice().to_vec(), ())
+    };
+    let (alpha, residual) = refined(&factor, y, left, &mut ());
+    Ok(KernelSolution { alpha, residual, condition: condition(matrix) })
+}
+
+/// A matrix with the penalty, and jitter, on its diagonal, and Cholesky's factor of it.
+fn positive(mut matrix: DMatrix<f64>, mu: f64, what: &str) -> Result<(DMatrix<f64>, Cholesky<f64, Dyn>)> {
+    let jitter = JITTER * matrix.trace() / matrix.nrows() as f64;
+    (0..matrix.nrows()).for_each(|i| matrix[(i, i)] += mu + jitter);
+    let factor = Cholesky::new(matrix.clone()).ok_or_else(|| Error::Input {
+        what: format!("{what} do not tell them apart: their Gram matrix is not positive"),
         hint: Some("take wider features, distinct examples, or a penalty (`solve.ridge`)".into()),
     })?;
+    Ok((matrix, factor))
+}
+
+/// α by steps of refinement, and its residual relative to y. `left` says what is left of y at some α, and whatever it computed on
+/// the way, which ends in `found`.
+fn refined<T>(
+    factor: &Cholesky<f64, Dyn>,
+    y: &[f64],
+    left: impl Fn(&[f64]) -> (Vec<f64>, T),
+    found: &mut T,
+) -> (Vec<f64>, f64) {
     let size = norm(y);
-    let (mut alpha, mut theta, mut rest) = (vec![0.0; n], vec![0.0; m], y.to_vec());
+    let (mut alpha, mut rest) = (vec![0.0; y.len()], y.to_vec());
     let mut residual = if size > 0.0 { 1.0 } else { 0.0 };
     for _ in 0..MAX_STEPS {
         if residual <= ENOUGH {
             break;
         }
-        let mut step = rest.clone();
-        factor.solve(&mut step);
-        let next: Vec<f64> = alpha.iter().zip(&step).map(|(a, s)| a + s).collect();
-        let weights = combine(phi, &next, m);
-        let left: Vec<f64> = (0..n).map(|i| y[i] - dot(&phi[i * m..(i + 1) * m], &weights) - mu * next[i]).collect();
+        let step = factor.solve(&DVector::from_column_slice(&rest));
+        let next: Vec<f64> = alpha.iter().zip(step.iter()).map(|(a, s)| a + s).collect();
+        let (left, with) = left(&next);
         let got = norm(&left) / size;
         // What does not get better any more is as good as it gets.
         if got.is_nan() || got >= residual {
             break;
         }
-        (alpha, theta, rest, residual) = (next, weights, left, got);
+        (alpha, rest, residual) = (next, left, got);
+        *found = with;
     }
-    Ok(Solution { theta, residual, condition: condition(&matrix, &factor, n) })
+    (alpha, residual)
 }
 
 /// What features `phi` (f32 `[n, m]`) are worth under weights, `Φθ`.
@@ -98,73 +147,11 @@ fn norm(x: &[f64]) -> f64 {
     x.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// A lower triangle whose product with its transpose is the matrix.
-struct Factor {
-    lower: Vec<f64>,
-    n: usize,
-}
-
-impl Factor {
-    /// Cholesky's factor; none if the matrix is not positive.
-    fn of(matrix: &[f64], n: usize) -> Option<Self> {
-        let mut lower = vec![0.0; n * n];
-        for i in 0..n {
-            let (above, own) = lower.split_at_mut(i * n);
-            for j in 0..i {
-                let row = &above[j * n..];
-                let products = own[..j].iter().zip(&row[..j]).map(|(a, b)| a * b);
-                own[j] = (matrix[i * n + j] - products.sum::<f64>()) / row[j];
-            }
-            let square = matrix[i * n + i] - own[..i].iter().map(|x| x * x).sum::<f64>();
-            // False for NaN too.
-            if !(square > 0.0 && square.is_finite()) {
-                return None;
-            }
-            own[i] = square.sqrt();
-        }
-        Some(Self { lower, n })
-    }
-
-    /// Solves in place.
-    fn solve(&self, x: &mut [f64]) {
-        let n = self.n;
-        for i in 0..n {
-            let row = &self.lower[i * n..i * n + i];
-            let products: f64 = row.iter().zip(&x[..i]).map(|(l, x)| l * x).sum();
-            x[i] = (x[i] - products) / self.lower[i * n + i];
-        }
-        for i in (0..n).rev() {
-            x[i] /= self.lower[i * n + i];
-            let solved = x[i];
-            let row = &self.lower[i * n..i * n + i];
-            x[..i].iter_mut().zip(row).for_each(|(x, l)| *x -= l * solved);
-        }
-    }
-}
-
-/// Greatest over least eigenvalue.
-fn condition(matrix: &[f64], factor: &Factor, n: usize) -> f64 {
-    // Not orthogonal to any eigenvector but by accident.
-    let start: Vec<f64> = (0..n).map(|i| 1.0 + libm::sin((i * i + 1) as f64)).collect();
-    let grow = |step: &dyn Fn(&[f64]) -> Vec<f64>| {
-        let (mut at, mut gain) = (start.clone(), 0.0);
-        for _ in 0..N_POWERS {
-            let size = norm(&at);
-            for x in &mut at {
-                *x /= size;
-            }
-            at = step(&at);
-            gain = norm(&at);
-        }
-        gain
-    };
-    let greatest = grow(&|x| matrix.chunks_exact(n).map(|row| row.iter().zip(x).map(|(a, x)| a * x).sum()).collect());
-    let least = grow(&|x| {
-        let mut x = x.to_vec();
-        factor.solve(&mut x);
-        x
-    });
-    greatest * least
+/// Greatest over least eigenvalue; at most 1/ε, which is what f64 can tell from a matrix that is not positive.
+fn condition(matrix: DMatrix<f64>) -> f64 {
+    let eigenvalues = matrix.symmetric_eigenvalues();
+    let (least, greatest) = (eigenvalues.min(), eigenvalues.max());
+    greatest / least.max(greatest * f64::EPSILON)
 }
 
 #[cfg(test)]
@@ -202,6 +189,19 @@ mod tests {
         let (a, b) = (solve(&phi, &right, &y, 0.0).unwrap(), solve(&phi, &wrong, &y, 0.0).unwrap());
         assert!(a.residual < 1e-12 && b.residual < 1e-12, "{} {}", a.residual, b.residual);
         assert!(a.theta.iter().zip(&b.theta).all(|(a, b)| (a - b).abs() < 1e-10));
+    }
+
+    #[test]
+    fn a_kernel_is_solved_as_its_features_are() {
+        let kernel = DMatrix::from_row_slice(2, 2, &[2.0, 1.0, 1.0, 2.0]);
+        let found = solve_kernel(kernel.clone(), &[3.0, 0.0], 0.0).unwrap();
+        assert!(found.alpha.iter().zip([2.0, -1.0]).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
+        assert!(found.residual < 1e-13 && (found.condition - 3.0).abs() < 1e-6, "{found:?}");
+        let ridge = solve_kernel(kernel, &[3.0, 0.0], 1.0).unwrap();
+        assert!(ridge.alpha.iter().zip([1.125, -0.375]).all(|(a, b)| (a - b).abs() < 1e-12), "{ridge:?}");
+        let alike = DMatrix::from_element(2, 2, 1.0);
+        assert!(solve_kernel(alike, &[1.0, -1.0], 0.0).map_or(true, |found| found.residual > 1e-6));
+        assert!(solve_kernel(DMatrix::from_element(2, 2, f64::NAN), &[1.0, 1.0], 0.0).is_err());
     }
 
     #[test]

@@ -143,13 +143,15 @@ pub enum Objective {
     Dpo(Vec<Pair>, Dpo),
     /// To write what scored above its group.
     Grpo(Vec<Rollout>, Grpo),
+    /// To write whichever of two is likelier at the time.
+    Least(Vec<Pair>),
 }
 
 impl Objective {
     fn n_items(&self) -> usize {
         match self {
             Self::Sft(items) | Self::Kd(items, _) => items.len(),
-            Self::Dpo(items, _) => items.len(),
+            Self::Dpo(items, _) | Self::Least(items) => items.len(),
             Self::Grpo(items, _) => items.len(),
         }
     }
@@ -196,6 +198,7 @@ impl Worker for Trainer {
             Objective::Sft(examples) => tracker_lm::sft(&model, examples, &training, n, &mut on_step),
             Objective::Kd(examples, kd) => tracker_lm::kd(&model, &model, examples, *kd, &training, n, &mut on_step),
             Objective::Dpo(pairs, dpo) => tracker_lm::dpo(&model, Some(&model), pairs, dpo, &training, n, &mut on_step),
+            Objective::Least(pairs) => tracker_lm::least(&model, pairs, &training, n, &mut on_step),
             Objective::Grpo(rollouts, grpo) => {
                 tracker_lm::grpo(&model, Some(&model), rollouts, grpo, &training, n, &mut on_step)
             }

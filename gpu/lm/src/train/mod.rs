@@ -188,6 +188,18 @@ pub fn dpo(
     run(lm, &Objective::Dpo(*dpo), &units, training, n_threads, on_step)
 }
 
+/// Supervised fine-tuning on whichever of two completions is likelier at the time: the mean over the pairs of a step of
+/// min(−ln p(chosen), −ln p(rejected)), sums over each completion's tokens; of equals, the chosen one counts.
+///
+/// Source: Zhang et al. 2024 (arXiv 2311.09677), the baseline that learns the answer or "I don't know".
+///
+/// # Errors
+/// As [`sft`].
+pub fn least(lm: &Lm, pairs: &[Pair], training: &Training, n_threads: usize, on_step: OnStep<'_>) -> Result<Lm> {
+    let units = units::least_units(lm.config(), pairs)?;
+    run(lm, &Objective::Least, &units, training, n_threads, on_step)
+}
+
 /// Group-relative policy optimisation: the mean over the rollouts of a step, and over each one's tokens, of
 /// −min(r A, clip(r, 1 − ε, 1 + ε) A) + kl (p₀/p − ln(p₀/p) − 1), with r = p(token) / q(token), q the probability when it
 /// was sampled, p₀ the reference's, and A the rollout's advantage ([`advantages`]).

@@ -16,6 +16,7 @@ pub(crate) enum Objective {
     Kd(Kd),
     Dpo(Dpo),
     Grpo(Grpo),
+    Least,
     Tags,
     Preference(Preference),
     Regression,
@@ -49,7 +50,7 @@ impl Objective {
         let n: usize = match self {
             Self::Sft | Self::Kd(_) | Self::Ppo(_) => units.map(Unit::n_predicted).sum(),
             Self::Tags => units.map(Unit::n_reads).sum(),
-            Self::Dpo(_) | Self::Grpo(_) | Self::Preference(_) | Self::Regression => units.count(),
+            Self::Dpo(_) | Self::Grpo(_) | Self::Least | Self::Preference(_) | Self::Regression => units.count(),
         };
         n as f64
     }
@@ -65,6 +66,7 @@ impl Objective {
             }
             (Self::Ppo(ppo), Known::Ppo(known)) => ppo::signal(ppo, known, seen, weight),
             (Self::Kd(kd), Known::Tokens { reference }) => kd_signal(*kd, reference, log_probs, weight),
+            (Self::Least, _) => least_signal(log_probs, unit.rows[0].predicted.len(), weight),
             (Self::Dpo(dpo), Known::Pair { reference }) => {
                 dpo_signal(dpo, *reference, log_probs, unit.rows[0].predicted.len(), weight)
             }
@@ -104,6 +106,20 @@ fn dpo_signal(dpo: &Dpo, reference: f64, log_probs: &[f32], n_chosen: usize, wei
     let slopes = (0..log_probs.len()).map(|at| if at < n_chosen { slope } else { -slope } as f32).collect();
     let figures = vec![("accuracy", f64::from(h > 0.0) / weight), ("margin", h / weight)];
     Signal { loss: loss / weight, slopes, figures, ..Signal::default() }
+}
+
+/// The smaller of two completions' −Σ ln p, the first of equals; the other is not moved.
+fn least_signal(log_probs: &[f32], n_first: usize, weight: f64) -> Signal {
+    let loss = |log_probs: &[f32]| -log_probs.iter().map(|log_prob| f64::from(*log_prob)).sum::<f64>();
+    let (first, second) = log_probs.split_at(n_first);
+    let takes_second = loss(second) < loss(first);
+    let slope = |at: usize| if (at >= n_first) == takes_second { (-1.0 / weight) as f32 } else { 0.0 };
+    Signal {
+        loss: loss(first).min(loss(second)) / weight,
+        slopes: (0..log_probs.len()).map(slope).collect(),
+        figures: vec![("second", f64::from(takes_second) / weight)],
+        ..Signal::default()
+    }
 }
 
 fn grpo_signal(
@@ -188,6 +204,9 @@ mod tests {
             let dpo = Objective::Dpo(Dpo { beta: 0.7, smoothing });
             check_slopes(&dpo, &unit(Known::Pair { reference: 0.3 }, &[2, 3]), &log_probs);
         }
+        // The first is the smaller, and the second.
+        check_slopes(&Objective::Least, &unit(Known::Nothing, &[2, 3]), &log_probs);
+        check_slopes(&Objective::Least, &unit(Known::Nothing, &[3, 2]), &log_probs);
         for advantage in [-1.5, 0.8] {
             for reference in [None, Some(vec![-0.6, -1.0, -2.5, -0.25, -0.5])] {
                 // Ratios inside and on both sides of the clipping range.
@@ -209,6 +228,20 @@ mod tests {
         assert!((signal.loss + 1.5).abs() < 1e-12);
         assert_eq!(signal.figures, [("ratio", 1.0), ("clipped", 0.0), ("kl", 0.0)]);
         assert_eq!(signal.slopes, [-0.75, -0.75]);
+    }
+
+    #[test]
+    fn the_smaller_of_two_losses_counts_and_only_it_is_moved() {
+        let of = |log_probs: &[f32]| Objective::Least.signal(&unit(Known::Nothing, &[1, 1]), seen(log_probs), 2.0);
+        for (log_probs, loss, slopes, second) in [
+            ([-0.5, -1.0], 0.25, [-0.5, 0.0], 0.0),
+            ([-1.0, -0.5], 0.25, [0.0, -0.5], 0.5),
+            ([-1.0, -1.0], 0.5, [-0.5, 0.0], 0.0),
+        ] {
+            let signal = of(&log_probs);
+            assert_eq!((signal.loss, signal.slopes.as_slice()), (loss, slopes.as_slice()), "{log_probs:?}");
+            assert_eq!(signal.figures, [("second", second)]);
+        }
     }
 
     #[test]

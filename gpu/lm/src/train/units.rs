@@ -123,6 +123,14 @@ pub(super) fn row(config: &Config, what: &'static str, idx: usize, prompt: &[u32
     Ok(Row { predicted: (prompt.len()..ids.len()).collect(), ids, reads: Vec::new() })
 }
 
+pub(crate) fn least_units(config: &Config, pairs: &[Pair]) -> Result<Vec<Unit>> {
+    let unit = |(idx, pair): (usize, &Pair)| {
+        let row = |completion| row(config, "pair", idx, &pair.prompt, completion);
+        Ok(Unit { rows: vec![row(&pair.chosen)?, row(&pair.rejected)?], known: Known::Nothing })
+    };
+    pairs.iter().enumerate().map(unit).collect()
+}
+
 pub(crate) fn dpo_units<'a>(
     config: &Config,
     reference: Option<&Lm>,

@@ -89,21 +89,28 @@ impl Front {
     /// # Errors
     /// Those of [`Format::of`] and [`encode`](Self::encode), and `Io` naming what was tried.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let bytes = self.encode(Format::of(path)?)?;
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
-        let mut file = temporary().tempfile_in(folder).map_err(io("create"))?;
-        file.write_all(&bytes).map_err(io("write"))?;
-        file.as_file().sync_all().map_err(io("sync"))?;
-        file.persist(path).map_err(|e| io("name")(e.error))?;
-        // The name is durable once its folder is.
-        #[cfg(unix)]
-        std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(io("sync the folder of"))?;
-        Ok(())
+        write_whole(path, &self.encode(Format::of(path)?)?)
     }
+}
+
+/// Writes a file that appears whole or not at all, and replaces an earlier one.
+///
+/// # Errors
+/// `Io` naming what was tried.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
+    let mut file = temporary().tempfile_in(folder).map_err(io("create"))?;
+    file.write_all(bytes).map_err(io("write"))?;
+    file.as_file().sync_all().map_err(io("sync"))?;
+    file.persist(path).map_err(|e| io("name")(e.error))?;
+    // The name is durable once its folder is.
+    #[cfg(unix)]
+    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(io("sync the folder of"))?;
+    Ok(())
 }
 
 /// Files that whoever may read the folder may read, as with any other program.

@@ -91,6 +91,20 @@ pub(super) fn read_echo(response: &Json) -> Read<Option<Vec<Token>>> {
     Ok(all.iter().any(|(_, of)| of.is_some()).then_some(all))
 }
 
+/// The tokens of what was written, each with its log-probability; none unless the server says both of every one.
+pub(super) fn read_own(logprobs: &Json) -> Vec<(String, f64)> {
+    let all: Option<Vec<(String, f64)>> = match logprobs["content"].as_array() {
+        Some(content) => content.iter().map(entry).collect(),
+        None => match (logprobs["tokens"].as_array(), logprobs["token_logprobs"].as_array()) {
+            (Some(tokens), Some(of)) if tokens.len() == of.len() => {
+                tokens.iter().zip(of).map(|(token, of)| Some((token.as_str()?.to_owned(), of.as_f64()?))).collect()
+            }
+            _ => None,
+        },
+    };
+    all.unwrap_or_default()
+}
+
 fn logprobs(response: &Json) -> Read<&Json> {
     let choice = response["choices"].as_array().and_then(|choices| choices.first());
     let choice = choice.ok_or_else(|| format!("expected `choices`, got `{}`", shorten(response)))?;
@@ -118,6 +132,23 @@ mod tests {
         assert_eq!(read_after(&wrap(Json::Null)).unwrap(), None);
         assert_eq!(read_after(&wrap(json!({"content": []}))).unwrap(), None);
         assert!(read_after(&json!({"error": "no"})).unwrap_err().contains("expected `choices`"));
+    }
+
+    #[test]
+    fn own_tokens_are_read_in_both_shapes_or_not_at_all() {
+        let expected = vec![(" Par".to_owned(), -0.5), ("is".to_owned(), -0.25)];
+        let content = json!({"content": [{"token": " Par", "logprob": -0.5}, {"token": "is", "logprob": -0.25}]});
+        assert_eq!(read_own(&content), expected);
+        assert_eq!(read_own(&json!({"tokens": [" Par", "is"], "token_logprobs": [-0.5, -0.25]})), expected);
+        for without in [
+            json!(null),
+            json!({"token_logprobs": [-0.5]}),
+            json!({"tokens": ["a", "b"], "token_logprobs": [-0.5]}),
+            json!({"tokens": ["a"], "token_logprobs": [null]}),
+            json!({"content": [{"token": "a"}]}),
+        ] {
+            assert!(read_own(&without).is_empty(), "{without}");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod logprobs;
 mod needs;
 mod tape;
 mod verdict;
+mod vision;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,7 @@ use crate::lab::Lab;
 pub use needs::{Need, refuse};
 pub use tape::{Exchange, Recorded, Tape};
 pub use verdict::{Route, Tags, Verdict, Verdicts};
+pub use vision::{Look, Paint, Painted, Picture, Seen};
 
 /// Which of the two routes is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -143,6 +146,8 @@ pub struct Answer {
     pub n_tokens: Option<u32>,
     /// Sum of token log-probabilities, in nats, where the server says.
     pub sum_logprob: Option<f64>,
+    /// Each token with its log-probability, in nats; none where the server does not say both.
+    pub tokens: Vec<(String, f64)>,
     /// The server's reason to stop, such as `stop` or `length`.
     pub finish: String,
 }
@@ -151,6 +156,8 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Endpoint {
     section: String,
+    /// What the tape calls it, where there are several.
+    name: String,
     settings: EndpointSettings,
     client: reqwest::Client,
     key: Option<String>,
@@ -165,6 +172,23 @@ struct Failure {
     retryable: bool,
     /// Whether the server said that it does not do what was asked, rather than who may ask or where.
     is_refusal: bool,
+}
+
+/// A request: where it goes, what of it is kept, and what is sent where that is more.
+struct Posting<'a> {
+    url: String,
+    kept: &'a Json,
+    /// What is sent, if it is not what is kept; made only if the server is asked.
+    sent: &'a (dyn Fn() -> Result<Option<Json>> + Sync),
+    /// What of a response is kept and read.
+    settle: &'a (dyn Fn(Json) -> Result<Json> + Sync),
+}
+
+impl<'a> Posting<'a> {
+    /// What is sent is kept, and so is the response.
+    fn plain(url: String, kept: &'a Json) -> Self {
+        Self { url, kept, sent: &|| Ok(None), settle: &Ok }
+    }
 }
 
 /// What became of an exchange.
@@ -188,7 +212,7 @@ impl Endpoint {
             .build()
             .map_err(|e| Error::Internal(format!("no HTTP client: {e}")))?;
         let key = std::env::var(&settings.key_env).ok().filter(|k| !k.is_empty());
-        Ok(Self { section: section.to_owned(), settings, client, key, tape, cancel })
+        Ok(Self { section: section.to_owned(), name: String::new(), settings, client, key, tape, cancel })
     }
 
     /// An endpoint of a run, which must answer, with its record.
@@ -196,7 +220,21 @@ impl Endpoint {
     /// # Errors
     /// `Value` for settings that cannot work, `Endpoint` if it does not answer.
     pub async fn of_run(lab: &Lab, section: &str, settings: &EndpointSettings) -> Result<(Arc<Self>, NodeId)> {
-        let endpoint = Self::new(section, settings.clone(), lab.tape().clone(), lab.cancel().clone())?;
+        Self::open(lab, section, String::new(), settings).await
+    }
+
+    /// One of several endpoints of a run: what it said is kept under the section its settings stand in, so that another one that
+    /// knows its model by the same name answers for itself.
+    ///
+    /// # Errors
+    /// As [`Endpoint::of_run`].
+    pub async fn one_of(lab: &Lab, section: &str, settings: &EndpointSettings) -> Result<(Arc<Self>, NodeId)> {
+        Self::open(lab, section, section.to_owned(), settings).await
+    }
+
+    async fn open(lab: &Lab, section: &str, name: String, settings: &EndpointSettings) -> Result<(Arc<Self>, NodeId)> {
+        let mut endpoint = Self::new(section, settings.clone(), lab.tape().clone(), lab.cancel().clone())?;
+        endpoint.name = name;
         endpoint.probe().await?;
         let api = settings.api.name().to_owned();
         let record = EndpointRecord { url: settings.url.clone(), model: settings.model.clone(), api };
@@ -287,7 +325,16 @@ impl Endpoint {
         body: &Json,
         read: impl Fn(&Json) -> std::result::Result<T, String>,
     ) -> Result<Told<T>> {
-        match self.cancel.run_until_cancelled(self.converse(body, read)).await {
+        self.exchange_at(&Posting::plain(self.route(), body), read).await
+    }
+
+    /// The same of any posting.
+    async fn exchange_at<T>(
+        &self,
+        posting: &Posting<'_>,
+        read: impl Fn(&Json) -> std::result::Result<T, String>,
+    ) -> Result<Told<T>> {
+        match self.cancel.run_until_cancelled(self.converse(posting, read)).await {
             Some(told) => told,
             None => Err(Error::Interrupted),
         }
@@ -295,25 +342,27 @@ impl Endpoint {
 
     async fn converse<T>(
         &self,
-        body: &Json,
+        posting: &Posting<'_>,
         read: impl Fn(&Json) -> std::result::Result<T, String>,
     ) -> Result<Told<T>> {
-        let url = self.route();
-        let read = |response: &Json| read(response).map_err(|what| failed(&url, what));
-        if let Some(response) = self.tape.answer(body)? {
+        let (url, body) = (&posting.url, posting.kept);
+        let read = |response: &Json| read(response).map_err(|what| failed(url, what));
+        if let Some(response) = self.tape.answer(&self.name, body)? {
             return read(&response).map(Told::Answer);
         }
+        let sent = (posting.sent)()?;
         let mut jitter = ChaCha8Rng::from_seed(*blake3::hash(body.to_string().as_bytes()).as_bytes());
         let mut last = String::new();
         for attempt in 0..self.settings.attempts {
-            match self.send(&url, body).await {
+            match self.send(url, sent.as_ref().unwrap_or(body)).await {
                 Ok(response) => {
+                    let response = (posting.settle)(response)?;
                     let answer = read(&response)?;
-                    self.tape.keep(body, &response)?;
+                    self.tape.keep(&self.name, body, &response)?;
                     return Ok(Told::Answer(answer));
                 }
                 Err(failure) if failure.is_refusal => return Ok(Told::Refused(failure.what)),
-                Err(failure) if !failure.retryable => return Err(failed(&url, failure.what)),
+                Err(failure) if !failure.retryable => return Err(failed(url, failure.what)),
                 Err(failure) => {
                     let backoff = Duration::from_millis(250).mul_f64(2f64.powi(attempt.min(7).cast_signed()));
                     let wait = failure.retry_after.unwrap_or(backoff).min(Duration::from_mins(1));
@@ -324,7 +373,7 @@ impl Endpoint {
                 }
             }
         }
-        Err(failed(&url, format!("{last} ({} tries)", self.settings.attempts)))
+        Err(failed(url, format!("{last} ({} tries)", self.settings.attempts)))
     }
 
     async fn send(&self, url: &str, body: &Json) -> std::result::Result<Json, Failure> {
@@ -425,6 +474,7 @@ fn read_answers(api: Api, response: &Json) -> std::result::Result<Vec<Answer>, S
             text: text.to_owned(),
             n_tokens: counted.or(used.and_then(|n| u32::try_from(n).ok())),
             sum_logprob: counted.map(|_| logprobs.iter().sum()),
+            tokens: logprobs::read_own(&choice["logprobs"]),
             finish: choice["finish_reason"].as_str().unwrap_or("unknown").to_owned(),
         })
     };

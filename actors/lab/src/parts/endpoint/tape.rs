@@ -16,14 +16,18 @@ use crate::error::{Error, Result};
 /// One recorded exchange: what was sent, what came back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Exchange {
+    /// Where the settings of the endpoint stand in the plan, in studies that ask several: two servers may know their models by
+    /// one name. Empty where a request says enough.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub endpoint: String,
     /// Request body.
     pub request: Json,
     /// Response body.
     pub response: Json,
 }
 
-/// Responses by request body.
-type Answers = BTreeMap<String, Json>;
+/// Responses by endpoint and request body.
+type Answers = BTreeMap<(String, String), Json>;
 
 /// Recorded exchanges to answer from.
 #[derive(Debug)]
@@ -82,12 +86,13 @@ impl Tape {
         self.recording.is_none()
     }
 
-    /// The recorded answer to a request; none if it has to be asked for.
+    /// The recorded answer of an endpoint to a request; none if it has to be asked for. `endpoint` is empty unless there are
+    /// several.
     ///
     /// # Errors
     /// `Input` if only recorded answers may be given and there is none; those of keeping.
-    pub fn answer(&self, request: &Json) -> Result<Option<Json>> {
-        let key = request.to_string();
+    pub fn answer(&self, endpoint: &str, request: &Json) -> Result<Option<Json>> {
+        let key = (endpoint.to_owned(), request.to_string());
         if let Some(response) = self.lock().get(&key) {
             return Ok(Some(response.clone()));
         }
@@ -96,7 +101,7 @@ impl Tape {
             what: format!("{name}: this request was never recorded; the plan differs from the recording's"),
             hint: Some("the same plan and seed ask the same; leave `--exchanges` away to call the endpoint".into()),
         })?;
-        self.keep(request, response)?;
+        self.keep(endpoint, request, response)?;
         Ok(Some(response.clone()))
     }
 
@@ -104,25 +109,26 @@ impl Tape {
     ///
     /// # Errors
     /// `Internal` if the file cannot be written.
-    pub fn keep(&self, request: &Json, response: &Json) -> Result<()> {
+    pub fn keep(&self, endpoint: &str, request: &Json, response: &Json) -> Result<()> {
         if let Some(path) = &self.file {
-            let line = line(request, response);
+            let line = line(endpoint, request, response);
             let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| {
                 let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
                 file.write_all(line.as_bytes())
             });
             written.map_err(|e| Error::Internal(format!("cannot record an exchange in `{}`: {e}", path.display())))?;
         }
-        self.lock().insert(request.to_string(), response.clone());
+        self.lock().insert((endpoint.to_owned(), request.to_string()), response.clone());
         Ok(())
     }
 
-    /// All exchanges of the run as lines of JSON, sorted by request; none if there were none.
+    /// All exchanges of the run as lines of JSON, sorted by endpoint and request; none if there were none.
     #[must_use]
     pub fn text(&self) -> Option<String> {
         let kept = self.lock();
         let request = |text: &str| serde_json::from_str(text).unwrap_or(Json::Null);
-        (!kept.is_empty()).then(|| kept.iter().map(|(key, response)| line(&request(key), response)).collect())
+        let exchange = |((endpoint, key), response): (&(String, String), &Json)| line(endpoint, &request(key), response);
+        (!kept.is_empty()).then(|| kept.iter().map(exchange).collect())
     }
 
     /// Removes the file, once the exchanges are stored.
@@ -138,8 +144,12 @@ impl Tape {
     }
 }
 
-fn line(request: &Json, response: &Json) -> String {
-    format!("{}\n", json!({"request": request, "response": response}))
+fn line(endpoint: &str, request: &Json, response: &Json) -> String {
+    let mut line = json!({"request": request, "response": response});
+    if !endpoint.is_empty() {
+        line["endpoint"] = endpoint.into();
+    }
+    format!("{line}\n")
 }
 
 fn parse(name: &str, text: &str) -> Result<Answers> {
@@ -148,7 +158,7 @@ fn parse(name: &str, text: &str) -> Result<Answers> {
             what: format!("{name}: line {}: expected a recorded exchange: {e}", idx + 1),
             hint: None,
         })?;
-        Ok((exchange.request.to_string(), exchange.response))
+        Ok(((exchange.endpoint, exchange.request.to_string()), exchange.response))
     };
     text.lines().enumerate().map(exchange).collect()
 }
@@ -162,21 +172,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("exchanges").join("run.jsonl");
         let tape = Tape::open(Some(path.clone()), None).unwrap();
-        assert_eq!(tape.answer(&json!({"a": 1})).unwrap(), None);
-        tape.keep(&json!({"b": 1}), &json!("two")).unwrap();
-        tape.keep(&json!({"a": 1}), &json!("one")).unwrap();
+        assert_eq!(tape.answer("", &json!({"a": 1})).unwrap(), None);
+        tape.keep("", &json!({"b": 1}), &json!("two")).unwrap();
+        tape.keep("", &json!({"a": 1}), &json!("one")).unwrap();
         let mut torn = std::fs::read(&path).unwrap();
         torn.extend_from_slice("{\"requ→".as_bytes());
         torn.pop();
         std::fs::write(&path, torn).unwrap();
 
         let again = Tape::open(Some(path.clone()), None).unwrap();
-        assert_eq!(again.answer(&json!({"a": 1})).unwrap(), Some(json!("one")));
+        assert_eq!(again.answer("", &json!({"a": 1})).unwrap(), Some(json!("one")));
         let sorted = "{\"request\":{\"a\":1},\"response\":\"one\"}\n{\"request\":{\"b\":1},\"response\":\"two\"}\n";
         assert_eq!(again.text().as_deref(), Some(sorted));
-        again.keep(&json!({"c": 1}), &json!("→")).unwrap();
+        again.keep("", &json!({"c": 1}), &json!("→")).unwrap();
         let again = Tape::open(Some(path.clone()), None).unwrap();
-        assert_eq!(again.answer(&json!({"c": 1})).unwrap(), Some(json!("→")));
+        assert_eq!(again.answer("", &json!({"c": 1})).unwrap(), Some(json!("→")));
         again.remove();
         assert!(!path.exists() && Tape::default().text().is_none());
     }
@@ -186,11 +196,31 @@ mod tests {
         let text = "{\"request\":{\"a\":1},\"response\":\"one\"}\n";
         let tape = Tape::open(None, Some(Recorded::parse("r.jsonl", text).unwrap())).unwrap();
         assert!(!tape.calls());
-        assert_eq!(tape.answer(&json!({"a": 1})).unwrap(), Some(json!("one")));
+        assert_eq!(tape.answer("", &json!({"a": 1})).unwrap(), Some(json!("one")));
         assert_eq!(tape.text().as_deref(), Some(text));
-        let refused = tape.answer(&json!({"a": 2})).unwrap_err().to_string();
+        let refused = tape.answer("", &json!({"a": 2})).unwrap_err().to_string();
         assert!(refused.contains("r.jsonl") && refused.contains("never recorded"), "{refused}");
         let error = Recorded::parse("r.jsonl", "{}").unwrap_err().to_string();
         assert!(error.contains("line 1"), "{error}");
+    }
+
+    #[test]
+    fn endpoints_of_one_run_that_know_their_models_by_one_name_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.jsonl");
+        let tape = Tape::open(Some(path.clone()), None).unwrap();
+        let request = json!({"model": "default", "prompt": "p"});
+        tape.keep("models.b", &request, &json!("of b")).unwrap();
+        tape.keep("models.a", &request, &json!("of a")).unwrap();
+        tape.keep("", &request, &json!("of the only one")).unwrap();
+        let again = Tape::open(Some(path), None).unwrap();
+        for (endpoint, answer) in [("models.a", "of a"), ("models.b", "of b"), ("", "of the only one")] {
+            assert_eq!(again.answer(endpoint, &request).unwrap(), Some(json!(answer)));
+        }
+        assert_eq!(again.answer("models.c", &request).unwrap(), None);
+        let recorded = Recorded::parse("r.jsonl", &again.text().unwrap()).unwrap();
+        let replayed = Tape::open(None, Some(recorded)).unwrap();
+        assert_eq!(replayed.answer("models.b", &request).unwrap(), Some(json!("of b")));
+        assert!(replayed.answer("models.c", &request).unwrap_err().to_string().contains("never recorded"));
     }
 }

@@ -8,8 +8,10 @@
 
 mod attributes;
 mod fields;
+mod layout;
 mod preference;
 mod process;
+mod queries;
 mod report;
 mod source;
 
@@ -30,7 +32,9 @@ pub use preference::{
     ChosenRejected, Comparison, Pair, RewardBench, Section, UnifiedFeedback, reward_bench_score, reward_bench_sections,
 };
 pub use process::{BestOfTest, Candidates, Completions, CompletionsOf, ErPrm, Question, Questions, StepValues, boxed};
+pub use queries::{Gold, Queries, Query, QueryFormat};
 pub use report::{Report, Skipped};
+pub use source::Raw;
 
 use source::Source;
 
@@ -46,6 +50,14 @@ pub trait Format {
     /// # Errors
     /// A fault with the field that is wrong.
     fn read(&self, id: String, fields: &Fields<'_>) -> std::result::Result<Self::Row, Fault>;
+
+    /// The rows of a file that is no list of objects, with where they lie; none where it is read as such a list.
+    ///
+    /// # Errors
+    /// `Input` naming the file if it is something else.
+    fn rows(&self, _path: &Path) -> Result<Option<Vec<Raw>>> {
+        Ok(None)
+    }
 }
 
 /// A format whose rows are made something of, or only checked: that a model can read them, for one. What cannot be made
@@ -63,6 +75,10 @@ impl<F: Format, T, M: Fn(F::Row) -> std::result::Result<T, Fault>> Format for Ma
 
     fn read(&self, id: String, fields: &Fields<'_>) -> std::result::Result<T, Fault> {
         (self.map)(self.format.read(id, fields)?)
+    }
+
+    fn rows(&self, path: &Path) -> Result<Option<Vec<Raw>>> {
+        self.format.rows(path)
     }
 }
 
@@ -198,7 +214,10 @@ impl<F: Format> Reader<F> {
         loop {
             let Some(source) = &mut self.source else {
                 let Some(path) = self.files.pop_front() else { return self.end().map(|()| None) };
-                self.source = Some(Source::open(&path)?);
+                self.source = Some(match self.format.rows(&path)? {
+                    Some(rows) => Source::found(&path, rows),
+                    None => Source::open(&path)?,
+                });
                 self.report.n_files += 1;
                 continue;
             };
@@ -207,10 +226,15 @@ impl<F: Format> Reader<F> {
                 continue;
             };
             self.report.n_read += 1;
-            let (number, line) = (raw.number, raw.line);
-            let placed = |fault: Fault| match line {
-                None => fault,
-                Some(line) => Fault { what: format!("line {line}: {}", fault.what), ..fault },
+            let (number, line, place) = (raw.number, raw.line, raw.place);
+            let placed = |fault: Fault| {
+                let parts = [place.as_str(), &fault.field];
+                let field = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
+                let what = match line {
+                    None => fault.what,
+                    Some(line) => format!("line {line}: {}", fault.what),
+                };
+                Fault { field, what }
             };
             let path = source.path().to_owned();
             match self.typed(raw.fields) {

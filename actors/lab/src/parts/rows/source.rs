@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -21,12 +23,16 @@ const MAX_ROW_BYTES: usize = 256 << 20;
 const PARQUET: &[u8; 4] = b"PAR1";
 
 /// A row as it lies in a file.
-pub(super) struct Raw {
-    /// From 1.
-    pub(super) number: u64,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raw {
+    /// From 1; of a table whose rows have no names, its line.
+    pub number: u64,
     /// The line it begins at, from 1, where that is not its number.
-    pub(super) line: Option<u64>,
-    pub(super) fields: std::result::Result<Map<String, Value>, Fault>,
+    pub line: Option<u64>,
+    /// Where it lies within the file, if that is more than a list: `anatomy[3]`.
+    pub place: String,
+    /// Its fields, or what keeps it from having any.
+    pub fields: std::result::Result<Map<String, Value>, Fault>,
 }
 
 /// A file that is being read.
@@ -39,8 +45,17 @@ pub(super) struct Source {
 enum Kind {
     Lines(BufReader<File>),
     Array(BufReader<File>),
-    Csv { names: Vec<String>, reader: Box<csv::Reader<File>>, record: csv::StringRecord },
-    Parquet { rows: Box<RowIter<'static>>, n_rows: u64 },
+    Csv {
+        names: Vec<String>,
+        reader: Box<csv::Reader<File>>,
+        record: csv::StringRecord,
+    },
+    Parquet {
+        rows: Box<RowIter<'static>>,
+        n_rows: u64,
+    },
+    /// Rows that the format found itself.
+    Found(std::vec::IntoIter<Raw>),
 }
 
 impl Source {
@@ -74,6 +89,11 @@ impl Source {
         Ok(Self { path: path.to_owned(), n_read: 0, kind })
     }
 
+    /// Rows of a file that were found already.
+    pub(super) fn found(path: &Path, rows: Vec<Raw>) -> Self {
+        Self { path: path.to_owned(), n_read: 0, kind: Kind::Found(rows.into_iter()) }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -100,6 +120,7 @@ impl Source {
                     }
                 }
             }
+            Kind::Found(rows) => return Ok(rows.next()),
             Kind::Parquet { rows, n_rows } => match guarded(&self.path, || rows.next().transpose())? {
                 Some(row) => Some(Ok(fields(row))),
                 None if *n_rows != self.n_read => {
@@ -110,7 +131,7 @@ impl Source {
             },
         };
         self.n_read += u64::from(fields.is_some());
-        Ok(fields.map(|fields| Raw { number, line: at, fields }))
+        Ok(fields.map(|fields| Raw { number, line: at, place: String::new(), fields }))
     }
 }
 
@@ -302,7 +323,8 @@ fn value(field: Field) -> Value {
         Field::Str(text) => Value::String(text),
         Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
             Ok(text) => Value::String(text.to_owned()),
-            Err(_) => Value::Array(bytes.data().iter().map(|byte| (*byte).into()).collect()),
+            // Files within a row, such as images: as text that JSON has room for.
+            Err(_) => Value::String(STANDARD.encode(bytes.data())),
         },
         Field::Group(row) => Value::Object(fields(row)),
         Field::ListInternal(list) => Value::Array(list.elements().iter().cloned().map(value).collect()),

@@ -452,6 +452,38 @@ fn parquet_and_json_lines_give_the_same_rows() {
 }
 
 #[test]
+fn images_within_parquet_are_read_with_their_paths() {
+    use crate::studies::correlation_qa::CorrelationRows;
+    let png = [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0xff, 0x00];
+    let schema = "message rows { OPTIONAL BYTE_ARRAY image; REQUIRED BYTE_ARRAY image_path (UTF8); REQUIRED BYTE_ARRAY category (UTF8);
+        REQUIRED BYTE_ARRAY question (UTF8); REQUIRED BYTE_ARRAY true_answer (UTF8); }";
+    let bytes = parquet_of(schema, |group| {
+        let mut column = group.0.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&[ByteArray::from(png.to_vec())], Some(&[1, 0]), None).unwrap();
+        column.close().unwrap();
+        for texts in [["factual/1.png", "spurious/1.png"], ["city", "city"], ["Q?", "Q?"], ["New\nYork", "New\nYork"]] {
+            group.texts(&texts, None, None);
+        }
+    });
+    let files = Files::new();
+    let path = files.write("rows.parquet", bytes);
+    let (rows, _) = Reader::open(CorrelationRows, &[path], by_content()).unwrap().collect_all().unwrap();
+    assert_eq!((rows[0].image.as_deref(), rows[1].image.as_deref()), (Some(&png[..]), None));
+    assert_eq!((rows[0].path.as_str(), rows[0].answer.as_str()), ("factual/1.png", "New\nYork"));
+    // As JSON an image is base64, a URL of data, or an object with bytes; other bytes are no image.
+    let row = |image: serde_json::Value| json!({"image": image, "image_path": "p", "category": "c", "question": "q", "true_answer": "a"});
+    let coded = "iVBORw0KGgr/AA==";
+    for image in [json!(coded), json!(format!("data:image/png;base64,{coded}")), json!({"bytes": coded, "path": "p"})] {
+        let read = read_text(CorrelationRows, &row(image).to_string(), by_content()).unwrap().0.swap_remove(0);
+        assert_eq!(read.image.as_deref(), Some(&png[..]));
+    }
+    for image in [json!("R0lG"), json!("no base64"), json!([1, 2])] {
+        let error = read_text(CorrelationRows, &row(image).to_string(), by_content()).unwrap_err().to_string();
+        assert!(error.contains("field `image`"), "{error}");
+    }
+}
+
+#[test]
 fn nested_parquet_and_its_nan_are_read() {
     let conversation = |name: &str| {
         format!(

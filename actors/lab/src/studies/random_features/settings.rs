@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::cell::{Cell, Shape};
+use super::cell::{Cell, INFINITE, Shape};
 use crate::error::Result;
 use crate::plan::{Settings, require};
 
@@ -49,6 +49,8 @@ pub struct NetSettings {
     pub widest: Vec<u32>,
     /// Ensembles, `[members, width of each as a multiple of n]`; single networks of as many units are added.
     pub ensembles: Vec<[u32; 2]>,
+    /// Whether the network of infinitely many units is measured too, by its kernel in closed form; infinite ensembles are the same.
+    pub limit: bool,
 }
 
 /// How networks are fitted.
@@ -77,7 +79,7 @@ impl Default for DataSettings {
 
 impl Default for NetSettings {
     fn default() -> Self {
-        Self { widths: vec![2, 4, 8, 16], widest: vec![64, 64, 48], ensembles: vec![[4, 4], [8, 2]] }
+        Self { widths: vec![2, 4, 8, 16], widest: vec![64, 64, 48], ensembles: vec![[4, 4], [8, 2]], limit: true }
     }
 }
 
@@ -99,7 +101,7 @@ impl Settings for RandomFeatures {
                 seeds: vec![1, 2, 3],
                 ..DataSettings::default()
             },
-            nets: NetSettings { widths: vec![2, 4, 8], widest: vec![], ensembles: vec![[2, 4]] },
+            nets: NetSettings { widths: vec![2, 4, 8], widest: vec![], ensembles: vec![[2, 4]], limit: true },
             ..Self::default()
         }
     }
@@ -131,7 +133,7 @@ impl Settings for RandomFeatures {
             "distinct seeds, one at least",
             format!("{seeds:?}"),
         )?;
-        let NetSettings { widths, widest, ensembles } = &self.nets;
+        let NetSettings { widths, widest, ensembles, limit: _ } = &self.nets;
         require(!widths.is_empty(), "nets.widths", "a width at least", "[]")?;
         require(
             widths.iter().chain(widest).all(|w| *w > 0),
@@ -153,7 +155,7 @@ impl Settings for RandomFeatures {
         require(at_least_zero(ridge), "solve.ridge", "a number of at least 0", ridge)?;
         require(positive(max_residual), "solve.max_residual", "a number above 0", max_residual)?;
         for ([n, p], nth) in sizes.iter().zip(0..) {
-            for shape in self.shapes(nth) {
+            for shape in self.shapes(nth).into_iter().filter(|shape| shape.width != INFINITE) {
                 let rows = u64::from(*n) + 2 * u64::from(*n_test);
                 let numbers = rows.saturating_mul(u64::from(*p) + u64::from(*n) * u64::from(shape.width));
                 let got =
@@ -173,11 +175,12 @@ impl Settings for RandomFeatures {
 impl RandomFeatures {
     /// Networks and ensembles of the size with this place, single ones first.
     pub(super) fn shapes(&self, size: usize) -> Vec<Shape> {
-        let NetSettings { widths, widest, ensembles } = &self.nets;
+        let NetSettings { widths, widest, ensembles, limit } = &self.nets;
         let equal = ensembles.iter().flat_map(|[members, width]| [*width, members.saturating_mul(*width)]);
         let mut single: Vec<u32> = widths.iter().copied().chain(widest.get(size).copied()).chain(equal).collect();
         single.sort_unstable();
         single.dedup();
+        single.extend(limit.then_some(INFINITE));
         let single = single.into_iter().map(|width| Shape { members: 1, width });
         single.chain(ensembles.iter().map(|[members, width]| Shape { members: *members, width: *width })).collect()
     }

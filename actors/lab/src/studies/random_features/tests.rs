@@ -2,12 +2,12 @@
 
 use tracker_gpu::Device;
 
-use super::cell::{Cell, Measured, Shape, Work};
+use super::cell::{Cell, INFINITE, Measured, Shape, Work};
 use super::{DataSettings, RandomFeatures, SolveSettings};
 use crate::plan::Settings;
 
 fn measure(study: &RandomFeatures, cell: Cell, seed: u32) -> Measured {
-    study.measure(&Device::cpu(), &Work { cell, run_seed: 1, seed }).unwrap()
+    study.measure(&Device::cpu(), &Work { cells: vec![cell], run_seed: 1, seed }).unwrap()[0]
 }
 
 fn means(study: &RandomFeatures, cell: Cell) -> [f64; 2] {
@@ -51,6 +51,31 @@ fn a_fixed_shift_costs_one_plus_its_strength_over_the_tails() {
 }
 
 #[test]
+fn wide_networks_and_large_ensembles_both_come_to_the_limit() {
+    let study = RandomFeatures::default();
+    // Data of one seed: what differs is units alone.
+    let at = |members, width| measure(&study, Cell { n: 20, p: 200, ..cell(members, width) }, 1);
+    let limit = at(1, INFINITE);
+    assert!(limit.residual < 1e-6 && limit.condition > 1.0, "{limit:?}");
+    for (name, of) in [("id", (|m| m.id) as fn(Measured) -> f64), ("ood", |m| m.ood)] {
+        let gaps = [16, 256, 2048].map(|width| (of(at(1, width)) / of(limit) - 1.0).abs());
+        assert!(gaps[2] < 0.05 && gaps[2] < gaps[0], "{name}: {gaps:?}");
+        let many = (of(at(64, 32)) / of(limit) - 1.0).abs();
+        assert!(many < 0.1, "{name}: {many}");
+    }
+}
+
+#[test]
+fn cells_together_have_the_bits_they_have_alone() {
+    let study = RandomFeatures::smoke();
+    let cells: Vec<Cell> = study.grid().into_iter().filter(|cell| cell.n == 12).collect();
+    assert_eq!(cells.len(), 5);
+    let together = study.measure(&Device::cpu(), &Work { cells: cells.clone(), run_seed: 1, seed: 2 }).unwrap();
+    let alone: Vec<Measured> = cells.iter().map(|cell| measure(&study, *cell, 2)).collect();
+    assert_eq!(together, alone);
+}
+
+#[test]
 fn no_shift_is_no_shift_and_both_targets_nearly_coincide() {
     let study = RandomFeatures::default();
     let still = measure(&study, Cell { tau: 0.0, ..cell(1, 4) }, 1);
@@ -88,8 +113,8 @@ fn every_cell_of_the_grid_has_a_name_of_its_own() {
     study.data.sigmas = vec![0.0, 0.5];
     let names: std::collections::BTreeSet<String> = study.grid().iter().map(Cell::name).collect();
     assert_eq!(names.len(), study.grid().len());
-    // Widths 2, 4, 8, 16, the widest, and two ensembles of 16 units an example.
-    assert_eq!(names.len(), 3 * 7 * 4);
+    // Widths 2, 4, 8, 16, the widest, no end of units, and two ensembles of 16 units an example.
+    assert_eq!(names.len(), 3 * 8 * 4);
 }
 
 #[test]
