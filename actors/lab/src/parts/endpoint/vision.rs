@@ -121,7 +121,7 @@ impl Endpoint {
             Some(picture) => Ok(Some(self.looking(look, Some(&picture.url()?)))),
         };
         let posting = Posting { url: self.route(), kept: &kept, sent: &sent, settle: &Ok };
-        let is_known = self.tape.answer(&kept)?.is_some();
+        let is_known = self.tape.answer(&self.name, &kept)?.is_some();
         let begun = Instant::now();
         let read = |response: &Json| {
             let answer = read_answers(Api::Chat, response)?.into_iter().next();

@@ -53,7 +53,7 @@ impl Served {
     }
 
     pub(super) fn policy(&self) -> Policy {
-        Policy::Endpoint { node: self.node, generator: self.generator.clone() }
+        Policy::Endpoint { node: self.node, generator: self.generator.clone(), chats: false }
     }
 
     /// Asks for `n` continuations of each text, as many at a time as may be.
