@@ -13,7 +13,6 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 use tracker_lab::parts::bootstrap::Resampler;
-use tracker_lab::parts::calibration::answer_entropy;
 use tracker_lab::parts::kappa;
 use tracker_lab::parts::vendi::{NgramKernel, vendi_of};
 
