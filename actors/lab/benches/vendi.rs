@@ -14,7 +14,7 @@ use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 use tracker_lab::parts::bootstrap::Resampler;
 use tracker_lab::parts::kappa;
-use tracker_lab::parts::vendi::{NgramKernel, vendi_of};
+use tracker_lab::parts::vendi::{NgramKernel, answer_entropy, vendi_of};
 
 const N_PROMPTS: usize = 10_000;
 const N_OUTPUTS: usize = 6;
