@@ -256,6 +256,7 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         ("sweep.k=[0.5]", "sweep.k"),
         ("kernel.min=0", "kernel.min"),
         ("kernel.max=0", "kernel.max"),
+        ("measure.preferred=[\"others\"]", "measure.preferred"),
         ("policy.context=12", "policy.context"),
         ("aggregator.model=a", "aggregator.model"),
         ("measure.n_resamples=10", "measure.n_resamples"),

@@ -262,7 +262,7 @@ async fn select(
 async fn finish(world: &World<'_>, name: &str, outcomes: Vec<Outcome>) -> Result<Arm> {
     let lab = world.lab;
     let texts: Vec<&str> =
-        outcomes.iter().map(|outcome| outcome.answer.as_ref().map_or("", |answer| answer.text.as_str())).collect();
+        outcomes.iter().map(|outcome| outcome.answer.as_ref().map_or("", |answer| &*answer.text)).collect();
     let from = outcomes.iter().map(|outcome| outcome.from);
     let results = record_members(lab, &format!("results {name}"), "results", &texts.join("\n"), from).await?;
     let stage = lab.stage(&format!("{name}/figures"), 1).await?;

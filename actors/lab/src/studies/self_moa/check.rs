@@ -54,6 +54,27 @@ impl SelfMoa {
         self.moa.order.parse().map_err(|_| Error::Value { key: "moa.order".into(), message: message() })
     }
 
+    /// The names of all arms, but for those that only a judge makes.
+    fn arms(&self) -> Vec<&'static str> {
+        let mut all = vec![
+            "self-moa",
+            "mixed-moa",
+            "self-moa by task",
+            "aggregator alone",
+            "majority",
+            "selector",
+            "aggregator majority",
+            "mixed majority",
+            "mixed selector",
+            "majority at equal tokens",
+        ];
+        all.extend((self.moa.deep_layers > 0).then_some("mixed-moa deep"));
+        if self.seq.n_candidates > 0 {
+            all.extend(["self-moa-seq", "mixed-seq"]);
+        }
+        all
+    }
+
     fn check_moa(&self) -> Result<usize> {
         let MoaSettings {
             layers, deep_layers, temperature, aggregator_temperature, max_tokens, role, selector, ..
@@ -146,12 +167,16 @@ impl SelfMoa {
         require(is_needless, "models", "models behind endpoints for problems of files or a judge", "none")
     }
 
-    fn check_served(&self) -> Result<()> {
+    fn check_models(&self) -> Result<()> {
         for (name, settings) in &self.models {
             let is_name = !name.is_empty() && !name.contains(char::is_whitespace);
             require(is_name, "models", "names without blanks", name)?;
             settings.check(&format!("models.{name}"))?;
         }
+        Ok(())
+    }
+
+    fn check_served(&self) -> Result<()> {
         if self.judge.is_given() {
             self.judge.check("judge")?;
         }
@@ -186,10 +211,16 @@ impl Settings for SelfMoa {
     }
 
     fn check(&self) -> Result<()> {
+        self.check_models()?;
         let n = self.check_moa()?;
         self.check_sweep(n)?;
         self.kernel.check("kernel")?;
         require(self.measure.n_resamples >= 40, "measure.n_resamples", "at least 40", self.measure.n_resamples)?;
+        let arms = self.arms();
+        for name in &self.measure.preferred {
+            let expected = format!("names of arms of this plan ({})", arms.join(", "));
+            require(arms.contains(&name.as_str()), "measure.preferred", &expected, name)?;
+        }
         if self.is_small() { self.check_small(n) } else { self.check_served() }
     }
 }

@@ -174,7 +174,7 @@ async fn compare(
                     Case { subject: query.node, prompt: &query.text, answer: &answers[*at].text, item }
                 };
                 let cases: Vec<Case<'_>> = batch.iter().map(case).collect();
-                let opponents: Vec<&str> = batch.iter().map(|at| others[*at].text.as_str()).collect();
+                let opponents: Vec<&str> = batch.iter().map(|at| &*others[*at].text).collect();
                 let said = duel(lab, &stage, policy, &cases, &opponents).await?;
                 found.extend(batch.iter().zip(said).map(|(at, (share, from))| (*at, (share, from.to_vec()))));
             }

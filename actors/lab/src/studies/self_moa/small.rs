@@ -225,7 +225,7 @@ fn aggregations(
                 slots.truncate(stream.random_range(1..=n));
             }
             let said: Vec<(&str, bool)> =
-                slots.iter().filter(|a| a.key.is_some()).map(|a| (a.text.as_str(), a.right == 1.0)).collect();
+                slots.iter().filter(|a| a.key.is_some()).map(|a| (&*a.text, a.right == 1.0)).collect();
             rows.push(lesson(&said, &query.text, &query.expected, &mut stream));
         }
     }
@@ -259,7 +259,7 @@ async fn judge(
         for answer in answers.iter().flat_map(|of| of[item].iter().take(JUDGED)) {
             let Some(steps) = read(&base.model, query, answer)? else { continue };
             let Some(example) = steps.labelled(&[Some(answer.right)]) else { continue };
-            let line = serde_json::json!({"prompt": query.text, "response": answer.text, "right": answer.right});
+            let line = serde_json::json!({"prompt": query.text, "response": &*answer.text, "right": answer.right});
             rows.push(FileRow { line: line.to_string(), source: Some(answer.grade) });
             examples.push(example);
         }
