@@ -1,38 +1,28 @@
 //! Diversity at the size of a paper: `cargo bench -p tracker-lab --bench vendi`. Bar: 5 s for Vendi scores of 10,000 × 6 outputs, n-grams
-//! counted and eigenvalues taken. The same texts go to `benches/vendi.py` (NumPy) in the same run, if `PYTHON` (or `python3`) has it,
+//! counted and eigenvalues taken, and Cohen's κ of two judges of them all, resamples included. The same texts go to `benches/vendi.py` (NumPy) in the same run, if `PYTHON` (or `python3`) has it,
 //! and both must come to the same scores.
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
+mod clock;
+
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
+use tracker_lab::parts::bootstrap::Resampler;
+use tracker_lab::parts::kappa;
 use tracker_lab::parts::vendi::{NgramKernel, answer_entropy, vendi_of};
+
+use clock::once;
 
 const N_PROMPTS: usize = 10_000;
 const N_OUTPUTS: usize = 6;
 /// Words an output; some hundred, as answers with their reasoning have.
 const N_WORDS: usize = 100;
-
-/// Processor seconds of this process so far, user and system; zero where there is no procfs.
-fn cpu_secs() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks: f64 = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    ticks / 100.0
-}
-
-fn once<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let (cpu, wall) = (cpu_secs(), Instant::now());
-    let result = work();
-    println!("{what}: {:.2} s wall, {:.2} s CPU", wall.elapsed().as_secs_f64(), cpu_secs() - cpu);
-    result
-}
 
 /// Outputs of a prompt: each goes on with the words of the first, or with others.
 fn outputs(stream: &mut ChaCha8Rng) -> Vec<String> {
@@ -57,6 +47,18 @@ fn main() {
     let both: Vec<f64> = once("the same on all threads", || all.par_iter().map(score).collect());
     assert_eq!(alone, both);
     once("entropy of the answers", || all.iter().map(|texts| answer_entropy(texts)).sum::<f64>());
+
+    let judged: Vec<(usize, bool, bool)> = (0..N_PROMPTS * N_OUTPUTS)
+        .map(|at| {
+            let first = stream.random_bool(0.6);
+            (at / N_OUTPUTS, first, if stream.random_bool(0.8) { first } else { !first })
+        })
+        .collect();
+    let resampler = Resampler::new([7; 32], 1000).unwrap();
+    let kappa = once("kappa of two judges of all outputs, 1,000 resamples of prompts", || {
+        kappa::estimate(judged.iter().copied(), N_PROMPTS, &resampler).unwrap().unwrap()
+    });
+    println!("kappa {:.3} [{:.3}, {:.3}]", kappa.value, kappa.low, kappa.high);
 
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/vendi.py");
