@@ -11,7 +11,7 @@ fn cpu_secs() -> f64 {
 }
 
 /// Does a piece of work and prints what it took.
-pub fn once<T>(what: &str, work: impl FnOnce() -> T) -> T {
+pub(crate) fn once<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let (cpu, wall) = (cpu_secs(), Instant::now());
     let result = work();
     println!("{what}: {:.3} s wall, {:.2} s CPU", wall.elapsed().as_secs_f64(), cpu_secs() - cpu);
