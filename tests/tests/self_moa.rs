@@ -60,9 +60,14 @@ fn calls_are_counted_exactly_and_numbers_lead_to_rows() {
     let all = rows(&tracker, &["figures", "stage LIKE 'regression/%' AND name LIKE 'alpha%'"]);
     assert!(all.iter().any(|figure| figure["stage"] == "regression/string") || all.len() < 3, "{all:?}");
     if !all.is_empty() {
-        let node = if all.iter().any(|f| f["stage"] == "regression/string") { node } else { all[0]["id"].as_str().unwrap().to_owned() };
+        let node = if all.iter().any(|f| f["stage"] == "regression/string") {
+            node
+        } else {
+            all[0]["id"].as_str().unwrap().to_owned()
+        };
         let up = &tracker.json(&["query", "lineage", &node, "--up", "--depth", "4"])[0];
-        let kinds: Vec<&str> = up["nodes"].as_array().unwrap().iter().map(|node| node["kind"].as_str().unwrap()).collect();
+        let kinds: Vec<&str> =
+            up["nodes"].as_array().unwrap().iter().map(|node| node["kind"].as_str().unwrap()).collect();
         for kind in ["figure", "dataset", "reward", "sample"] {
             assert!(kinds.contains(&kind), "no {kind} above {node}");
         }
@@ -84,7 +89,8 @@ fn calls_are_counted_exactly_and_numbers_lead_to_rows() {
 fn plan(tracker: &Tracker, weak: &Endpoint, strong: &Endpoint, more: &str) -> String {
     for (name, first) in [("valid", 1), ("test", 101)] {
         let lines = (first..first + 6).map(|n| {
-            let row = json!({"question": format!("How much is {n} and {}?", n + 3), "answer": format!("#### {}", 2 * n + 3)});
+            let row =
+                json!({"question": format!("How much is {n} and {}?", n + 3), "answer": format!("#### {}", 2 * n + 3)});
             format!("{row}\n")
         });
         std::fs::write(tracker.folder().join(format!("{name}.jsonl")), lines.collect::<String>()).unwrap();
@@ -138,7 +144,11 @@ fn several_endpoints_answer_at_once_keep_their_places_and_are_replayed_without_a
         for (relation, place, to) in &up {
             let model = ["w", "x", "e"][usize::try_from(*place).unwrap()];
             let sample = by_id[to.as_str()];
-            assert_eq!((&sample["stage"], &sample["item"]), (&json!(format!("pool 0.7/{model}")), &json!(query)), "{place}");
+            assert_eq!(
+                (&sample["stage"], &sample["item"]),
+                (&json!(format!("pool 0.7/{model}")), &json!(query)),
+                "{place}"
+            );
             assert_eq!(relation == "used", sample["text"] == "", "{to}");
             n_dropped += usize::from(relation == "used");
             n_shown += usize::from(relation == "derived_from");
@@ -149,7 +159,9 @@ fn several_endpoints_answer_at_once_keep_their_places_and_are_replayed_without_a
     let node = format!("sample:{}/self-moa-seq/aggregate/2/1", run["run"].as_str().unwrap());
     let is_best = |to: &str| {
         let sample = by_id.get(to);
-        sample.is_some_and(|sample| sample["stage"] == "self-moa-seq/aggregate" && sample["item"] == 2 && sample["k"] == 0)
+        sample.is_some_and(|sample| {
+            sample["stage"] == "self-moa-seq/aggregate" && sample["item"] == 2 && sample["k"] == 0
+        })
     };
     let best: Vec<u64> =
         edges(&tracker, &node).into_iter().filter(|(_, _, to)| is_best(to)).map(|(_, place, _)| place).collect();
@@ -244,6 +256,7 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         ("sweep.k=[0.5]", "sweep.k"),
         ("kernel.min=0", "kernel.min"),
         ("kernel.max=0", "kernel.max"),
+        ("measure.preferred=[\"others\"]", "measure.preferred"),
         ("policy.context=12", "policy.context"),
         ("aggregator.model=a", "aggregator.model"),
         ("measure.n_resamples=10", "measure.n_resamples"),

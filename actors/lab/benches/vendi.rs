@@ -1,5 +1,5 @@
 //! Diversity at the size of a paper: `cargo bench -p tracker-lab --bench vendi`. Bar: 5 s for Vendi scores of 10,000 × 6 outputs, n-grams
-//! counted and eigenvalues taken. The same texts go to `benches/vendi.py` (NumPy) in the same run, if `PYTHON` (or `python3`) has it,
+//! counted and eigenvalues taken, and Cohen's κ of two judges of them all, resamples included. The same texts go to `benches/vendi.py` (NumPy) in the same run, if `PYTHON` (or `python3`) has it,
 //! and both must come to the same scores.
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
@@ -12,6 +12,8 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
+use tracker_lab::parts::bootstrap::Resampler;
+use tracker_lab::parts::kappa;
 use tracker_lab::parts::vendi::{NgramKernel, answer_entropy, vendi_of};
 
 const N_PROMPTS: usize = 10_000;
@@ -57,6 +59,18 @@ fn main() {
     let both: Vec<f64> = once("the same on all threads", || all.par_iter().map(score).collect());
     assert_eq!(alone, both);
     once("entropy of the answers", || all.iter().map(|texts| answer_entropy(texts)).sum::<f64>());
+
+    let judged: Vec<(usize, bool, bool)> = (0..N_PROMPTS * N_OUTPUTS)
+        .map(|at| {
+            let first = stream.random_bool(0.6);
+            (at / N_OUTPUTS, first, if stream.random_bool(0.8) { first } else { !first })
+        })
+        .collect();
+    let resampler = Resampler::new([7; 32], 1000).unwrap();
+    let kappa = once("kappa of two judges of all outputs, 1,000 resamples of prompts", || {
+        kappa::estimate(judged.iter().copied(), N_PROMPTS, &resampler).unwrap().unwrap()
+    });
+    println!("kappa {:.3} [{:.3}, {:.3}]", kappa.value, kappa.low, kappa.high);
 
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/vendi.py");

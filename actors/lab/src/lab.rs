@@ -1,5 +1,6 @@
 //! The lab: what a study works with. Stages, seeds, the recorder, the device, and whether to go on.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -189,6 +190,16 @@ impl Lab {
         for (path, bytes) in files {
             draft.add(path, &mut bytes.as_slice())?;
         }
+        Ok(draft.save(&format!("{}/{name}", self.plan.study), &[], Some(self.run))?.manifest)
+    }
+
+    /// Stores the file at `from` as an artifact of the run, under the name `path` in it; a few MiB of it are in memory at a time.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn put_file(&self, kind: &str, name: &str, path: &str, from: &Path) -> Result<Digest> {
+        let mut draft = self.store.draft(kind)?;
+        draft.add_from(path, from)?;
         Ok(draft.save(&format!("{}/{name}", self.plan.study), &[], Some(self.run))?.manifest)
     }
 

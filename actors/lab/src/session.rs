@@ -11,8 +11,8 @@ use serde::Serialize;
 use tracker_actors::Runtime;
 use tracker_gpu::{Choice, Device};
 use tracker_store::{
-    Claim, Digest, Durability, Edge, Ending, Endpoint, Kind, Manifest, NewRun, NodeId, Plan as PlanRecord, Recording, Relation,
-    RowKey, Run, RunId, Stage, Status, Store,
+    Claim, Digest, Durability, Edge, Ending, Endpoint, Kind, Manifest, NewRun, NodeId, Plan as PlanRecord, Recording,
+    Relation, RowKey, Run, RunId, Stage, Status, Store,
 };
 
 use crate::error::{Error, Result};
@@ -265,8 +265,13 @@ async fn attend(lab: &Lab) -> Result<Vec<Claim>> {
 
 /// Stores the exchanges as an artifact that comes from the endpoints asked.
 async fn keep_exchanges(lab: &Lab) -> Result<()> {
-    let Some(text) = lab.tape.text() else { return Ok(()) };
-    let manifest = lab.put_files(EXCHANGES, EXCHANGES, &[("exchanges.jsonl".to_owned(), text.into_bytes())])?;
+    const FILE: &str = "exchanges.jsonl";
+    // Of a tape in a file a line at a time: there may be more of them than memory holds.
+    let manifest = match (lab.tape.sorted()?, lab.tape.text_in_memory()) {
+        (Some(path), _) => lab.put_file(EXCHANGES, EXCHANGES, FILE, &path)?,
+        (None, Some(text)) => lab.put_files(EXCHANGES, EXCHANGES, &[(FILE.to_owned(), text.into_bytes())])?,
+        (None, None) => return Ok(()),
+    };
     let mut recording = Recording::new();
     if let Some(artifact) = NodeId::content(Kind::Artifact, manifest) {
         for (order, (endpoint, _)) in lab.store.contents_of::<Endpoint>(lab.run)?.into_iter().enumerate() {

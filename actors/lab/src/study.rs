@@ -165,7 +165,17 @@ mod tests {
             assert!(resolved.is_ok(), "{plan}\n{:?}", resolved.err().map(|error| error.to_string()));
             *named.entry(name).or_default() += 1;
         }
-        let expected = [("alignment_tax", 1), ("correlation_qa", 3), ("counter_animal", 2), ("dpa", 2), ("er_prm", 3), ("goedel", 1), ("grm", 1), ("self_moa", 1)];
+        let expected = [
+            ("alignment_tax", 1),
+            ("correlation_qa", 3),
+            ("counter_animal", 2),
+            ("dpa", 2),
+            ("er_prm", 3),
+            ("goedel", 1),
+            ("grm", 1),
+            ("r_tuning", 2),
+            ("self_moa", 1),
+        ];
         assert_eq!(named.iter().map(|(name, n)| (name.as_str(), *n)).collect::<Vec<_>>(), expected);
     }
 }

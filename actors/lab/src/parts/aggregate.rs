@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -34,7 +35,7 @@ pub struct Proposal {
     /// Its sample.
     pub node: NodeId,
     /// What it says.
-    pub text: String,
+    pub text: Arc<str>,
 }
 
 impl Proposal {
@@ -109,7 +110,7 @@ impl References {
 
     /// The texts that are shown, in order: those that say something.
     pub fn shown(&self) -> impl Iterator<Item = &str> {
-        self.shown_proposals().map(|proposal| proposal.text.as_str())
+        self.shown_proposals().map(|proposal| &*proposal.text)
     }
 
     /// The proposals that are shown.
@@ -253,7 +254,7 @@ mod tests {
     }
 
     fn proposal(k: u32, text: &str) -> Proposal {
-        Proposal { node: NodeId::sample(RowKey::new(run(), "layer", 0, k)), text: text.to_owned() }
+        Proposal { node: NodeId::sample(RowKey::new(run(), "layer", 0, k)), text: text.into() }
     }
 
     #[test]
@@ -269,8 +270,11 @@ mod tests {
                 assert_eq!(all.len(), expected, "{n} {window} {reserved}");
                 // The prompt never grows, and every candidate is seen once.
                 assert!(all.iter().all(|slots| slots.len() <= window));
-                let seen: Vec<usize> =
-                    all.iter().flatten().filter_map(|slot| if let Slot::New(at) = slot { Some(*at) } else { None }).collect();
+                let seen: Vec<usize> = all
+                    .iter()
+                    .flatten()
+                    .filter_map(|slot| if let Slot::New(at) = slot { Some(*at) } else { None })
+                    .collect();
                 assert!(seen.into_iter().eq(0..n));
             }
         }

@@ -1,5 +1,6 @@
 //! What studies are made of. A part does one thing, records what it did, and is reusable by any study.
 
+pub mod adapter;
 pub mod aggregate;
 pub mod answers;
 pub mod attempt;
@@ -26,8 +27,8 @@ pub mod judge;
 pub mod jury;
 pub mod kappa;
 pub mod labels;
-pub mod linear_clip;
 pub mod length_control;
+pub mod linear_clip;
 pub mod marks;
 pub mod mention;
 pub mod model;

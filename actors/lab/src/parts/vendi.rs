@@ -1,10 +1,11 @@
-//! Diversity of texts: the Vendi score under a kernel, and the entropy of equal answers.
+//! Diversity of texts: the Vendi score under a kernel.
 //!
 //! VS(K) = exp(−Σ λ ln λ) over the eigenvalues λ of K/n (Friedman & Dieng 2023, arXiv 2210.02410, eq. 1): 1 where all n are
 //! alike, n where no two have anything in common. The score means nothing without its kernel, so the kernel is a setting with a
 //! [definition](NgramKernel::definition) that is recorded with every figure.
 //!
-//! Not here: kernels of embeddings.
+//! Not here: kernels of embeddings; the entropy of equal answers ([`answer_entropy`](super::calibration::answer_entropy)), which is
+//! its logarithm where texts are equal or have nothing in common.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -236,6 +237,8 @@ mod tests {
         assert_eq!(answer_entropy(&["a"; 5]), 0.0);
         assert!((answer_entropy(&["a", "b", "c", "d", "e"]) - 5f64.ln()).abs() < 1e-12);
         assert_eq!(answer_entropy::<&str>(&[]), 0.0);
+        // Empty answers, other scripts and line breaks are texts like any others.
+        assert!((answer_entropy(&["", "Токио", "東京\n", "東京"]) - 4f64.ln()).abs() < 1e-12);
         // Words that are equal or have nothing in common.
         let texts = ["a", "b", "a", "c", "a", "b"];
         let score = vendi_of(&texts, &NgramKernel::default()).unwrap().unwrap();

@@ -166,7 +166,7 @@ mod tests {
             }
             assert_eq!(calls.load(Ordering::SeqCst), 1);
             assert_eq!(bodies.lock().unwrap()[0]["max_tokens"], Json::from(1));
-            assert_eq!(endpoint.tape.text().is_some(), status == 200);
+            assert_eq!(endpoint.tape.text().unwrap().is_some(), status == 200);
         }
         // Nobody there is no refusal.
         let (url, ..) = server(vec![(401, "who are you".into())]).await;

@@ -83,7 +83,7 @@ async fn a_server_that_gives_one_choice_is_asked_until_there_are_n() {
     assert_eq!(seeds, [(json!(2), json!(7)), (json!(1), json!(8))]);
 
     // The recording answers the same, without a call.
-    let recorded = Recorded::parse("recording", &endpoint.tape.text().unwrap()).unwrap();
+    let recorded = Recorded::parse("recording", &endpoint.tape.text().unwrap().unwrap()).unwrap();
     let recording = Tape::open(None, Some(recorded)).unwrap();
     let replayed =
         Endpoint::new("endpoint", settings(&url, Api::Completions), Arc::new(recording), Cancel::new()).unwrap();

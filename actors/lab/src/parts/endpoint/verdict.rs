@@ -237,7 +237,7 @@ mod tests {
             (&json!("step one"), &json!(20), &json!(1))
         );
 
-        let recorded = Recorded::parse("recording", &verdicts.endpoint.tape.text().unwrap()).unwrap();
+        let recorded = Recorded::parse("recording", &verdicts.endpoint.tape.text().unwrap().unwrap()).unwrap();
         let tape = Arc::new(Tape::open(None, Some(recorded)).unwrap());
         let replayed = of(Endpoint::new("judge", one_by_one, tape, Cancel::new()).unwrap(), Tags::default());
         assert_eq!(replayed.score(&texts).await.unwrap(), scored);

@@ -229,7 +229,7 @@ mod tests {
         let coded = parts[0]["image_url"]["url"].as_str().unwrap().strip_prefix("data:image/png;base64,").unwrap();
         assert_eq!(STANDARD.decode(coded).unwrap(), PNG);
         assert_eq!((&parts[1]["text"], &sent["max_tokens"]), (&json!("What colour?"), &json!(30)));
-        let kept = endpoint.tape.text().unwrap();
+        let kept = endpoint.tape.text().unwrap().unwrap();
         assert!(kept.contains(&format!("blake3:{}", Digest::of(PNG))) && !kept.contains("base64"), "{kept}");
 
         // A replay needs neither the server nor the bytes.

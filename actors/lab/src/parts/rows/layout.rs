@@ -82,7 +82,12 @@ pub(super) fn table(path: &Path, of: impl Fn(Vec<String>) -> Laid) -> Result<Vec
     for record in reader.records() {
         let record = record.map_err(wrong)?;
         let number = record.position().map_or(rows.len() as u64 + 1, csv::Position::line);
-        rows.push(Raw { number, line: None, place: String::new(), fields: of(record.iter().map(str::to_owned).collect()) });
+        rows.push(Raw {
+            number,
+            line: None,
+            place: String::new(),
+            fields: of(record.iter().map(str::to_owned).collect()),
+        });
     }
     Ok(rows)
 }

@@ -30,6 +30,7 @@ use tracker_store::Claim;
 
 use crate::error::Result;
 use crate::lab::Lab;
+use crate::plot::{Plot, Points};
 use crate::study::Study;
 
 use judging::Case;
@@ -46,6 +47,16 @@ impl Study for CorrelationQa {
     const NAME: &'static str = "correlation_qa";
     const PAPER: &'static str = "arXiv 2402.03757";
     const ABOUT: &'static str = "pictures of wrong answers: how far accuracy falls, by whose judgement";
+    const PLOTS: &'static [Plot] = &[Plot {
+        title: "Accuracy drop by the training correlation of image and answer",
+        points: &[
+            Points { figures: "figures/rho {x}/{judge}: drop", splits: &["all"], series: "judged by {judge}" },
+            Points { figures: "expected: expected drop, rho {x}", splits: &[], series: "by Bayes' rule" },
+        ],
+        across: "rho, share of training images that show the answer",
+        up: "A_f − A_s",
+        ..Plot::NEW
+    }];
 
     async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
         define(lab).await?;

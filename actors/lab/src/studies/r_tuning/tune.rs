@@ -98,7 +98,8 @@ pub(super) async fn tune(
     let set = set(&format!("{first}/rows"), &rows);
     let examples = rows.iter().map(|row| room.template.example(&base.model, &row.parts)).collect::<Result<Vec<_>>>()?;
     let n = examples.len();
-    let tuned = train(room.lab, trainer, Step::new(&first, base, &set, settings), Objective::Sft(examples)).await?;
+    let step = Step { adapter: room.plan.tune.lora.adapter(), ..Step::new(&first, base, &set, settings) };
+    let tuned = train(room.lab, trainer, step, Objective::Sft(examples)).await?;
     epochs(room, &first, &tuned, &set, n, settings).await?;
     if method == Method::MinLoss {
         return least(room, trainer, &tuned, label, lessons).await;
@@ -128,7 +129,8 @@ async fn least(
     }
     let set = set(&format!("{label}/rows"), &rows);
     let n = pairs.len();
-    let tuned = train(room.lab, trainer, Step::new(label, from, &set, settings), Objective::Least(pairs)).await?;
+    let step = Step { adapter: room.plan.tune.lora.adapter(), ..Step::new(label, from, &set, settings) };
+    let tuned = train(room.lab, trainer, step, Objective::Least(pairs)).await?;
     epochs(room, label, &tuned, &set, n, settings).await?;
     Ok(tuned)
 }

@@ -90,7 +90,8 @@ pub(super) async fn moa(
     let lab = world.lab;
     let mut spent: Vec<u64> = slots.iter().map(|of| tokens(of.iter().copied())).collect();
     let mut calls = slots.first().map_or(0, Vec::len);
-    let mut owned: Vec<Vec<Answer>> = slots.iter().map(|of| of.iter().map(|answer| (*answer).clone()).collect()).collect();
+    let mut owned: Vec<Vec<Answer>> =
+        slots.iter().map(|of| of.iter().map(|answer| (*answer).clone()).collect()).collect();
     for layer in 2..=layers {
         let stage = lab.stage(&format!("{name}/layer {layer}"), world.test.len() * mixture.len()).await?;
         let mut next: Vec<Vec<Option<Answer>>> = vec![vec![None; mixture.len()]; world.test.len()];
@@ -118,7 +119,8 @@ pub(super) async fn moa(
         ordered(world, order, query, &shown)
     });
     let answers = aggregate(world, &stage, 0, references.collect::<Vec<_>>()).await?;
-    let outcomes = answers.iter().zip(&spent).map(|(answer, spent)| outcome(answer, calls + 1, spent + answer.n_tokens));
+    let outcomes =
+        answers.iter().zip(&spent).map(|(answer, spent)| outcome(answer, calls + 1, spent + answer.n_tokens));
     finish(world, name, outcomes.collect()).await
 }
 
@@ -260,7 +262,7 @@ async fn select(
 async fn finish(world: &World<'_>, name: &str, outcomes: Vec<Outcome>) -> Result<Arm> {
     let lab = world.lab;
     let texts: Vec<&str> =
-        outcomes.iter().map(|outcome| outcome.answer.as_ref().map_or("", |answer| answer.text.as_str())).collect();
+        outcomes.iter().map(|outcome| outcome.answer.as_ref().map_or("", |answer| &*answer.text)).collect();
     let from = outcomes.iter().map(|outcome| outcome.from);
     let results = record_members(lab, &format!("results {name}"), "results", &texts.join("\n"), from).await?;
     let stage = lab.stage(&format!("{name}/figures"), 1).await?;

@@ -33,7 +33,8 @@ impl SelfMoa {
         } else {
             written.trim().chars().map(String::from).collect()
         };
-        let expected = format!("names of models ({}), single letters in a row or with blanks between", names.join(", "));
+        let expected =
+            format!("names of models ({}), single letters in a row or with blanks between", names.join(", "));
         require(!given.is_empty(), key, &expected, written)?;
         let place = |name: &String| {
             let message = format!("expected {expected}, got `{name}` in `{written}`");
@@ -53,9 +54,31 @@ impl SelfMoa {
         self.moa.order.parse().map_err(|_| Error::Value { key: "moa.order".into(), message: message() })
     }
 
+    /// The names of all arms, but for those that only a judge makes.
+    fn arms(&self) -> Vec<&'static str> {
+        let mut all = vec![
+            "self-moa",
+            "mixed-moa",
+            "self-moa by task",
+            "aggregator alone",
+            "majority",
+            "selector",
+            "aggregator majority",
+            "mixed majority",
+            "mixed selector",
+            "majority at equal tokens",
+        ];
+        all.extend((self.moa.deep_layers > 0).then_some("mixed-moa deep"));
+        if self.seq.n_candidates > 0 {
+            all.extend(["self-moa-seq", "mixed-seq"]);
+        }
+        all
+    }
+
     fn check_moa(&self) -> Result<usize> {
-        let MoaSettings { layers, deep_layers, temperature, aggregator_temperature, max_tokens, role, selector, .. } =
-            &self.moa;
+        let MoaSettings {
+            layers, deep_layers, temperature, aggregator_temperature, max_tokens, role, selector, ..
+        } = &self.moa;
         let n = self.mixed()?.len();
         require(n >= 2, "moa.mixed", "at least 2 proposers", &self.moa.mixed)?;
         require(*layers > 0, "moa.layers", "at least 1", layers)?;
@@ -131,7 +154,12 @@ impl SelfMoa {
         require(most <= NUMBERS.len(), "moa.mixed", &expected, most)?;
         let max_tokens = self.moa.max_tokens as usize;
         let least = max_words + 1;
-        require(max_tokens >= least, "moa.max_tokens", &format!("at least {least}, an answer and its end"), max_tokens)?;
+        require(
+            max_tokens >= least,
+            "moa.max_tokens",
+            &format!("at least {least}, an answer and its end"),
+            max_tokens,
+        )?;
         let longest = longest(most, max_words, max_tokens) + max_tokens;
         let expected = format!("at least {longest}, {most} references, a query and an answer");
         require(self.policy.context >= longest, "policy.context", &expected, self.policy.context)?;
@@ -139,12 +167,16 @@ impl SelfMoa {
         require(is_needless, "models", "models behind endpoints for problems of files or a judge", "none")
     }
 
-    fn check_served(&self) -> Result<()> {
+    fn check_models(&self) -> Result<()> {
         for (name, settings) in &self.models {
             let is_name = !name.is_empty() && !name.contains(char::is_whitespace);
             require(is_name, "models", "names without blanks", name)?;
             settings.check(&format!("models.{name}"))?;
         }
+        Ok(())
+    }
+
+    fn check_served(&self) -> Result<()> {
         if self.judge.is_given() {
             self.judge.check("judge")?;
         }
@@ -154,11 +186,18 @@ impl SelfMoa {
         let DataSettings { validation, test, n_validation, n_test, template, graders, .. } = &self.data;
         require(!test.is_empty(), "data.test", "files of problems by task, for models behind endpoints", "none")?;
         let same = validation.keys().eq(test.keys());
-        let listed = |of: &std::collections::BTreeMap<String, Vec<String>>| of.keys().cloned().collect::<Vec<_>>().join(", ");
-        let expected = format!("the tasks of `data.test` ({}): the best model is never chosen on the test", listed(test));
+        let listed =
+            |of: &std::collections::BTreeMap<String, Vec<String>>| of.keys().cloned().collect::<Vec<_>>().join(", ");
+        let expected =
+            format!("the tasks of `data.test` ({}): the best model is never chosen on the test", listed(test));
         require(same, "data.validation", &expected, listed(validation))?;
         for name in graders.keys() {
-            require(test.contains_key(name), "data.graders", &format!("tasks of `data.test` ({})", listed(test)), name)?;
+            require(
+                test.contains_key(name),
+                "data.graders",
+                &format!("tasks of `data.test` ({})", listed(test)),
+                name,
+            )?;
         }
         require(*n_validation > 0, "data.n_validation", "at least 1", n_validation)?;
         require(*n_test >= 2, "data.n_test", "at least 2", n_test)?;
@@ -172,10 +211,16 @@ impl Settings for SelfMoa {
     }
 
     fn check(&self) -> Result<()> {
+        self.check_models()?;
         let n = self.check_moa()?;
         self.check_sweep(n)?;
         self.kernel.check("kernel")?;
         require(self.measure.n_resamples >= 40, "measure.n_resamples", "at least 40", self.measure.n_resamples)?;
+        let arms = self.arms();
+        for name in &self.measure.preferred {
+            let expected = format!("names of arms of this plan ({})", arms.join(", "));
+            require(arms.contains(&name.as_str()), "measure.preferred", &expected, name)?;
+        }
         if self.is_small() { self.check_small(n) } else { self.check_served() }
     }
 }

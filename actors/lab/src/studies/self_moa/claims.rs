@@ -38,7 +38,10 @@ pub(super) async fn claims(world: &World<'_>, self_moa: &Arm, evidence: Evidence
     }
     if let Some(difference) = sequence {
         let statement = "in a sequence of windows over as many candidates the best model alone is right more often than the mixture";
-        all.push((claim_above("self-seq-beats-mixed-seq", statement, Some(difference.estimate), 0.0), vec![difference.figure]));
+        all.push((
+            claim_above("self-seq-beats-mixed-seq", statement, Some(difference.estimate), 0.0),
+            vec![difference.figure],
+        ));
     }
     if !world.plan.sweep.mixtures.is_empty() {
         for (place, id, what) in [(0, "quality-counts", "quality"), (1, "diversity-counts", "diversity")] {

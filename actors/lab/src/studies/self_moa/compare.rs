@@ -37,7 +37,9 @@ pub(super) async fn differences(
         let item = 100 * nth;
         for (task, of) in (1..).zip(world.tasks.iter().enumerate()) {
             if let Some(estimate) = paired(&world.places(of.0), other)? {
-                stage.figure(item + task, &format!("{name}, {}", of.1), estimate, world.places(of.0).len(), &used).await?;
+                stage
+                    .figure(item + task, &format!("{name}, {}", of.1), estimate, world.places(of.0).len(), &used)
+                    .await?;
             }
         }
         if let Some(estimate) = paired(&all, other)? {

@@ -22,7 +22,7 @@ impl Default for SelfMoa {
             judge: EndpointSettings { api: Api::Chat, ..EndpointSettings::default() },
             tasks: TaskSettings::default(),
             policy: Shape { hidden: 48, layers: 3, heads: 4, ffn: 128, context: 64 },
-            generalist: TeachSettings { n_exercises: 18_000, referenced: 0.5, sft: sft(1.0, 3e-3) },
+            generalist: TeachSettings { n_exercises: 16_000, referenced: 0.5, sft: sft(1.0, 3e-3) },
             specialist: TeachSettings { n_exercises: 2400, referenced: 0.2, sft: sft(1.0, 2e-3) },
             aggregator: AggregatorSettings::default(),
             verifier: sft(1.0, 1e-3),
@@ -54,7 +54,7 @@ impl Default for DataSettings {
 
 impl Default for TaskSettings {
     fn default() -> Self {
-        Self { min_words: 5, max_words: 5, n_validation: 60, n_test: 60 }
+        Self { min_words: 5, max_words: 5, n_validation: 60, n_test: 100 }
     }
 }
 
@@ -102,8 +102,8 @@ impl Default for SeqSettings {
 impl Default for SweepSettings {
     fn default() -> Self {
         let mixtures = [
-            "iiiiii", "aaaaaa", "ssssss", "llllll", "iiiaaa", "iiisss", "iiilll", "aaasss", "aaalll", "ssslll", "iiaass",
-            "iiaall", "iissll", "aassll", "iiiasl",
+            "iiiiii", "aaaaaa", "ssssss", "llllll", "iiiaaa", "iiisss", "iiilll", "aaasss", "aaalll", "ssslll",
+            "iiaass", "iiaall", "iissll", "aassll", "iiiasl",
         ];
         Self {
             mixtures: mixtures.map(str::to_owned).to_vec(),
@@ -115,7 +115,8 @@ impl Default for SweepSettings {
 
 impl Default for MeasureSettings {
     fn default() -> Self {
-        Self { n_resamples: 1000 }
+        let preferred = ["self-moa", "mixed-moa", "aggregator alone", "majority", "selector"];
+        Self { n_resamples: 1000, preferred: preferred.map(str::to_owned).to_vec() }
     }
 }
 
@@ -143,7 +144,7 @@ impl SelfMoa {
                 temperatures: vec![0.7, 1.3],
                 k: vec![2.0],
             },
-            measure: MeasureSettings { n_resamples: 60 },
+            measure: MeasureSettings { n_resamples: 60, ..MeasureSettings::default() },
             ..Self::default()
         }
     }

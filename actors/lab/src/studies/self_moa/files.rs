@@ -44,7 +44,8 @@ pub(super) async fn start<'a>(lab: &'a Lab, plan: &'a SelfMoa) -> Result<World<'
         models.push(Model { name: name.clone(), policy });
     }
     let missing = || Error::Internal(format!("no model `{}`", plan.aggregator.model));
-    let aggregator = models.iter().find(|model| model.name == plan.aggregator.model).ok_or_else(missing)?.policy.clone();
+    let aggregator =
+        models.iter().find(|model| model.name == plan.aggregator.model).ok_or_else(missing)?.policy.clone();
     let judge = if plan.judge.is_given() {
         Some(Judge::Served(Policy::one_of(lab, "judge", &plan.judge).await?))
     } else {
@@ -79,7 +80,8 @@ async fn problems(
         questions.truncate(most as usize);
         let least = if split == "test" { 2 } else { 1 };
         if questions.len() < least {
-            let what = format!("`data.{split}`, task `{name}`: expected at least {least} problems, got {}", questions.len());
+            let what =
+                format!("`data.{split}`, task `{name}`: expected at least {least} problems, got {}", questions.len());
             return Err(Error::Input { what, hint: None });
         }
         for questions in questions.chunks(1024) {

@@ -89,7 +89,8 @@ async fn score(judge: &Judge, pairs: &[(&Query, &Answer)]) -> Result<Vec<f64>> {
 /// Compares the answers of each arm that has one with those of `baseline`, and records raw and length-controlled win rates.
 pub(super) async fn prefer(world: &World<'_>, judge: &Judge, arms: &[&Arm], baseline: &Arm) -> Result<()> {
     let lab = world.lab;
-    lab.define("length-controlled win rate", &format!("{DEFINITION}; baseline: first answers of `{}`", baseline.name)).await?;
+    lab.define("length-controlled win rate", &format!("{DEFINITION}; baseline: first answers of `{}`", baseline.name))
+        .await?;
     let given: Vec<&Answer> = baseline.outcomes.iter().filter_map(|outcome| outcome.answer.as_ref()).collect();
     let mut all: Vec<(&Arm, Vec<Judged>, NodeId)> = Vec::new();
     for arm in arms {
@@ -155,7 +156,8 @@ async fn compare(
     let mut found: HashMap<usize, (f64, Vec<NodeId>)> = HashMap::new();
     match judge {
         Judge::Small { .. } => {
-            let pairs = differ.iter().flat_map(|at| [answers[*at], others[*at]].map(|answer| (&world.test[*at], answer)));
+            let pairs =
+                differ.iter().flat_map(|at| [answers[*at], others[*at]].map(|answer| (&world.test[*at], answer)));
             let scores = score(judge, &pairs.collect::<Vec<_>>()).await?;
             for (at, scores) in differ.iter().zip(scores.chunks(2)) {
                 let [own, other] = [0, 1].map(|i| scores[i].clamp(SUREST, 1.0 - SUREST));
@@ -172,7 +174,7 @@ async fn compare(
                     Case { subject: query.node, prompt: &query.text, answer: &answers[*at].text, item }
                 };
                 let cases: Vec<Case<'_>> = batch.iter().map(case).collect();
-                let opponents: Vec<&str> = batch.iter().map(|at| others[*at].text.as_str()).collect();
+                let opponents: Vec<&str> = batch.iter().map(|at| &*others[*at].text).collect();
                 let said = duel(lab, &stage, policy, &cases, &opponents).await?;
                 found.extend(batch.iter().zip(said).map(|(at, (share, from))| (*at, (share, from.to_vec()))));
             }

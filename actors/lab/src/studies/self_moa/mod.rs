@@ -35,9 +35,10 @@ use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::aggregate::Order;
 use crate::parts::evaluate::Estimate;
+use crate::plot::{Plot, Points};
 use crate::study::Study;
 
-use arms::{Arm, judged, moa, sequence, single, slots, universal, vote};
+use arms::{Arm, Slots, judged, moa, sequence, single, slots, universal, vote};
 use claims::Evidence;
 use compare::{Difference, differences, wins};
 use pool::{Answers, Best, choose, demand};
@@ -66,107 +67,151 @@ impl Study for SelfMoa {
     const NAME: &'static str = "self_moa";
     const PAPER: &'static str = "arXiv 2502.00674";
     const ABOUT: &'static str = "mixtures of agents from one model or many; quality, diversity, sequences, selection";
+    const PLOTS: &'static [Plot] = &[
+        Plot {
+            title: "What the aggregator makes of its proposers, by their quality",
+            chart: "{split}",
+            points: &[Points {
+                figures: "sweep {temperature}/{mixture}: result",
+                splits: &[],
+                series: "temperature {temperature}",
+            }],
+            across: "quality, mean accuracy of the proposers",
+            up: "accuracy of the aggregation",
+            by: Some("sweep {temperature}/{mixture}: quality"),
+            ..Plot::NEW
+        },
+        Plot {
+            title: "What the aggregator makes of its proposers, by their diversity",
+            chart: "{split}",
+            points: &[Points {
+                figures: "sweep {temperature}/{mixture}: result",
+                splits: &[],
+                series: "temperature {temperature}",
+            }],
+            across: "diversity, Vendi score of their answers",
+            up: "accuracy of the aggregation",
+            by: Some("sweep {temperature}/{mixture}: diversity"),
+            ..Plot::NEW
+        },
+    ];
 
     async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
         for (name, definition) in DEFINITIONS {
             lab.define(name, definition).await?;
         }
-        lab.define("diversity", &format!("mean Vendi score of a query's proposals, kernel: {}", self.kernel.definition())).await?;
+        lab.define(
+            "diversity",
+            &format!("mean Vendi score of a query's proposals, kernel: {}", self.kernel.definition()),
+        )
+        .await?;
         let world = if self.is_small() { small::start(lab, self).await? } else { files::start(lab, self).await? };
         let best = choose(&world).await?;
 
-        // What all arms have in common: answers of the proposers at the main temperature.
-        let mixed = self.mixed()?;
-        let n = mixed.len();
-        let own = vec![best.overall; n];
-        let answers = Answers::draw(&world, self.moa.temperature, &self.needs(&world, &best, &mixed)?).await?;
-        let of = |mixture: &[usize], n: usize| slots(&world, &answers, mixture, n);
-        // An aggregation takes one call more than its proposals, so that others may have one more.
-        let (own_slots, own_votes) = (of(&own, n)?, of(&own, n + 1)?);
-        let (mixed_slots, mixed_votes) = (of(&mixed, n)?, of(&mixed, n + 1)?);
-        let by_task: Vec<_> = (0..world.test.len())
-            .map(|query| answers.slots(&vec![best.of_task[world.test[query].task]; n], query, n))
-            .collect::<Result<_>>()?;
-
-        let order = self.order()?;
-        let layers = self.moa.layers;
-        let self_moa = moa(&world, "self-moa", &own_slots, (&own, layers), order).await?;
-        let mixed_moa = moa(&world, "mixed-moa", &mixed_slots, (&mixed, layers), order).await?;
-        let task_best = moa(&world, "self-moa by task", &by_task, (&own, 1), order).await?;
-        let aggregator = self.aggregator_alone(&world, n as u32 + 1).await?;
-        let aggregator_slots: Vec<Vec<_>> = aggregator.iter().map(|of| of.iter().collect()).collect();
-        let alone = single(&world, "aggregator alone", &aggregator_slots).await?;
-        let best_alone = single(&world, "best alone", &own_votes).await?;
-        let mut arms = vec![
-            mixed_moa,
-            alone,
-            best_alone,
-            vote(&world, "majority", &own_votes).await?,
-            universal(&world, "selector", &own_slots).await?,
-            task_best,
-            vote(&world, "aggregator majority", &aggregator_slots).await?,
-            vote(&world, "mixed majority", &mixed_votes).await?,
-            universal(&world, "mixed selector", &mixed_slots).await?,
-        ];
-        let n_core = 5;
-        if self.moa.deep_layers > 0 {
-            arms.push(moa(&world, "mixed-moa deep", &mixed_slots, (&mixed, self.moa.deep_layers), order).await?);
-        }
-        let equal_tokens = self.majority_of_equal_tokens(&world, &best, &self_moa, &answers).await?;
-        let n_tokens_at = arms.len();
-        arms.push(equal_tokens);
-        if let Some(judge) = &world.judge {
-            // As many candidates as leave a call for each judgement.
-            let n_judged = ((n as u64 + 1) / (1 + judge.n_calls())).clamp(2, n as u64) as usize;
-            arms.push(judged(&world, "best by judge", judge, &of(&own, n_judged)?).await?);
-            arms.push(judged(&world, "mixed best by judge", judge, &of(&mixed, n_judged)?).await?);
-        }
-        let seq = if self.seq.n_candidates > 0 {
-            let n = self.seq.n_candidates as usize;
-            let own = sequence(&world, "self-moa-seq", &of(&own, n)?).await?;
-            let mixed = sequence(&world, "mixed-seq", &of(&mixed, n)?).await?;
-            let found = differences(&world, "sequences", &own, &[&mixed]).await?;
-            arms.extend([own, mixed]);
-            found.into_iter().next()
-        } else {
-            None
-        };
-        if order != Order::Reversed && layers == 1 {
-            let reversed = moa(&world, "self-moa reversed", &own_slots, (&own, 1), Order::Reversed).await?;
-            self.moved(&world, &self_moa, &reversed).await?;
-            arms.push(reversed);
-        }
-
-        let compared: Vec<&Arm> = arms.iter().collect();
-        let found = differences(&world, "differences", &self_moa, &compared).await?;
+        let answers = Answers::draw(&world, self.moa.temperature, &self.needs(&world, &best)?).await?;
+        let Compared { self_moa, arms, sequence } = self.compared(&world, &best, &answers).await?;
+        let others: Vec<&Arm> = arms.iter().collect();
+        let found = differences(&world, "differences", &self_moa, &others).await?;
         let everyone: Vec<&Arm> = std::iter::once(&self_moa).chain(&arms).collect();
         wins(&world, &everyone).await?;
         if let Some(judge) = &world.judge {
-            judge::prefer(&world, judge, &everyone, &arms[2]).await?;
+            let is_preferred = |arm: &&Arm| self.measure.preferred.contains(&arm.name);
+            let preferred: Vec<&Arm> = everyone.iter().copied().filter(is_preferred).collect();
+            judge::prefer(&world, judge, &preferred, &arms[BEST_ALONE]).await?;
         }
         let regressions = self.sweep(&world, answers).await?;
-
-        let ids = ["beats-mixed-moa", "beats-aggregator-alone", "beats-best-alone", "beats-majority", "beats-selector"];
-        let mut found: Vec<Option<Difference>> = found.into_iter().map(Some).collect();
-        let mut against = Vec::new();
-        let core = ids.into_iter().zip(std::iter::repeat("calls")).zip(0..n_core);
-        for ((id, equal), at) in core.chain([(("beats-majority-at-equal-tokens", "tokens"), n_tokens_at)]) {
-            if let Some(difference) = found.get_mut(at).and_then(Option::take) {
-                against.push((id, equal, &arms[at], difference));
-            }
-        }
-        let evidence = Evidence { best: &best, against, sequence: seq, regressions: &regressions };
+        let against = CLAIMED.into_iter().zip(arms.iter().zip(found));
+        let against = against.map(|((id, equal), (arm, difference))| (id, equal, arm, difference)).collect();
+        let evidence = Evidence { best: &best, against, sequence, regressions: &regressions };
         claims::claims(&world, &self_moa, evidence).await
     }
 }
 
+/// What Self-MoA is said to beat, and what the comparison is equal in: the first of the other arms, in their order.
+const CLAIMED: [(&str, &str); 6] = [
+    ("beats-mixed-moa", "calls"),
+    ("beats-aggregator-alone", "calls"),
+    ("beats-best-alone", "calls"),
+    ("beats-majority", "calls"),
+    ("beats-selector", "calls"),
+    ("beats-majority-at-equal-tokens", "tokens"),
+];
+/// Which of the other arms is the best model alone.
+const BEST_ALONE: usize = 2;
+
+/// All arms.
+struct Compared {
+    self_moa: Arm,
+    /// The others; those of [`CLAIMED`] come first.
+    arms: Vec<Arm>,
+    /// The sequence of the best model less that of the mixture, if there are any.
+    sequence: Option<Difference>,
+}
+
 impl SelfMoa {
+    /// Every arm, from answers of the proposers that all have in common.
+    async fn compared(&self, world: &World<'_>, best: &Best, answers: &Answers) -> Result<Compared> {
+        let (mixed, order, layers) = (self.mixed()?, self.order()?, self.moa.layers);
+        let n = mixed.len();
+        let own = vec![best.overall; n];
+        let of = |mixture: &[usize], n: usize| slots(world, answers, mixture, n);
+        let (own_slots, mixed_slots) = (of(&own, n)?, of(&mixed, n)?);
+        // An aggregation takes one call more than its proposals, so that a vote may have one more.
+        let (own_votes, mixed_votes) = (of(&own, n + 1)?, of(&mixed, n + 1)?);
+        let aggregator = self.aggregator_alone(world, n as u32 + 1).await?;
+        let aggregator_slots: Slots<'_> = aggregator.iter().map(|of| of.iter().collect()).collect();
+
+        let self_moa = moa(world, "self-moa", &own_slots, (&own, layers), order).await?;
+        let mut arms = vec![
+            moa(world, "mixed-moa", &mixed_slots, (&mixed, layers), order).await?,
+            single(world, "aggregator alone", &aggregator_slots).await?,
+            single(world, "best alone", &own_votes).await?,
+            vote(world, "majority", &own_votes).await?,
+            universal(world, "selector", &own_slots).await?,
+            self.majority_of_equal_tokens(world, best, &self_moa, answers).await?,
+        ];
+
+        // The best model of each task is a mixture of models too, chosen by the query.
+        let mut by_task = Vec::with_capacity(world.test.len());
+        for (item, query) in world.test.iter().enumerate() {
+            by_task.push(answers.slots(&[best.of_task[query.task]], item, n)?);
+        }
+        arms.push(moa(world, "self-moa by task", &by_task, (&own, 1), order).await?);
+        arms.push(vote(world, "aggregator majority", &aggregator_slots).await?);
+        arms.push(vote(world, "mixed majority", &mixed_votes).await?);
+        arms.push(universal(world, "mixed selector", &mixed_slots).await?);
+        if self.moa.deep_layers > 0 {
+            arms.push(moa(world, "mixed-moa deep", &mixed_slots, (&mixed, self.moa.deep_layers), order).await?);
+        }
+        if let Some(judge) = &world.judge {
+            // As many candidates as leave a call for each judgement.
+            let n_judged = ((n as u64 + 1) / (1 + judge.n_calls())).clamp(2, n as u64) as usize;
+            arms.push(judged(world, "best by judge", judge, &of(&own, n_judged)?).await?);
+            arms.push(judged(world, "mixed best by judge", judge, &of(&mixed, n_judged)?).await?);
+        }
+        let mut difference = None;
+        if self.seq.n_candidates > 0 {
+            let n = self.seq.n_candidates as usize;
+            let ours = sequence(world, "self-moa-seq", &of(&own, n)?).await?;
+            let theirs = sequence(world, "mixed-seq", &of(&mixed, n)?).await?;
+            difference = differences(world, "sequences", &ours, &[&theirs]).await?.into_iter().next();
+            arms.extend([ours, theirs]);
+        }
+        if order != Order::Reversed && layers == 1 {
+            let reversed = moa(world, "self-moa reversed", &own_slots, (&own, 1), Order::Reversed).await?;
+            self.moved(world, &self_moa, &reversed).await?;
+            arms.push(reversed);
+        }
+        Ok(Compared { self_moa, arms, sequence: difference })
+    }
+
     /// How many answers of each model at the main temperature all arms and the sweep need.
-    fn needs(&self, world: &World<'_>, best: &Best, mixed: &[usize]) -> Result<Vec<u32>> {
+    fn needs(&self, world: &World<'_>, best: &Best) -> Result<Vec<u32>> {
+        let mixed = self.mixed()?;
         let (n, n_models) = (mixed.len(), world.models.len());
         let n_seq = self.seq.n_candidates as usize;
         let mut all = Vec::new();
-        for mixture in [vec![best.overall; n], mixed.to_vec()] {
+        for mixture in [vec![best.overall; n], mixed] {
             all.push(demand(&mixture, (n + 1).max(n_seq), n_models));
         }
         all.extend(best.of_task.iter().map(|model| demand(&[*model], n, n_models)));
@@ -209,7 +254,8 @@ impl SelfMoa {
         } else {
             vec![vec![]; world.test.len()]
         };
-        let slots = drawn.iter().zip(&further).map(|(first, more)| first.iter().chain(more).take(n).collect()).collect();
+        let slots =
+            drawn.iter().zip(&further).map(|(first, more)| first.iter().chain(more).take(n).collect()).collect();
         vote(world, "majority at equal tokens", &slots).await
     }
 

@@ -78,7 +78,7 @@ impl Answers {
 
 /// Grades of answers as a dataset.
 pub(super) async fn results<'a>(lab: &Lab, name: &str, answers: impl Iterator<Item = &'a Answer>) -> Result<NodeId> {
-    let (texts, grades): (Vec<&str>, Vec<NodeId>) = answers.map(|answer| (answer.text.as_str(), answer.grade)).unzip();
+    let (texts, grades): (Vec<&str>, Vec<NodeId>) = answers.map(|answer| (&*answer.text, answer.grade)).unzip();
     record_members(lab, name, "results", &texts.join("\n"), grades).await
 }
 

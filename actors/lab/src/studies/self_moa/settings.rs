@@ -171,4 +171,7 @@ pub struct SweepSettings {
 pub struct MeasureSettings {
     /// Resamples behind every interval.
     pub n_resamples: u32,
+    /// Arms whose answers the judge compares with those of the best model alone, for win rates at any length and at equal lengths;
+    /// how hard a query is, is told by the others of them.
+    pub preferred: Vec<String>,
 }

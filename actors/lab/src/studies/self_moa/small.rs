@@ -87,13 +87,7 @@ pub(super) async fn start<'a>(lab: &'a Lab, plan: &'a SelfMoa) -> Result<World<'
 }
 
 /// Exercises of each task that are not taken, which they are then, with their records.
-async fn queries(
-    lab: &Lab,
-    plan: &SelfMoa,
-    name: &str,
-    n: u32,
-    taken: &mut BTreeSet<String>,
-) -> Result<Vec<Query>> {
+async fn queries(lab: &Lab, plan: &SelfMoa, name: &str, n: u32, taken: &mut BTreeSet<String>) -> Result<Vec<Query>> {
     let mut all = Vec::new();
     let mut recording = Recording::new();
     for (place, task) in Task::ALL.into_iter().enumerate() {
@@ -114,7 +108,10 @@ async fn queries(
         if n_left > 0 {
             return Err(Error::Value {
                 key: "tasks.max_words".into(),
-                message: format!("expected inputs long enough for {n} exercises of `{}`, {n_left} are missing", task.name()),
+                message: format!(
+                    "expected inputs long enough for {n} exercises of `{}`, {n_left} are missing",
+                    task.name()
+                ),
             });
         }
     }
@@ -168,7 +165,8 @@ fn taught(
 fn made_up(task: Task, exercise: &Exercise, most: usize, stream: &mut ChaCha8Rng) -> Vec<String> {
     let n = if stream.random_bool(0.5) { most } else { stream.random_range(1..=most) };
     let right = stream.random_range(0.1..0.9);
-    let mut one = || if stream.random_bool(right) { exercise.answer.clone() } else { task.wrong(exercise, WRONG, stream) };
+    let mut one =
+        || if stream.random_bool(right) { exercise.answer.clone() } else { task.wrong(exercise, WRONG, stream) };
     (0..n).map(|_| one()).collect()
 }
 
@@ -227,7 +225,7 @@ fn aggregations(
                 slots.truncate(stream.random_range(1..=n));
             }
             let said: Vec<(&str, bool)> =
-                slots.iter().filter(|a| a.key.is_some()).map(|a| (a.text.as_str(), a.right == 1.0)).collect();
+                slots.iter().filter(|a| a.key.is_some()).map(|a| (&*a.text, a.right == 1.0)).collect();
             rows.push(lesson(&said, &query.text, &query.expected, &mut stream));
         }
     }
@@ -261,7 +259,7 @@ async fn judge(
         for answer in answers.iter().flat_map(|of| of[item].iter().take(JUDGED)) {
             let Some(steps) = read(&base.model, query, answer)? else { continue };
             let Some(example) = steps.labelled(&[Some(answer.right)]) else { continue };
-            let line = serde_json::json!({"prompt": query.text, "response": answer.text, "right": answer.right});
+            let line = serde_json::json!({"prompt": query.text, "response": &*answer.text, "right": answer.right});
             rows.push(FileRow { line: line.to_string(), source: Some(answer.grade) });
             examples.push(example);
         }

@@ -52,7 +52,7 @@ pub(super) async fn point(
             let of = &slots[*query];
             qualities.iter_mut().zip(of).for_each(|(quality, answer)| *quality += answer.right / n);
             let texts: Vec<&str> =
-                of.iter().map(|answer| answer.text.as_str()).filter(|text| !text.trim().is_empty()).collect();
+                of.iter().map(|answer| &*answer.text).filter(|text| !text.trim().is_empty()).collect();
             if let Some(score) = vendi_of(&texts, &world.plan.kernel)? {
                 diversity += score;
                 n_said += 1.0;

@@ -1,7 +1,7 @@
 //! Three small tasks with exact answers, and how answers of others are shown to a model that reads words.
 //!
-//! `sum 3 1 4 =` asks for running sums modulo five, `flip a b c =` for the words backwards, `eval T & F ^ T =` for what is come to
-//! after each value, from the left. References stand before the last word: `sum 3 1 4 refs #1 … #2 … =` asks for an answer, `sum 3 1 4
+//! `sum 3 1 2 =` asks for running sums modulo four, `flip a b c =` for the words backwards, `eval T & F ^ T =` for what is come to
+//! after each value, from the left. References stand before the last word: `sum 3 1 2 refs #1 … #2 … =` asks for an answer, `sum 3 1 2
 //! pick #1 … #2 … =` for a number; so what is written last stands where it always does, seen from the answer.
 
 use rand::RngExt;
@@ -11,7 +11,7 @@ use tracker_lm::Tokenizer;
 use crate::error::Result;
 use crate::parts::skills::Exercise;
 
-const DIGITS: [&str; 5] = ["0", "1", "2", "3", "4"];
+const DIGITS: [&str; 4] = ["0", "1", "2", "3"];
 const LETTERS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 const TRUTHS: [&str; 2] = ["F", "T"];
 /// And, or, exclusive or.
@@ -26,7 +26,7 @@ pub(super) const VERDICTS: [&str; 2] = ["good", "bad"];
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
-    /// Running sums modulo five.
+    /// Running sums modulo four.
     Arithmetic,
     /// The words backwards.
     String,
@@ -152,7 +152,8 @@ pub(super) fn longest(n: usize, n_words: usize, max_tokens: usize) -> usize {
 /// Never, while no word occurs twice.
 pub(super) fn tokenizer() -> Result<Tokenizer> {
     let asked = Task::ALL.map(Task::word);
-    let all = DIGITS.iter().chain(&LETTERS).chain(&TRUTHS).chain(&OPERATORS).chain(&asked).chain(&ASKING).chain(&NUMBERS);
+    let all =
+        DIGITS.iter().chain(&LETTERS).chain(&TRUTHS).chain(&OPERATORS).chain(&asked).chain(&ASKING).chain(&NUMBERS);
     Ok(Tokenizer::words(&all.chain(&VERDICTS).chain(&["="]).copied().collect::<Vec<_>>())?)
 }
 
@@ -179,11 +180,15 @@ mod tests {
                 for at in 1..input.len() {
                     let so_far = (answer[at - 1], input[at]);
                     match task {
-                        Task::Arithmetic => assert_eq!(digit(answer[at]), (digit(so_far.0) + digit(so_far.1)) % 5),
+                        Task::Arithmetic => assert_eq!(digit(answer[at]), (digit(so_far.0) + digit(so_far.1)) % 4),
                         Task::String => assert_eq!(answer[at], input[input.len() - 1 - at]),
                         Task::Logic => {
                             let (a, b) = (so_far.0 == "T", so_far.1 == "T");
-                            let expected = match inner[2 * at - 1] { "&" => a && b, "|" => a || b, _ => a != b };
+                            let expected = match inner[2 * at - 1] {
+                                "&" => a && b,
+                                "|" => a || b,
+                                _ => a != b,
+                            };
                             assert_eq!(answer[at] == "T", expected);
                         }
                     }

@@ -59,7 +59,7 @@ pub(super) struct Answer {
     pub(super) row: RowKey,
     /// The node of its grade.
     pub(super) grade: NodeId,
-    pub(super) text: String,
+    pub(super) text: Arc<str>,
     /// The answer as it is compared, if it gives one.
     pub(super) key: Option<String>,
     /// Whether that is the right one: 1 or 0.
@@ -150,7 +150,11 @@ impl World<'_> {
             return (shown(put.ask, put.references.shown(), query), String::new());
         }
         let told = numbered(self.role(put.ask), put.references.shown());
-        if told.is_empty() || policy.chats() { (query.clone(), told) } else { (format!("{told}\n\n{query}"), String::new()) }
+        if told.is_empty() || policy.chats() {
+            (query.clone(), told)
+        } else {
+            (format!("{told}\n\n{query}"), String::new())
+        }
     }
 
     /// Texts of each question, drawn and recorded with what they were shown; equally many of each.
@@ -189,7 +193,7 @@ impl World<'_> {
                 for (row, sample) in put.rows.iter().zip(samples.by_ref()) {
                     put.references.record(&mut recording, lab.run(), NodeId::sample(*row))?;
                     let n_tokens = n_read + u64::from(sample.n_tokens);
-                    texts.push(Text { row: *row, text: sample.text, finish: sample.finish, n_tokens });
+                    texts.push(Text { row: *row, text: sample.text.into(), finish: sample.finish, n_tokens });
                 }
                 all.push(texts);
             }
@@ -257,7 +261,7 @@ impl World<'_> {
 #[derive(Clone, Debug)]
 pub(super) struct Text {
     pub(super) row: RowKey,
-    pub(super) text: String,
+    pub(super) text: Arc<str>,
     pub(super) finish: Finish,
     /// Tokens read and written.
     pub(super) n_tokens: u64,
