@@ -78,7 +78,7 @@ fn average_precision_under_any_weight_follows_from_rows() {
             .collect();
         let key = "AP by weight/facts/r/facts/in domain";
         let points = tracker.json(&["query", "metrics", id(&run), key, "--points", "1000"]);
-        let point = points.iter().find(|point| point["from"] == percent).unwrap_or_else(|| panic!("{points:?}"));
+        let point = points.iter().find(|point| point["first_step"] == percent).unwrap_or_else(|| panic!("{points:?}"));
         assert!((point["mean"].as_f64().unwrap() - average_precision(&rows)).abs() < 1e-9, "{percent}: {point}");
     }
     // s is the share of two words, and every question has it, its answer's tokens and its confidence.
@@ -292,8 +292,8 @@ fn shares_of_samples_stand_in_for_probabilities_that_are_not_told_and_are_marked
         sampled.first()
     );
     assert!(!rewards("a, sampled").is_empty());
-    let param = tracker.run(&["show", id(&run)]);
-    assert!(param.stdout.contains("shares of samples"), "{}", param.stdout);
+    let params = tracker.json(&["query", "runs", "--columns", "params.measure.endpoint"]);
+    assert_eq!(params[0]["params.measure.endpoint"], "shares of samples", "{params:?}");
 
     // Letters cannot be sampled into probabilities, and a model that says neither word cannot be asked: refused, with what to do.
     for (model, methods, parts) in [

@@ -126,6 +126,9 @@ impl Study for RTuning {
     }
 }
 
+/// What it is called, tasks that are learnt together, and by which methods.
+type Group<'a, 'b> = (String, &'b [(&'b Task, &'b Labels)], &'a [Method]);
+
 /// Sets a model of some tasks is measured on: theirs, and, if the first task is among them, questions without an answer and the control.
 fn trials<'a>(
     room: &'a Room<'_>,
@@ -241,10 +244,7 @@ impl RTuning {
     }
 
     /// Which tasks are learnt together, and by which methods: each by itself, then all.
-    fn groups<'a, 'b>(
-        &'a self,
-        tasks: &'b [(&'b Task, &'b Labels)],
-    ) -> Vec<(String, &'b [(&'b Task, &'b Labels)], &'a [Method])> {
+    fn groups<'a, 'b>(&'a self, tasks: &'b [(&'b Task, &'b Labels)]) -> Vec<Group<'a, 'b>> {
         let TuneSettings { methods, others, together, .. } = &self.tune;
         let mut groups = Vec::new();
         for (at, (task, _)) in tasks.iter().enumerate() {
