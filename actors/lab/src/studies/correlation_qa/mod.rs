@@ -1,8 +1,8 @@
-//! CorrelationQA: questions with pictures of right and of wrong answers, and how far accuracy falls where a picture misleads.
+//! `CorrelationQA`: questions with pictures of right and of wrong answers, and how far accuracy falls where a picture misleads.
 //!
 //! Paper: "The Instinctive Bias: Spurious Images lead to Illusion in MLLMs" (arXiv 2402.03757). Every question has a right answer and
 //! five plausible wrong ones; an image shows one of them, as a picture (natural) or as a drawn word (typography). A model is given the
-//! image and the bare question. The drop is A_f − A_s: accuracy where the right answer is shown less accuracy where a wrong one is.
+//! image and the bare question. The drop is `A_f − A_s`: accuracy where the right answer is shown less accuracy where a wrong one is.
 //!
 //! Scaled down: without endpoints small networks of two streams are asked, trained with correlation ρ between image and answer; they
 //! see drawn words and patterns that stand for pictures. Bayes' rule says what they should answer, so the metric is tested by a known
