@@ -13,10 +13,16 @@ use crate::failure::{Answer, InputError};
 use crate::printer::Printer;
 
 /// Values of an axis, in order: numbers by size, then texts.
-#[derive(Clone, Debug, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, PartialEq)]
 struct Place(f64, String);
 
 impl Eq for Place {}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Ord for Place {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
