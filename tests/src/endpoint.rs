@@ -140,7 +140,8 @@ fn serve(mut stream: TcpStream, mind: &Mind, n_calls: &AtomicUsize, limit: &Atom
     let Some((route, body)) = read(&stream) else { return };
     let answer = if route.ends_with("/models") {
         json!({"data": [{"id": "writer"}, {"id": "judge"}, {"id": "prover"}, {"id": "model"}, {"id": "rater"}, {"id": "marker"}, {"id": "chatter"},
-            {"id": "duelist"}, {"id": "adder"}, {"id": "checker"}, {"id": "panelist"}, {"id": "expert"}, {"id": "referee"}]})
+            {"id": "duelist"}, {"id": "adder"}, {"id": "checker"}, {"id": "panelist"}, {"id": "expert"}, {"id": "referee"},
+            {"id": "knower"}, {"id": "secret"}, {"id": "mute"}]})
     } else {
         if n_calls.fetch_add(1, Ordering::SeqCst) >= limit.load(Ordering::SeqCst) {
             drop(stream.write_all(b"HTTP/1.1 500 X\r\ncontent-length: 6\r\nconnection: close\r\n\r\nbroken"));
@@ -202,6 +203,7 @@ fn complete(route: &str, body: &Value) -> Value {
                 "duelist" => choose(prompt),
                 "adder" => add(prompt, seed + i),
                 "checker" => "+".to_owned(),
+                "knower" | "secret" | "mute" => know(prompt, body, seed + i),
                 "panelist" => discuss(&said.join("\n\n"), seed + i, 3),
                 "expert" => discuss(&said.join("\n\n"), seed + i, 6),
                 "referee" if prompt.contains("Rating: N") => rate(prompt),
@@ -210,7 +212,11 @@ fn complete(route: &str, body: &Value) -> Value {
                 "chatter" => chat(if is_chat { said[0] } else { prompt }, seed + i),
                 _ => prove(prompt),
             };
-            if is_chat {
+            if ["secret", "mute"].contains(&body["model"].as_str().unwrap()) {
+                json!({"text": text, "finish_reason": "stop", "logprobs": null})
+            } else if body["model"] == "knower" {
+                json!({"text": text, "finish_reason": "stop", "logprobs": told(prompt, &text)})
+            } else if is_chat {
                 let finish = if text.ends_with('…') { "length" } else { "stop" };
                 json!({"message": {"role": "assistant", "content": text}, "finish_reason": finish})
             } else {
@@ -320,6 +326,48 @@ fn chat(told: &str, seed: u64) -> String {
     let n = usize::try_from(5 + verbosity.div_euclid(18)).unwrap_or(1).max(1);
     let z = if seed.is_multiple_of(3) { "z" } else { "a" };
     [vec!["b"; n - 1].join(" ").as_str(), z].join(" ").trim().to_owned()
+}
+
+/// The numbers of the last sum that is asked for.
+fn asked_sum(prompt: &str) -> Option<u64> {
+    let (_, rest) = prompt.rsplit_once("What is ")?;
+    let (a, rest) = rest.split_once(" + ")?;
+    Some(a.parse::<u64>().ok()? + rest.split_once('?')?.0.parse::<u64>().ok()?)
+}
+
+/// Knows sums below ten, guesses the others, and knows that it does: says so where it is asked, unless it is mute.
+fn know(prompt: &str, body: &Value, seed: u64) -> String {
+    let Some(sum) = asked_sum(prompt) else { return "Hm.".to_owned() };
+    if prompt.ends_with("I am") {
+        return match (body["model"] == "mute", sum < 10) {
+            (true, _) => " well.",
+            (_, true) => " sure.",
+            _ => " unsure.",
+        }
+        .to_owned();
+    }
+    let guess = if body["temperature"] == 0.0 { 1 } else { seed % 5 };
+    format!(" {}. Next", if sum < 10 { sum } else { sum + guess })
+}
+
+/// How likely its tokens are, and which might have come instead of the first.
+fn told(prompt: &str, text: &str) -> Value {
+    let is_known = asked_sum(prompt).is_some_and(|sum| sum < 10);
+    let (likely, rest) = if is_known { (-0.1, -2.5) } else { (-1.5, -0.3) };
+    let tokens: Vec<&str> = text.split_inclusive(|sign: char| sign == '.').collect();
+    let first = tokens[0].trim_end_matches('.');
+    let mut top = json!({ first: likely });
+    if prompt.ends_with("I am") {
+        top = json!({" sure": likely, " unsure": rest});
+    } else if let Some((_, options)) = prompt.rsplit_once("\nA. ") {
+        let right = options.lines().position(|line| line.ends_with(&format!(" {}", asked_sum(prompt).unwrap_or(0))));
+        let letter = |at: usize| if right == Some(at) && is_known { -0.1 } else { -2.0 - at as f64 / 10.0 };
+        top = json!({" A": letter(0), " B": letter(1), " C": letter(2)});
+    }
+    let mut all: Vec<&str> = vec![first, "."];
+    all.extend(&tokens[1..]);
+    let log_probs: Vec<f64> = (0..all.len()).map(|at| if at == 0 { likely } else { -0.05 }).collect();
+    json!({"tokens": all, "token_logprobs": log_probs, "top_logprobs": [top]})
 }
 
 /// States the problem at the end of the prompt; one answer in four is no statement.

@@ -97,14 +97,8 @@ fn plan(tracker: &Tracker, server: &Vision) -> String {
         ("q3", "colour", "Which one is 'red'?", "red", ["blue", "green", "black", "white", "pink"]),
         ("q4", "colour", "Which one is 'blue'?", "blue", ["red", "green", "black", "white", "pink"]),
     ];
-    let lines: String = rows
-        .iter()
-        .map(|(id, category, question, answer, wrong)| {
-            let row = json!({"id": id, "category": category, "question": question, "answer": answer, "wrong": wrong});
-            format!("{row}\n")
-        })
-        .collect();
-    std::fs::write(tracker.folder().join("questions.jsonl"), lines).unwrap();
+    let row = |(id, category, question, answer, wrong): &(&str, &str, &str, &str, [&str; 5])| json!({"id": id, "category": category, "question": question, "answer": answer, "wrong": wrong});
+    write(tracker, "questions.jsonl", &rows.iter().map(row).collect::<Vec<_>>());
     let url = server.url();
     format!(
         "study = 'correlation_qa'\n[questions]\nfile = 'questions.jsonl'\n[images]\nspurious = 2\nside = 32\n\
@@ -172,7 +166,7 @@ fn models_that_see_are_asked_judged_and_replayed_without_a_call() {
     // Another judge of the same outputs: nobody is asked but the judge.
     let anew = format!(
         "study = 'correlation_qa'\n[outputs]\nrun = '{id}'\n[judge]\nurl = '{}'\nmodel = 'judge'\n[judges]\nprimary = 'llm'\n\
-         template = 'Again.\\nRight answer: {{right}}\\nWrong answer: {{pictured}}\\n{{question}}\\nReply:\\n{{reply}}\\n'\n\
+         template = \"Again.\\nRight answer: {{right}}\\nWrong answer: {{pictured}}\\n{{question}}\\nReply:\\n{{reply}}\\n\"\n\
          [measure]\nn_resamples = 60\n",
         server.url()
     );
@@ -234,7 +228,7 @@ fn row(category: &str, path: &str, question: &str, answer: &str) -> Value {
 }
 
 fn write(tracker: &Tracker, name: &str, rows: &[Value]) {
-    let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let text: String = rows.iter().flat_map(|row| [row.to_string(), "\n".into()]).collect();
     std::fs::write(tracker.folder().join(name), text).unwrap();
 }
 

@@ -61,9 +61,35 @@ fn every_cell_is_a_run_as_it_would_be_by_itself_and_tables_and_claims_are_asked_
     };
     assert!((pooled[0]["value"].as_f64().unwrap() - of("0.0").iter().sum::<f64>() / 2.0).abs() < 1e-12, "{pooled:?}");
     assert_eq!(pooled[0]["n_runs"], 2);
-    let text = tracker.run(&["query", "table", "figures", filter, "--run", id, "--rows", "run.seed", "--columns", "params.solve.ridge"]);
-    assert!(text.stdout.lines().count() == 3 && text.stdout.contains("run.seed \\ params.solve.ridge"), "{}", text.stdout);
-    let many = tracker.run(&["query", "table", "figures", "name = 'L_ID'", "--run", id, "--rows", "run.seed", "--columns", "name"]);
+    let text = tracker.run(&[
+        "query",
+        "table",
+        "figures",
+        filter,
+        "--run",
+        id,
+        "--rows",
+        "run.seed",
+        "--columns",
+        "params.solve.ridge",
+    ]);
+    assert!(
+        text.stdout.lines().count() == 3 && text.stdout.contains("run.seed \\ params.solve.ridge"),
+        "{}",
+        text.stdout
+    );
+    let many = tracker.run(&[
+        "query",
+        "table",
+        "figures",
+        "name = 'L_ID'",
+        "--run",
+        id,
+        "--rows",
+        "run.seed",
+        "--columns",
+        "name",
+    ]);
     assert!(many.code == 2 && many.stderr.contains("one number of a run in a place"), "{}", many.stderr);
 }
 
@@ -158,7 +184,9 @@ fn a_report_is_one_page_whose_numbers_lead_to_their_rows() {
     let answer = tracker.run(&["report", swept["run"].as_str().unwrap(), "--export", "sweep.html"]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     let page = std::fs::read_to_string(tracker.folder().join("sweep.html")).unwrap();
-    assert!(page.contains("solve.ridge") && page.matches("does not hold").count() + page.matches(">holds<").count() > 4);
+    assert!(
+        page.contains("solve.ridge") && page.matches("does not hold").count() + page.matches(">holds<").count() > 4
+    );
     let answer = tracker.run(&["report", swept["run"].as_str().unwrap(), "--export", "sweep.pdf"]);
     assert!(answer.code == 2 && answer.stderr.contains(".html"), "{}", answer.stderr);
     let answer = tracker.run(&["report", swept["run"].as_str().unwrap(), "--export", "nowhere/sweep.html"]);

@@ -4,9 +4,10 @@
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
+mod clock;
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::time::Instant;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -14,6 +15,8 @@ use rand_chacha::rand_core::SeedableRng;
 use tracker_lab::parts::bootstrap::Resampler;
 use tracker_lab::parts::kappa::{Agreement, estimate};
 use tracker_lab::parts::mention::{Answers, Rule};
+
+use clock::once;
 
 const N_QUESTIONS: usize = 10_000;
 const N_IMAGES: usize = 6;
@@ -41,13 +44,6 @@ each = (time.perf_counter() - begun) / n_tried
 print(f'scikit-learn {sklearn.__version__}: kappa {kappa:.12f} in {once * 1e3:.1f} ms; with {n_resamples} resamples {each * n_resamples:.1f} s '
       f'(from {n_tried}), 95 % of those {np.quantile(found, .025):.4f} to {np.quantile(found, .975):.4f}')
 ";
-
-fn once<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let begun = Instant::now();
-    let result = work();
-    println!("{what}: {:.3} s", begun.elapsed().as_secs_f64());
-    result
-}
 
 fn main() {
     let mut stream = ChaCha8Rng::seed_from_u64(1);

@@ -3,8 +3,9 @@
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
+mod clock;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -17,23 +18,10 @@ use tracker_lab::parts::labels::{Definition, Estimator, Table};
 use tracker_lab::parts::rows::{ErPrm, Ids, Options, Reader};
 use tracker_store::{Durability, NewRun, Plan, Recording, RowKey, RunId, Stage, Store, Tally};
 
+use clock::once;
+
 const N_PROMPTS: usize = 1000;
 const N_SAMPLES: usize = 405;
-
-/// Processor seconds of this process so far, user and system; zero where there is no procfs.
-fn cpu_secs() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks: f64 = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    ticks / 100.0
-}
-
-fn once<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let (cpu, wall) = (cpu_secs(), Instant::now());
-    let result = work();
-    println!("{what}: {:.2} s wall, {:.2} s CPU", wall.elapsed().as_secs_f64(), cpu_secs() - cpu);
-    result
-}
 
 fn main() {
     let mut stream = ChaCha8Rng::seed_from_u64(1);

@@ -3,10 +3,11 @@
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
+mod clock;
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -16,26 +17,13 @@ use tracker_lab::parts::predictions::{Collector, Predictions};
 use tracker_lab::parts::robustness::{Comparison, Grid, Group, Scale};
 use tracker_lab::parts::rows::{Options, Reader};
 
+use clock::once;
+
 const N_CLASSES: usize = 45;
 const N_MODELS: usize = 43;
 /// Images of the common and the counter group.
 const N_IMAGES: [usize; 2] = [7_174, 5_926];
 const N_ROWS: usize = 1_000_000;
-
-/// Processor seconds of this process so far, user and system; zero where there is no procfs.
-fn cpu_secs() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks: f64 = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    ticks / 100.0
-}
-
-fn once<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let (cpu, wall) = (cpu_secs(), Instant::now());
-    let result = work();
-    println!("{what}: {:.2} s wall, {:.2} s CPU", wall.elapsed().as_secs_f64(), cpu_secs() - cpu);
-    result
-}
 
 /// Rows of models one after the other, as CSV and as JSON lines; a million.
 fn write(dir: &Path) -> [PathBuf; 2] {

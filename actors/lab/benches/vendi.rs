@@ -4,38 +4,25 @@
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
+mod clock;
+
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 use tracker_lab::parts::bootstrap::Resampler;
-use tracker_lab::parts::calibration::answer_entropy;
 use tracker_lab::parts::kappa;
-use tracker_lab::parts::vendi::{NgramKernel, vendi_of};
+use tracker_lab::parts::vendi::{NgramKernel, answer_entropy, vendi_of};
+
+use clock::once;
 
 const N_PROMPTS: usize = 10_000;
 const N_OUTPUTS: usize = 6;
 /// Words an output; some hundred, as answers with their reasoning have.
 const N_WORDS: usize = 100;
-
-/// Processor seconds of this process so far, user and system; zero where there is no procfs.
-fn cpu_secs() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks: f64 = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    ticks / 100.0
-}
-
-fn once<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let (cpu, wall) = (cpu_secs(), Instant::now());
-    let result = work();
-    println!("{what}: {:.2} s wall, {:.2} s CPU", wall.elapsed().as_secs_f64(), cpu_secs() - cpu);
-    result
-}
 
 /// Outputs of a prompt: each goes on with the words of the first, or with others.
 fn outputs(stream: &mut ChaCha8Rng) -> Vec<String> {

@@ -25,7 +25,7 @@ pub mod sweep;
 pub use error::{Error, Result};
 pub use event::{Event, Events};
 pub use plan::{Overlay, Plan, Preset};
-pub use plot::{Fit, Found, Plot};
+pub use plot::{Fit, Found, Plot, Points};
 pub use relabel::{Change, Relabel, Relabelled, Winners};
 pub use session::{Finished, Session, resume_command};
 pub use study::{Entry, Study, studies, study};

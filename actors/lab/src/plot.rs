@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 
 /// Charts over figures whose names say where they stand.
 ///
-/// Names of figures are patterns, `STAGE: NAME`, in which names in braces stand for any text: `{chart}` tells charts apart, `{x}` is the
-/// number across. `{split}` is what a figure was measured on.
+/// Names of figures are patterns, `STAGE: NAME`, in which names in braces stand for any text; `{x}` is the number across. Texts are filled with
+/// what was found, and `{split}` is what a figure was measured on.
 #[derive(Clone, Copy, Debug)]
 pub struct Plot {
     /// What it shows.
     pub title: &'static str,
+    /// What tells charts apart: `{split}`; one chart for an empty text.
+    pub chart: &'static str,
     /// The figures up.
-    pub figures: &'static str,
-    /// What tells series apart, of the names in braces: `n {n}, {M} members`.
-    pub series: &'static str,
+    pub points: &'static [Points],
     /// What is across, with its unit.
     pub across: &'static str,
     /// What is up, with its unit.
@@ -28,18 +28,21 @@ pub struct Plot {
     pub fit: Option<Fit>,
 }
 
+/// Points of a plot.
+#[derive(Clone, Copy, Debug)]
+pub struct Points {
+    /// The figures.
+    pub figures: &'static str,
+    /// Only those measured on one of these; any without one.
+    pub splits: &'static [&'static str],
+    /// What tells series apart: `n {n}, {M} members`.
+    pub series: &'static str,
+}
+
 impl Plot {
     /// A plot that leaves everything to the others.
-    pub const NEW: Self = Self {
-        title: "",
-        figures: "",
-        series: "",
-        across: "",
-        up: "",
-        is_log: [false, false],
-        by: None,
-        fit: None,
-    };
+    pub const NEW: Self =
+        Self { title: "", chart: "", points: &[], across: "", up: "", is_log: [false, false], by: None, fit: None };
 }
 
 /// Lines whose coefficients are figures too.

@@ -173,6 +173,7 @@ mod tests {
             ("er_prm", 3),
             ("goedel", 1),
             ("grm", 1),
+            ("r_tuning", 2),
             ("self_moa", 1),
         ];
         assert_eq!(named.iter().map(|(name, n)| (name.as_str(), *n)).collect::<Vec<_>>(), expected);

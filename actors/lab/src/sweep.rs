@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tracker_store::{
-    Claim, Digest, Durability, Edge, Ending, NewRun, NodeId, Plan as PlanRecord, Query, Recording, Relation, Run, RunId, Status, Store,
-    Table,
+    Claim, Digest, Durability, Edge, Ending, NewRun, NodeId, Plan as PlanRecord, Query, Recording, Relation, Run,
+    RunId, Status, Store, Table,
 };
 
 use crate::error::{Error, Result};
@@ -101,8 +101,7 @@ impl Axis {
     /// Reads `key=a,b,c`; commas within brackets, braces and quotes belong to a value.
     fn parse(text: &str) -> Result<Self> {
         let wrong = |message: String| Error::Value { key: format!("--grid {text}"), message };
-        let (key, values) =
-            text.split_once('=').ok_or_else(|| wrong("expected `key=a,b,c`, got no `=`".to_owned()))?;
+        let (key, values) = text.split_once('=').ok_or_else(|| wrong("expected `key=a,b,c`, got no `=`".to_owned()))?;
         let (mut depth, mut quote, mut all) = (0_i32, None, vec![String::new()]);
         for c in values.chars() {
             match c {
@@ -182,8 +181,7 @@ impl Sweep {
         }
         let damaged = |error: toml::de::Error| Error::Plan { path: "stored sweep".into(), message: error.to_string() };
         let Written { study, axes, base } = toml::from_str(&run.plan.text).map_err(damaged)?;
-        let axes: Vec<String> =
-            axes.iter().map(|axis| format!("{}={}", axis.key, axis.values.join(","))).collect();
+        let axes: Vec<String> = axes.iter().map(|axis| format!("{}={}", axis.key, axis.values.join(","))).collect();
         let overlay = Overlay { file: Some((PathBuf::from("stored sweep"), base)), ..Overlay::default() };
         Self::new(&study, &overlay, &axes)
     }
@@ -227,12 +225,7 @@ impl Sweep {
     ///
     /// # Errors
     /// `Input` and its like, of a cell; those of the store.
-    pub fn go(
-        &self,
-        store: &Store,
-        run: RunId,
-        mut each: impl FnMut(Work<'_>) -> Result<Finished>,
-    ) -> Result<Swept> {
+    pub fn go(&self, store: &Store, run: RunId, mut each: impl FnMut(Work<'_>) -> Result<Finished>) -> Result<Swept> {
         if store.run(run)?.status != Status::Running {
             store.resume_run(run)?;
         }

@@ -6,7 +6,8 @@ use std::path::Path;
 use tracker_front::{Candidate, Direction, Format, Front, Objective, Options, Rejected};
 use tracker_lab::sweep::{SWEEP, cells};
 use tracker_store::{
-    Checkpoint, Front as FrontRecord, Goal, Kind, NodeId, Query, Relation, Row, RunId, Store, Table, Toward, Walk, Weights,
+    Checkpoint, Front as FrontRecord, Goal, Kind, NodeId, Query, Relation, Row, RunId, Store, Table, Toward, Walk,
+    Weights,
 };
 
 use crate::args::ParetoArgs;

@@ -45,7 +45,10 @@ pub fn sweep(dir: &Path, args: &SweepArgs, printer: &Printer) -> anyhow::Result<
         return Ok(Answer::Yes);
     }
     let n_open = swept.cells.iter().filter(|cell| cell.status != Some(Status::Finished)).count();
-    printer.say(&format!("{n_open} of {} cells are missing\nhint: to do them: tracker sweep --resume {run}", swept.cells.len()));
+    printer.say(&format!(
+        "{n_open} of {} cells are missing\nhint: to do them: tracker sweep --resume {run}",
+        swept.cells.len()
+    ));
     Ok(Answer::No)
 }
 
@@ -55,7 +58,8 @@ pub fn tell(swept: &Swept, printer: &Printer) -> anyhow::Result<()> {
         printer.json(swept)?;
         return Ok(());
     }
-    let header: Vec<String> = swept.keys.iter().cloned().chain(["RUN", "STATUS", "CLAIMS"].map(str::to_owned)).collect();
+    let header: Vec<String> =
+        swept.keys.iter().cloned().chain(["RUN", "STATUS", "CLAIMS"].map(str::to_owned)).collect();
     let rows = swept.cells.iter().map(|cell| {
         let n_held = cell.claims.iter().filter(|claim| claim.holds).count();
         let run = cell.run.map_or_else(String::new, |run| run.to_string());

@@ -13,10 +13,16 @@ use crate::failure::{Answer, InputError};
 use crate::printer::Printer;
 
 /// Values of an axis, in order: numbers by size, then texts.
-#[derive(Clone, Debug, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, PartialEq)]
 struct Place(f64, String);
 
 impl Eq for Place {}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Ord for Place {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
@@ -28,7 +34,8 @@ impl Place {
     fn of(value: Option<&Value>) -> Self {
         let text = value.map_or_else(String::new, ToString::to_string);
         // Params are texts, and mostly numbers.
-        let number = value.and_then(Value::number).or_else(|| text.parse().ok()).filter(|number: &f64| number.is_finite());
+        let number =
+            value.and_then(Value::number).or_else(|| text.parse().ok()).filter(|number: &f64| number.is_finite());
         Self(number.unwrap_or(f64::INFINITY), text)
     }
 }
@@ -103,7 +110,11 @@ fn ambiguous(entry: &Entry, other: &Entry, row: &Row) -> anyhow::Error {
         other.name,
         entry.name
     );
-    InputError { what, hint: Some("narrow them with a filter, such as \"name = 'accuracy' AND stage = 'test'\"".into()) }.into()
+    InputError {
+        what,
+        hint: Some("narrow them with a filter, such as \"name = 'accuracy' AND stage = 'test'\"".into()),
+    }
+    .into()
 }
 
 fn print(args: &TableArgs, cells: &BTreeMap<(Place, Place), Vec<Entry>>, printer: &Printer) -> anyhow::Result<()> {
@@ -111,7 +122,9 @@ fn print(args: &TableArgs, cells: &BTreeMap<(Place, Place), Vec<Entry>>, printer
         .iter()
         .filter_map(|(place, entries)| {
             let estimate = match entries.as_slice() {
-                [Entry { value, interval: Some((low, high)), .. }] => Estimate { value: *value, low: *low, high: *high },
+                [Entry { value, interval: Some((low, high)), .. }] => {
+                    Estimate { value: *value, low: *low, high: *high }
+                }
                 many => over_repeats(&many.iter().map(|entry| entry.value).collect::<Vec<_>>())?,
             };
             Some((place, (estimate, entries.len())))

@@ -91,7 +91,7 @@ pub(crate) fn pixels(front: &Front, scale: i32) -> Result<(Vec<u8>, u32, u32)> {
     Ok((pixels, width, height))
 }
 
-/// The font of plots, as a TrueType file: DejaVu Sans with Latin, Greek and Cyrillic letters, digits and common signs.
+/// The font of plots, as a `TrueType` file: `DejaVu` Sans with Latin, Greek and Cyrillic letters, digits and common signs.
 pub static FONT: &[u8] = include_bytes!("../assets/DejaVuSans-subset.ttf");
 
 /// Makes our font known to plotters, once.

@@ -145,16 +145,6 @@ impl Calibration {
     }
 }
 
-/// u = −Σ p ln p over distinct answers, in nats, from 0 to ln n; 0 for none. Answers differ if their texts do.
-///
-/// Source: Zhang et al. 2024 (arXiv 2311.09677), §2.3, of the unsupervised identification.
-#[must_use]
-pub fn answer_entropy<T: AsRef<str>>(answers: &[T]) -> f64 {
-    let n = answers.len() as f64;
-    // Adding zero turns the −0 of a single answer into 0.
-    tally(answers).iter().map(|(_, count)| f64::from(*count) / n).map(|p| -p * libm::log(p)).sum::<f64>() + 0.0
-}
-
 /// Distinct answers with how often each was given, in the order in which they first were.
 #[must_use]
 pub fn tally<T: AsRef<str>>(answers: &[T]) -> Vec<(&str, u32)> {
@@ -247,19 +237,6 @@ mod tests {
         assert!(of(0).unwrap_err().to_string().contains("n_bins"));
         let error = Calibration::new(&[0.5, 1.5], &[true; 2], &[1; 2], 10).unwrap_err().to_string();
         assert!(error.contains("item 1") && error.contains("1.5"), "{error}");
-    }
-
-    #[test]
-    fn entropy_is_nothing_of_equal_answers_and_a_logarithm_of_distinct_ones() {
-        assert_eq!(answer_entropy(&["a"; 5]), 0.0);
-        assert!(answer_entropy(&["a"; 5]).is_sign_positive());
-        assert!((answer_entropy(&["a", "b", "c", "d", "e"]) - 5f64.ln()).abs() < 1e-15);
-        // Three of five and two of five.
-        let mixed = -(0.6 * 0.6f64.ln() + 0.4 * 0.4f64.ln());
-        assert!((answer_entropy(&["a", "b", "a", "b", "a"]) - mixed).abs() < 1e-15);
-        assert_eq!(answer_entropy::<&str>(&[]), 0.0);
-        // Empty answers, other scripts and line breaks are texts like any others.
-        assert!((answer_entropy(&["", "Токио", "東京\n", "東京"]) - 4f64.ln()).abs() < 1e-15);
     }
 
     #[test]

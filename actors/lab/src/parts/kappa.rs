@@ -29,7 +29,7 @@ impl Agreement {
         self.counts.iter().flatten().sum()
     }
 
-    /// κ = (p_o − p_e) / (1 − p_e), in [−1, 1]; none if there is nothing, or both judges said one and the same of everything, where
+    /// `κ = (p_o − p_e) / (1 − p_e)`, in [−1, 1]; none if there is nothing, or both judges said one and the same of everything, where
     /// agreement is what chance gives.
     #[must_use]
     pub fn kappa(&self) -> Option<f64> {

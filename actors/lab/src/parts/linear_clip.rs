@@ -1,11 +1,14 @@
 //! Contrastive learning of two linear encoders, whose minimiser is known: a regularised cross-covariance.
 //!
-//! An image and its caption are linear maps of one latent z = (z_inv, z_spu) with z_inv ~ N(μ_inv y, σ_inv²) and z_spu ~ N(μ_spu a, σ_spu²),
-//! y = ±1 the class, a = y with probability p the background (arXiv 2403.11497, section 5). The loss is
-//! (1/2n(n−1)) Σ_{i≠j} [(s_ij − s_ii) + (s_ji − s_ii)] + (ρ/2) ‖W_Iᵀ W_T‖²_F with s_ij = (W_I x_i)ᵀ (W_T t_j).
+//! An image and its caption are linear maps of one latent of two features (arXiv 2403.11497, section 5). The class's has the mean μ y and the
+//! deviation σ, the background's the mean μ a and a deviation of its own; y = ±1 is the class, a = y with probability p the background. The loss, with
+//! `s_ij = (W_I x_i)ᵀ (W_T t_j)`, is
 //!
-//! Its minimiser is W_Iᵀ W_T = Ĉ / ρ, Ĉ the empirical cross-covariance of images and captions. The paper writes Ĉ as
-//! D_I [[1 + σ_inv², c], [c, 1 + σ_spu²]] D_Tᵀ with c = 2μp − 1, which is right for μ = 1 alone: the diagonal is μ² + σ², c is μ_inv μ_spu (2p − 1).
+//! `(1/2n(n−1)) Σ_{i≠j} [(s_ij − s_ii) + (s_ji − s_ii)] + (ρ/2) ‖W_Iᵀ W_T‖²_F`.
+//!
+//! Its minimiser is `W_Iᵀ W_T = Ĉ / ρ`, Ĉ the empirical cross-covariance of images and captions. The paper writes Ĉ as
+//! `D_I [[1 + σ_inv², c], [c, 1 + σ_spu²]] D_Tᵀ` with c = 2μp − 1, which is right for μ = 1 alone: the diagonal is μ² + σ², c is the product of both
+//! means and 2p − 1.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -38,7 +41,7 @@ pub struct Pairs {
     captions: Vec<[f64; CAPTION]>,
 }
 
-/// D_I and D_T: columns of length one, orthogonal, so that latents are seen at their own scale.
+/// `D_I` and `D_T`: columns of length one, orthogonal, so that latents are seen at their own scale.
 const D_IMAGE: [[f64; 2]; IMAGE] = [[0.5, 0.5], [0.5, -0.5], [0.5, 0.5], [0.5, -0.5]];
 const D_CAPTION: [[f64; 2]; CAPTION] = [[0.6, 0.0], [0.8, 0.0], [0.0, 1.0]];
 
@@ -84,7 +87,7 @@ impl Latent {
         [self.mu[0], self.mu[1] * (2.0 * self.p - 1.0)]
     }
 
-    /// Accuracies, common then counter, of the sign of w_inv z_inv + w_spu z_spu where a = y and where a = −y.
+    /// Accuracies, common then counter, of the sign of w · z where a = y and where a = −y.
     #[must_use]
     pub fn accuracy(&self, w: [f64; 2]) -> [f64; 2] {
         let spread = libm::sqrt((w[0] * self.sigma[0]).powi(2) + (w[1] * self.sigma[1]).powi(2)).max(f64::MIN_POSITIVE);
@@ -108,7 +111,7 @@ impl Latent {
     }
 }
 
-/// The latent's 2 × 2 of a map: D_Iᵀ M D_T.
+/// The latent's 2 × 2 of a map: `D_Iᵀ M D_T`.
 #[must_use]
 pub fn latent_of(of: &Map) -> [[f64; 2]; 2] {
     let mut found = [[0.0; 2]; 2];
@@ -151,7 +154,7 @@ impl Encoders {
         Self { image, caption }
     }
 
-    /// W_Iᵀ W_T.
+    /// `W_Iᵀ W_T`.
     #[must_use]
     pub fn map(&self) -> Map {
         std::array::from_fn(|i| {
@@ -196,7 +199,7 @@ impl Pairs {
         sum / (2.0 * n as f64 * (n as f64 - 1.0)) + 0.5 * rho * norm
     }
 
-    /// The derivative of the loss without its penalty by W_Iᵀ W_T, in which it is linear: summed pair by pair.
+    /// The derivative of the loss without its penalty by `W_Iᵀ W_T`, in which it is linear: summed pair by pair.
     fn slope(&self) -> Map {
         let n = self.images.len();
         let share = 1.0 / (2.0 * n as f64 * (n as f64 - 1.0));
@@ -254,7 +257,9 @@ mod tests {
             let least = pairs.loss(&found, rho);
             for _ in 0..20 {
                 let mut moved = found.clone();
-                moved.image.iter_mut().flatten().for_each(|w| *w += 0.05 * gaussian(&mut stream));
+                for w in moved.image.iter_mut().flatten() {
+                    *w += 0.05 * gaussian(&mut stream);
+                }
                 assert!(pairs.loss(&moved, rho) > least - 1e-12);
             }
         }

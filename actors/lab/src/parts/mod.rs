@@ -1,5 +1,6 @@
 //! What studies are made of. A part does one thing, records what it did, and is reusable by any study.
 
+pub mod adapter;
 pub mod aggregate;
 pub mod answers;
 pub mod attempt;

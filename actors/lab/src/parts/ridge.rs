@@ -50,11 +50,16 @@ pub fn solve(phi: &[f32], gram: &[f32], y: &[f64], mu: f64) -> Result<Solution> 
     let kernel = DMatrix::from_iterator(n, n, gram.iter().map(|x| f64::from(*x)));
     let (matrix, factor) = positive(kernel, mu, &format!("the features of {n} examples at width {m}"))?;
     let mut theta = vec![0.0; m];
-    let (_, residual) = refined(&factor, y, |alpha| {
-        let weights = combine(phi, alpha, m);
-        let left = (0..n).map(|i| y[i] - dot(&phi[i * m..(i + 1) * m], &weights) - mu * alpha[i]).collect();
-        (left, weights)
-    }, &mut theta);
+    let (_, residual) = refined(
+        &factor,
+        y,
+        |alpha| {
+            let weights = combine(phi, alpha, m);
+            let left = (0..n).map(|i| y[i] - dot(&phi[i * m..(i + 1) * m], &weights) - mu * alpha[i]).collect();
+            (left, weights)
+        },
+        &mut theta,
+    );
     Ok(Solution { theta, residual, condition: condition(matrix) })
 }
 

@@ -135,7 +135,9 @@ fn softmax(row: &mut [f64]) -> f64 {
         *x = libm::exp(*x - max);
         sum += *x;
     }
-    row.iter_mut().for_each(|x| *x /= sum);
+    for x in row.iter_mut() {
+        *x /= sum;
+    }
     max + libm::log(sum)
 }
 
@@ -162,7 +164,9 @@ impl Towers {
         for (place, x) in &example.inputs {
             add(&mut units, *x, &self.weights[*place as usize * hidden..][..hidden]);
         }
-        units.iter_mut().for_each(|unit| *unit = unit.max(0.0));
+        for unit in &mut units {
+            *unit = unit.max(0.0);
+        }
         let mut out = self.weights[at.b2..at.text].to_vec();
         for (unit, row) in units.iter().zip(self.weights[at.w2..at.b2].chunks_exact(embedding)) {
             if *unit > 0.0 {
@@ -348,7 +352,9 @@ mod tests {
             let batch: Vec<&Example> = examples.iter().collect();
             let mut towers = Towers::new(SIZES, objective, &mut stream);
             // So that biases count too.
-            towers.weights.iter_mut().for_each(|w| *w += stream.random_range(-0.1..0.1));
+            for w in &mut towers.weights {
+                *w += stream.random_range(-0.1..0.1);
+            }
             let mut gradient = vec![0.0; towers.weights.len()];
             towers.learn(&batch, &mut gradient);
             for (at, found) in gradient.iter().enumerate() {

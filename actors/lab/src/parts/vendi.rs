@@ -7,7 +7,7 @@
 //! Not here: kernels of embeddings; the entropy of equal answers ([`answer_entropy`](super::calibration::answer_entropy)), which is
 //! its logarithm where texts are equal or have nothing in common.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use nalgebra::DMatrix;
 use schemars::JsonSchema;
@@ -184,12 +184,23 @@ pub fn vendi_of<T: AsRef<str>>(texts: &[T], kernel: &NgramKernel) -> Result<Opti
     vendi(&kernel.matrix(texts), texts.len()).map(Some)
 }
 
+/// The entropy of answers, in nats: 0 where all are equal, ln n where no two are. Of none it is 0.
+#[must_use]
+pub fn answer_entropy<T: Ord>(answers: &[T]) -> f64 {
+    let mut counts: BTreeMap<&T, u32> = BTreeMap::new();
+    for answer in answers {
+        *counts.entry(answer).or_default() += 1;
+    }
+    let shares = counts.values().map(|count| f64::from(*count) / answers.len() as f64);
+    // A sum of nothing, and of −1 · 0, is 0 without a sign.
+    shares.map(|share| -share * libm::log(share)).sum::<f64>() + 0.0
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::parts::calibration::answer_entropy;
 
     fn identity(n: usize) -> Vec<f64> {
         (0..n * n).map(|at| f64::from(u8::from(at % (n + 1) == 0))).collect()
@@ -222,7 +233,12 @@ mod tests {
     }
 
     #[test]
-    fn the_logarithm_of_a_score_is_the_entropy_where_nothing_is_shared() {
+    fn entropy_has_its_known_values_and_is_the_logarithm_of_vendi_where_nothing_is_shared() {
+        assert_eq!(answer_entropy(&["a"; 5]), 0.0);
+        assert!((answer_entropy(&["a", "b", "c", "d", "e"]) - 5f64.ln()).abs() < 1e-12);
+        assert_eq!(answer_entropy::<&str>(&[]), 0.0);
+        // Empty answers, other scripts and line breaks are texts like any others.
+        assert!((answer_entropy(&["", "Токио", "東京\n", "東京"]) - 4f64.ln()).abs() < 1e-12);
         // Words that are equal or have nothing in common.
         let texts = ["a", "b", "a", "c", "a", "b"];
         let score = vendi_of(&texts, &NgramKernel::default()).unwrap().unwrap();

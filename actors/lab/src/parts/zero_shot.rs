@@ -1,6 +1,6 @@
 //! Zero-shot classifiers: prompts of every class, embedded, normalised, averaged, normalised again.
 //!
-//! Source: Radford et al. 2021, section 3.1.4, as open_clip builds it. A text's embedding is normalised before it is averaged: otherwise prompts
+//! Source: Radford et al. 2021, section 3.1.4, as `open_clip` builds it. A text's embedding is normalised before it is averaged: otherwise prompts
 //! weigh by their lengths.
 
 use crate::error::{Error, Result};

@@ -109,21 +109,23 @@ fn curves(plot: &Plot, placed: &[Placed], params: &BTreeMap<String, String>) -> 
         };
         placed.iter().find(is_it).map(|placed| placed.figure.value)
     };
-    let of_chart = |found: &Found| found.get("chart").unwrap_or_default().to_owned();
     let mut charts: BTreeMap<String, Vec<Series>> = BTreeMap::new();
-    for (found, figure) in matching(plot.figures) {
-        let x = match plot.by {
-            Some(by) => beside(&found, by),
-            // No end of units has no place across.
-            None => found.get("x").and_then(|x| x.parse().ok()).filter(|x: &f64| x.is_finite()),
-        };
-        let Some(x) = x else { continue };
-        let point = Point { x, y: figure.value, interval: figure.low.zip(figure.high) };
-        let (series, name) = (charts.entry(of_chart(&found)).or_default(), found.fill(plot.series));
-        let mark = if plot.by.is_some() { Mark::Dots } else { Mark::LineDots };
-        match series.iter_mut().find(|series| series.name == name) {
-            Some(series) => series.points.push(point),
-            None => series.push(Series { name, mark, points: vec![point] }),
+    for points in plot.points {
+        let is_wanted = |figure: &Figure| points.splits.is_empty() || points.splits.contains(&figure.split.as_str());
+        for (found, figure) in matching(points.figures).filter(|(_, figure)| is_wanted(figure)) {
+            let x = match plot.by {
+                Some(by) => beside(&found, by),
+                // No end of units has no place across.
+                None => found.get("x").and_then(|x| x.parse().ok()).filter(|x: &f64| x.is_finite()),
+            };
+            let Some(x) = x else { continue };
+            let point = Point { x, y: figure.value, interval: figure.low.zip(figure.high) };
+            let (series, name) = (charts.entry(found.fill(plot.chart)).or_default(), found.fill(points.series));
+            let mark = if plot.by.is_some() { Mark::Dots } else { Mark::LineDots };
+            match series.iter_mut().find(|series| series.name == name) {
+                Some(series) => series.points.push(point),
+                None => series.push(Series { name, mark, points: vec![point] }),
+            }
         }
     }
     for series in charts.values_mut().flatten() {
@@ -131,7 +133,9 @@ fn curves(plot: &Plot, placed: &[Placed], params: &BTreeMap<String, String>) -> 
     }
     if let Some(fit) = plot.fit {
         for (found, slope) in matching(fit.slope) {
-            let (Some(series), Some(intercept)) = (charts.get_mut(&of_chart(&found)), beside(&found, fit.intercept)) else {
+            let (Some(series), Some(intercept)) =
+                (charts.get_mut(&found.fill(plot.chart)), beside(&found, fit.intercept))
+            else {
                 continue;
             };
             let xs = || series.iter().flat_map(|series| &series.points).map(|point| point.x);
@@ -174,7 +178,8 @@ fn learning(store: &Store, run: RunId) -> anyhow::Result<Vec<String>> {
         // Single points are no curve.
         all.retain(|series| series.points.len() > 1);
         if !all.is_empty() {
-            let chart = Chart { title: of.clone(), x_label: "step".into(), y_label: of, series: all, ..Chart::default() };
+            let chart =
+                Chart { title: of.clone(), x_label: "step".into(), y_label: of, series: all, ..Chart::default() };
             charts.push(chart.svg()?);
         }
     }

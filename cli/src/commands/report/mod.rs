@@ -19,7 +19,9 @@ use gather::Report;
 pub fn report(dir: &Path, text: &str, export: Option<&Path>, printer: &Printer) -> anyhow::Result<Answer> {
     if let Some(path) = export.filter(|path| path.extension().is_none_or(|end| !end.eq_ignore_ascii_case("html"))) {
         let what = format!("expected a file ending in .html, got `{}`", path.display());
-        return Err(InputError { what, hint: Some("fronts are also written as SVG, PNG, CSV: tracker pareto".into()) }.into());
+        return Err(
+            InputError { what, hint: Some("fronts are also written as SVG, PNG, CSV: tracker pareto".into()) }.into()
+        );
     }
     let store = Store::open(dir)?;
     let id = store.resolve_run(text)?;

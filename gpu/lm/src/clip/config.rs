@@ -14,7 +14,7 @@ pub struct ClipConfig {
     pub vocab_size: usize,
     /// Tokens a text may have, those around it included.
     pub max_positions: usize,
-    /// The token a text is read at; `None` for the token with the largest id, as OpenAI's first checkpoints have it.
+    /// The token a text is read at; `None` for the token with the largest id, as the first checkpoints have it.
     pub eos: Option<u32>,
     /// Pixels of a side of an image.
     pub image_size: usize,

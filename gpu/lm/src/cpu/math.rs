@@ -147,7 +147,7 @@ pub(crate) fn layer_norm<S: Simd>(x: &[f32], weight: &[f32], bias: &[f32], eps: 
     }
 }
 
-/// x · σ(1.702 x), in place: what OpenAI's CLIP has in place of GELU.
+/// x · σ(1.702 x), in place: what the first CLIPs have in place of GELU.
 #[with_simd]
 pub(crate) fn quick_gelu<S: Simd>(x: &mut [f32]) {
     for x in x {

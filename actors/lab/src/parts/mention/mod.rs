@@ -1,6 +1,6 @@
 //! Judges by rule: which of several known answers a text names.
 //!
-//! Two rules judge the same texts. [`Rule::Substring`] is what was published with CorrelationQA: the answer is somewhere in the text,
+//! Two rules judge the same texts. [`Rule::Substring`] is what was published with `CorrelationQA`: the answer is somewhere in the text,
 //! letter for letter, so that `4` is in `14`, `red` in `hundred`, and whoever names every answer is right. [`Rule::Words`] compares
 //! whole words and numbers, knows other names of an answer, and gives nothing to a text that names a wrong answer as well.
 //!

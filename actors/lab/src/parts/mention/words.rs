@@ -62,7 +62,7 @@ pub(super) fn script(letter: char) -> Option<Script> {
 /// written without blanks are words by themselves.
 #[must_use]
 pub fn tokens(text: &str) -> Vec<String> {
-    numbers(split(text))
+    numbers(&split(text))
 }
 
 fn split(text: &str) -> Vec<String> {
@@ -99,19 +99,16 @@ fn is_mark(letter: char) -> bool {
 }
 
 /// Numbers in words put in figures: `one hundred and five` is `105`. `and` belongs to a number only within one.
-fn numbers(words: Vec<String>) -> Vec<String> {
+fn numbers(words: &[String]) -> Vec<String> {
     let mut all = Vec::with_capacity(words.len());
     let mut at = 0;
     while at < words.len() {
-        match number(&words[at..]) {
-            Some((value, n_words)) => {
-                all.push(value.to_string());
-                at += n_words;
-            }
-            None => {
-                all.push(words[at].clone());
-                at += 1;
-            }
+        if let Some((value, n_words)) = number(&words[at..]) {
+            all.push(value.to_string());
+            at += n_words;
+        } else {
+            all.push(words[at].clone());
+            at += 1;
         }
     }
     all

@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
@@ -143,7 +144,7 @@ fn class_names_may_have_newlines_quotes_and_any_script() {
     for (at, name) in names.iter().enumerate() {
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
         for group in ["common", "counter"] {
-            text += &format!("{group}{at},{quoted},{group},m,p,{quoted},snow\n");
+            writeln!(text, "{group}{at},{quoted},{group},m,p,{quoted},snow").unwrap();
         }
     }
     let found = read("p.csv", &text).unwrap();
@@ -239,7 +240,7 @@ fn parquet_is_read_as_csv_is() {
     let files = Files::new();
     let path = files.0.path().join("p.parquet");
     let names = ["image", "class", "group", "model", "prompts", "prediction"];
-    let columns: String = names.iter().map(|name| format!("REQUIRED BYTE_ARRAY {name} (UTF8); ")).collect();
+    let columns = names.map(|name| format!("REQUIRED BYTE_ARRAY {name} (UTF8);")).join(" ");
     let schema = std::sync::Arc::new(parse_message_type(&format!("message rows {{ {columns} }}")).unwrap());
     let file = std::fs::File::create(&path).unwrap();
     let mut writer = SerializedFileWriter::new(file, schema, std::sync::Arc::new(WriterProperties::new())).unwrap();

@@ -72,7 +72,7 @@ pub(super) fn texts(one: &Value) -> std::result::Result<Vec<String>, Fault> {
 ///
 /// # Errors
 /// `Input` naming the file, and the line where it is no such table.
-pub(super) fn table(path: &Path, of: impl Fn(Vec<String>) -> Laid) -> Result<Vec<Raw>> {
+pub(super) fn table(path: &Path, of: impl Fn(&[String]) -> Laid) -> Result<Vec<Raw>> {
     let wrong = |error: csv::Error| {
         let line = error.position().map(|at| format!(", line {}", at.line())).unwrap_or_default();
         Error::Input { what: format!("{}{line}: it is no table: {error}", path.display()), hint: None }
@@ -82,7 +82,12 @@ pub(super) fn table(path: &Path, of: impl Fn(Vec<String>) -> Laid) -> Result<Vec
     for record in reader.records() {
         let record = record.map_err(wrong)?;
         let number = record.position().map_or(rows.len() as u64 + 1, csv::Position::line);
-        rows.push(Raw { number, line: None, place: String::new(), fields: of(record.iter().map(str::to_owned).collect()) });
+        rows.push(Raw {
+            number,
+            line: None,
+            place: String::new(),
+            fields: of(&record.iter().map(str::to_owned).collect::<Vec<_>>()),
+        });
     }
     Ok(rows)
 }

@@ -114,7 +114,7 @@ impl Format for Queries {
                 table(path, |cells| choice(&task, cells))?
             }
             QueryFormat::Mmlu => match &json(path)? {
-                Value::Object(all) => named(path, all, |task, one| choice(task, texts(one)?))?,
+                Value::Object(all) => named(path, all, |task, one| choice(task, &texts(one)?))?,
                 _ => return Err(expected("lists of `[question, A, B, C, D, letter]` by task")),
             },
             QueryFormat::FalseQa => {
@@ -200,8 +200,8 @@ fn pair(domain: &str, one: &Value) -> Laid {
     Ok(fields([("domain", domain.into()), ("question", question.as_str().into()), ("answer", answer.as_str().into())]))
 }
 
-fn choice(task: &str, cells: Vec<String>) -> Laid {
-    let [question, options @ .., letter] = cells.as_slice() else {
+fn choice(task: &str, cells: &[String]) -> Laid {
+    let [question, options @ .., letter] = cells else {
         return Err(Fault::new("", "expected `[question, A, B, …, letter]`, got fewer than two elements"));
     };
     if !(2..=LETTERS.len()).contains(&options.len()) {
@@ -216,8 +216,8 @@ fn choice(task: &str, cells: Vec<String>) -> Laid {
     ]))
 }
 
-fn false_premise(cells: Vec<String>) -> Laid {
-    let [question, answer, label] = cells.as_slice() else {
+fn false_premise(cells: &[String]) -> Laid {
+    let [question, answer, label] = cells else {
         return Err(Fault::new("", format!("expected `question,answer,label`, got {} columns", cells.len())));
     };
     Ok(fields([

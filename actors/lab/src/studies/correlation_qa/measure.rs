@@ -238,7 +238,7 @@ impl CorrelationQa {
     ) -> Result<Vec<Measured>> {
         let resampler = Resampler::of(lab, "figures", self.measure.n_resamples)?;
         let splits = splits(case);
-        self.tell_incomplete(lab, case);
+        tell_incomplete(lab, case);
         let mut all = Vec::new();
         for group in groups {
             for judge in judges {
@@ -272,13 +272,6 @@ impl CorrelationQa {
             self.outputs_as_such(lab, case, group).await?;
         }
         Ok(all)
-    }
-
-    /// Says of which categories no drop can be computed.
-    fn tell_incomplete(&self, lab: &Lab, case: Case<'_>) {
-        for (category, kind, lacks) in incomplete(case) {
-            lab.note(format!("{category}, {}: no {lacks} image; no drop is computed of it", kind.name()));
-        }
     }
 
     /// κ of every two judges, and how often they disagree.
@@ -318,7 +311,7 @@ impl CorrelationQa {
         let outputs: Vec<&Output> =
             case.said.outputs.iter().filter(|output| group.models.contains(&output.model)).collect();
         let right = |output: &Output| case.asked[case.trials[output.trial].question].question.right.as_str();
-        let measures: [(&str, &dyn Fn(&Output) -> bool); 3] = [
+        let measures: [(&str, &Is<'_>); 3] = [
             ("cut off", &|output| output.finish == tracker_store::Finish::Length),
             ("empty", &|output| output.text.trim().is_empty()),
             ("in another script", &|output| is_foreign(&output.text, right(output))),
@@ -331,6 +324,16 @@ impl CorrelationQa {
         sheet.record().await
     }
 }
+
+/// Says of which categories no drop can be computed.
+fn tell_incomplete(lab: &Lab, case: Case<'_>) {
+    for (category, kind, lacks) in incomplete(case) {
+        lab.note(format!("{category}, {}: no {lacks} image; no drop is computed of it", kind.name()));
+    }
+}
+
+/// What an output may be.
+type Is<'a> = dyn Fn(&Output) -> bool + 'a;
 
 /// What figures are of: everything first, then each kind, then each category with each kind.
 fn splits(case: Case<'_>) -> Vec<Split> {

@@ -1,8 +1,8 @@
-//! CorrelationQA: questions with pictures of right and of wrong answers, and how far accuracy falls where a picture misleads.
+//! `CorrelationQA`: questions with pictures of right and of wrong answers, and how far accuracy falls where a picture misleads.
 //!
 //! Paper: "The Instinctive Bias: Spurious Images lead to Illusion in MLLMs" (arXiv 2402.03757). Every question has a right answer and
 //! five plausible wrong ones; an image shows one of them, as a picture (natural) or as a drawn word (typography). A model is given the
-//! image and the bare question. The drop is A_f − A_s: accuracy where the right answer is shown less accuracy where a wrong one is.
+//! image and the bare question. The drop is `A_f − A_s`: accuracy where the right answer is shown less accuracy where a wrong one is.
 //!
 //! Scaled down: without endpoints small networks of two streams are asked, trained with correlation ρ between image and answer; they
 //! see drawn words and patterns that stand for pictures. Bayes' rule says what they should answer, so the metric is tested by a known
@@ -30,6 +30,7 @@ use tracker_store::Claim;
 
 use crate::error::Result;
 use crate::lab::Lab;
+use crate::plot::{Plot, Points};
 use crate::study::Study;
 
 use judging::Case;
@@ -46,6 +47,16 @@ impl Study for CorrelationQa {
     const NAME: &'static str = "correlation_qa";
     const PAPER: &'static str = "arXiv 2402.03757";
     const ABOUT: &'static str = "pictures of wrong answers: how far accuracy falls, by whose judgement";
+    const PLOTS: &'static [Plot] = &[Plot {
+        title: "Accuracy drop by the training correlation of image and answer",
+        points: &[
+            Points { figures: "figures/rho {x}/{judge}: drop", splits: &["all"], series: "judged by {judge}" },
+            Points { figures: "expected: expected drop, rho {x}", splits: &[], series: "by Bayes' rule" },
+        ],
+        across: "rho, share of training images that show the answer",
+        up: "A_f − A_s",
+        ..Plot::NEW
+    }];
 
     async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
         define(lab).await?;

@@ -128,7 +128,7 @@ impl CorrelationQa {
             let next = asked.len();
             let question = *places.entry(key).or_insert(next);
             if question == next {
-                asked.push(self.of_row(lab, &mut recording, &row, next)?);
+                asked.push(of_row(lab, &mut recording, &row, next)?);
             }
             let k = n_of.entry((question, kind)).or_default();
             let bytes = row.image.unwrap_or_default();
@@ -165,20 +165,6 @@ impl CorrelationQa {
         Ok((asked, trials))
     }
 
-    fn of_row(&self, lab: &Lab, recording: &mut Recording, row: &CorrelationRow, nth: usize) -> Result<Asked> {
-        let question = Question {
-            id: format!("{} {nth}", row.category),
-            category: row.category.clone(),
-            text: row.question.clone(),
-            right: row.answer.clone(),
-            wrong: vec![],
-            aliases: BTreeMap::new(),
-        };
-        let source = "CorrelationQA".to_owned();
-        let problem = Problem { name: question.id.clone(), source, text: question.text.clone() };
-        Ok(Asked { node: recording.put(lab.run(), &problem)?, question })
-    }
-
     /// Says and records how many rows there are, and how many there ought to be.
     async fn tell_rows(&self, lab: &Lab, n_read: u64, n_kept: u64, dataset: NodeId) -> Result<()> {
         let declared = self.published.n_rows;
@@ -200,6 +186,21 @@ impl CorrelationQa {
         }
         Ok(())
     }
+}
+
+/// The question of a row, recorded.
+fn of_row(lab: &Lab, recording: &mut Recording, row: &CorrelationRow, nth: usize) -> Result<Asked> {
+    let question = Question {
+        id: format!("{} {nth}", row.category),
+        category: row.category.clone(),
+        text: row.question.clone(),
+        right: row.answer.clone(),
+        wrong: vec![],
+        aliases: BTreeMap::new(),
+    };
+    let source = "CorrelationQA".to_owned();
+    let problem = Problem { name: question.id.clone(), source, text: question.text.clone() };
+    Ok(Asked { node: recording.put(lab.run(), &problem)?, question })
 }
 
 /// Images on their way into the store, so many an artifact: some ten thousand of a megabyte each are too many for one.

@@ -95,7 +95,9 @@ impl World {
             for image in kind.iter_mut() {
                 image.iter_mut().zip(&mean).for_each(|(x, mean)| *x -= *mean as f32);
                 let length = image.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-9);
-                image.iter_mut().for_each(|x| *x /= length);
+                for x in image.iter_mut() {
+                    *x /= length;
+                }
             }
         }
     }
@@ -128,7 +130,7 @@ impl Network {
             pixels: vec![0.0; n_pixels * world.n_answers],
         };
         let n_steps = settings.epochs as usize * examples.len();
-        let (mut nth, mut losses) = (0, Vec::new());
+        let (mut nth, mut losses) = (0_usize, Vec::new());
         for _ in 0..settings.epochs {
             examples.shuffle(&mut stream);
             let mut loss = 0.0;

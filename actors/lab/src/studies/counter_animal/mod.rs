@@ -23,20 +23,49 @@ mod settings;
 mod tables;
 mod theory;
 
+use std::collections::BTreeMap;
+
 use tracker_store::Claim;
 
 use crate::error::Result;
 use crate::lab::Lab;
+use crate::parts::robustness::Scale;
+use crate::plot::{Fit, Plot, Points};
 use crate::study::Study;
 
 pub use settings::{
     CounterAnimal, DataSettings, DigitSettings, DiscoverySettings, ImageSettings, RobustnessSettings, TheorySettings,
 };
 
+/// The accuracy on the counter group that a line gives to one on the common group, on the plan's scale.
+fn fitted(params: &BTreeMap<String, String>, [intercept, slope]: [f64; 2], common: f64) -> f64 {
+    let scale = if params.get("robustness.scale").is_some_and(|scale| scale == Scale::Logit.name()) {
+        Scale::Logit
+    } else {
+        Scale::Probit
+    };
+    scale.accuracy(intercept + slope * scale.z(common, 1e-6))
+}
+
 impl Study for CounterAnimal {
     const NAME: &'static str = "counter_animal";
     const PAPER: &'static str = "arXiv 2403.11497";
     const ABOUT: &'static str = "common and counter groups: accuracy, drop, effective robustness, prompt sets";
+    const PLOTS: &'static [Plot] = &[Plot {
+        title: "Accuracy on the counter group by accuracy on the common one",
+        chart: "{census}",
+        points: &[Points { figures: "accuracy {census}: counter", splits: &[], series: "models" }],
+        across: "accuracy, common group",
+        up: "accuracy, counter group",
+        by: Some("accuracy {census}: common"),
+        fit: Some(Fit {
+            slope: "fit {census}, {space}, {family}: slope",
+            intercept: "fit {census}, {space}, {family}: intercept",
+            series: "{family}, {space}",
+            at: fitted,
+        }),
+        ..Plot::NEW
+    }];
 
     async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
         for (name, definition) in DEFINITIONS {

@@ -57,8 +57,9 @@ pub(super) async fn theory(lab: &Lab, study: &CounterAnimal) -> Result<Vec<Found
     Ok(if cells.is_empty() { vec![] } else { claims(&cells) })
 }
 
-fn measure(lab: &Lab, plan: &TheorySettings, stage: &str, latent: &Latent, seed: u32) -> [f64; NAMES.len()] {
-    let mut stream = lab.seeds().stream(stage, seed, 0);
+fn measure(lab: &Lab, plan: &TheorySettings, latent: &Latent, seed: u32) -> [f64; NAMES.len()] {
+    // The same numbers at every p and μ, which are compared seed by seed.
+    let mut stream = lab.seeds().stream("theory", seed, 0);
     let pairs = latent.pairs(plan.n_pairs as usize, &mut stream);
     let learnt = pairs.descend(Encoders::new(&mut stream), plan.rho, plan.lr, plan.steps as usize).map();
     // Captions of the class alone, and as they mostly are.
@@ -78,7 +79,7 @@ async fn cell(lab: &Lab, plan: &TheorySettings, mu: f64, p: f64) -> Result<Cell>
     let mut seeds = Vec::new();
     for (done, seed) in (1..).zip(&plan.seeds) {
         lab.check()?;
-        let numbers = measure(lab, plan, &name, &latent, *seed);
+        let numbers = measure(lab, plan, &latent, *seed);
         let mut recording = Recording::new();
         for (k, (name, value)) in (0..).zip(NAMES.iter().zip(numbers)) {
             let figure = Figure {

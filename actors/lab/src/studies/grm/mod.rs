@@ -45,8 +45,8 @@ use pairs::{Preference, prefer};
 use policy::Optimised;
 use search::search;
 pub use settings::{
-    DataSettings, Grm, GrmHead, Judging, LoraSettings, Maps, PairSettings, PpoSettings, PretrainingSettings,
-    RmSettings, Rows, SearchSettings, TextSettings,
+    DataSettings, Grm, GrmHead, Judging, PairSettings, PpoSettings, PretrainingSettings, RmSettings, Rows,
+    SearchSettings, TextSettings,
 };
 use world::{Held, World};
 

@@ -2,10 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracker_lm::{Lora, Projection};
 
 use super::method::Method;
 use crate::error::{Error, Result};
+use crate::parts::adapter::LoraSettings;
 use crate::parts::endpoint::{Api, EndpointSettings, Need, refuse};
 use crate::parts::model::Shape;
 use crate::parts::train::SftSettings;
@@ -145,53 +145,6 @@ pub struct RmSettings {
     pub lora: LoraSettings,
     /// Training.
     pub sft: SftSettings,
-}
-
-/// A low-rank adapter (arXiv 2106.09685). What is recorded has it merged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LoraSettings {
-    /// Its rank; 0, the default, trains all weights.
-    pub rank: usize,
-    /// What the product of its factors is multiplied by, α over the rank; 2 where nothing is said.
-    pub scale: f64,
-    /// The maps of each block that it changes; all of them where nothing is said.
-    pub maps: Maps,
-}
-
-/// Maps of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Maps {
-    /// Attention and feed-forward.
-    All,
-    /// Of attention.
-    Attention,
-    /// Feed-forward.
-    Mlp,
-}
-
-impl LoraSettings {
-    fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// As the language model takes it; none of rank 0.
-    pub(super) fn adapter(&self) -> Option<Lora> {
-        let projections = match self.maps {
-            Maps::All => [Projection::ATTENTION.as_slice(), &Projection::MLP].concat(),
-            Maps::Attention => Projection::ATTENTION.to_vec(),
-            Maps::Mlp => Projection::MLP.to_vec(),
-        };
-        let alpha = self.scale * self.rank as f64;
-        (self.rank > 0).then_some(Lora { rank: self.rank, alpha, projections })
-    }
-}
-
-impl Default for LoraSettings {
-    fn default() -> Self {
-        Self { rank: 0, scale: 2.0, maps: Maps::All }
-    }
 }
 
 /// Head of the regularised methods.
@@ -483,8 +436,7 @@ impl Grm {
         require(*positive >= 0.0 && positive.is_finite(), "rm.positive", "a number, at least 0", positive)?;
         require(*hidden > 0, "rm.hidden", "at least 1", hidden)?;
         // Its rank is held against the checkpoint's matrices before anything is fitted.
-        let is_some = lora.scale > 0.0 && lora.scale.is_finite();
-        require(is_some, "rm.lora.scale", "a number above 0", lora.scale)?;
+        lora.check("rm.lora")?;
         sft.check("rm.sft")
     }
 }

@@ -3,7 +3,7 @@
 use super::settings::{
     IdentifySettings, MeasureSettings, Method, RTuning, ServedSettings, TuneSettings, WorldSettings,
 };
-use super::world::{FIRST, LAST, RELATIONS};
+use super::world::{self, FIRST, LAST, RELATIONS};
 use crate::error::Result;
 use crate::parts::certainty::{Refusals, Template};
 use crate::parts::endpoint::{Api, Need, Route, refuse};
@@ -29,9 +29,9 @@ impl RTuning {
         } = &self.world;
         let most = FIRST.len().min(LAST.len()) as u32;
         require((2..=most).contains(n_names), "world.n_names", &format!("2 to {most}"), n_names)?;
-        // Of the names, at most half may be taken, so that those that are not are found by drawing.
-        let room = n_names * n_names / 2;
-        let expected = format!("at least 8, and at most {room} with `world.n_invented` (half the pairs of names)");
+        let room = n_names * n_names;
+        let expected =
+            format!("at least 8, and at most {room} with `world.n_invented` (the square of `world.n_names`)");
         let fits = *n_entities >= 8 && n_entities + n_invented <= room;
         require(fits, "world.n_entities", &expected, format!("{n_entities} and {n_invented}"))?;
         require(*n_invented > 0, "world.n_invented", "at least 1", n_invented)?;
@@ -49,6 +49,7 @@ impl RTuning {
         for (key, share) in [("world.fame", self.world.fame), ("world.choices", self.world.choices)] {
             require((0.0..=1.0).contains(&share), key, "a number from 0 to 1", share)?;
         }
+        world::template(&self.world).check("world")?;
         let longest = 24;
         let expected = format!("at least {longest}, for a choice with its answer and what follows it");
         require(self.policy.context >= longest, "policy.context", &expected, self.policy.context)
@@ -98,7 +99,7 @@ impl RTuning {
     }
 
     fn check_tuning(&self) -> Result<()> {
-        let TuneSettings { methods, others, together, sft, min_loss_refused, min_loss, .. } = &self.tune;
+        let TuneSettings { methods, others, together, sft, lora, min_loss_refused, min_loss, .. } = &self.tune;
         for (key, methods) in [("tune.methods", methods), ("tune.others", others), ("tune.together", together)] {
             let doubled = methods.iter().enumerate().any(|(at, method)| methods[..at].contains(method));
             require(!doubled, key, "no method twice", format!("{methods:?}"))?;
@@ -117,6 +118,7 @@ impl RTuning {
         }
         require(!methods.is_empty(), "tune.methods", "at least one", "none")?;
         sft.check("tune.sft")?;
+        lora.check("tune.lora")?;
         min_loss.check("tune.min_loss")?;
         let is_share = (0.0..1.0).contains(min_loss_refused) && *min_loss_refused > 0.0;
         require(is_share, "tune.min_loss_refused", "a share in (0, 1)", min_loss_refused)

@@ -48,48 +48,50 @@ fn above(id: &str, statement: &str, found: Option<(Estimate, Vec<NodeId>)>, boun
     Some((claim_above(id, statement, Some(estimate), bound), nodes))
 }
 
-/// Of methods on the same questions: average precision and calibration.
+/// Of methods on the same questions: average precision and calibration. What is compared on other tasks, and with R-Tuning-U, is
+/// recorded with its interval and claimed of nobody.
 async fn precision(room: &Room<'_>, evidence: &Evidence<'_>, all: &mut Vec<Found>) -> Result<()> {
     let task = evidence.task;
-    let mut groups = vec![(task.to_owned(), task.to_owned(), String::new())];
-    for other in &room.asked.tasks {
-        let name = &other.name;
-        if name != task {
-            groups.push((name.clone(), name.clone(), format!("-{name}")));
-        }
-        groups.push(("together".into(), name.clone(), format!("-together-{name}")));
-    }
-    for (group, on, suffix) in &groups {
-        for (place, short) in [("in domain", "in"), ("out of domain", "out")] {
+    let places = [("in domain", "in"), ("out of domain", "out")];
+    for (group, on) in others(room, task) {
+        for (place, _) in places {
             let on = format!("{on}/{place}");
-            let pair = evidence.find(group, Method::R, &on).zip(evidence.find(group, Method::Vanilla, &on));
-            let Some((r, vanilla)) = pair else { continue };
-            let statement = format!("AP of R-Tuning is above that of Vanilla, {group} on {on}");
-            let id = format!("r-above-vanilla-{short}{suffix}");
-            all.extend(above(&id, &statement, compare(room, Number::Ap, [r, vanilla]).await?, 0.0));
+            let pair = evidence.find(&group, Method::R, &on).zip(evidence.find(&group, Method::Vanilla, &on));
+            if let Some((r, vanilla)) = pair {
+                compare(room, Number::Ap, [r, vanilla]).await?;
+            }
         }
     }
-    for (first, second, number, id, statement) in [
-        (Method::RU, Method::Vanilla, Number::Ap, "u-above-vanilla", "AP of R-Tuning-U is above that of Vanilla"),
-        (Method::R, Method::RU, Number::Ap, "r-above-u", "AP of R-Tuning is above that of R-Tuning-U"),
-        (Method::R, Method::VanillaC, Number::Ap, "r-above-votes", "AP of R-Tuning is above that of Vanilla-C"),
+    for (first, second, number, claim) in [
+        (Method::R, Method::Vanilla, Number::Ap, Some(("r-above-vanilla", "AP of R-Tuning is above that of Vanilla"))),
+        (Method::R, Method::VanillaC, Number::Ap, Some(("r-above-votes", "AP of R-Tuning is above that of Vanilla-C"))),
+        (Method::RU, Method::Vanilla, Number::Ap, None),
+        (Method::R, Method::RU, Number::Ap, None),
         (
             Method::VanillaC,
             Method::R,
             Number::Ece,
-            "r-calibrated",
-            "the calibration error of Vanilla-C is above that of R-Tuning",
+            Some(("r-calibrated", "the calibration error of Vanilla-C is above that of R-Tuning")),
         ),
     ] {
-        for (place, short) in [("in domain", "in"), ("out of domain", "out")] {
+        for (place, short) in places {
             let on = format!("{task}/{place}");
             let pair = evidence.find(task, first, &on).zip(evidence.find(task, second, &on));
             let Some((first, second)) = pair else { continue };
             let found = compare(room, number, [first, second]).await?;
-            all.extend(above(&format!("{id}-{short}"), &format!("{statement}, {on}"), found, 0.0));
+            if let Some((id, statement)) = claim {
+                all.extend(above(&format!("{id}-{short}"), &format!("{statement}, {on}"), found, 0.0));
+            }
         }
     }
     Ok(())
+}
+
+/// Models of other tasks and of all together, and the tasks they are measured on.
+fn others(room: &Room<'_>, task: &str) -> Vec<(String, String)> {
+    let names = room.asked.tasks.iter().map(|task| task.name.clone());
+    let alone = names.clone().filter(|name| name != task).map(|name| (name.clone(), name));
+    alone.chain(names.map(|name| ("together".to_owned(), name))).collect()
 }
 
 /// Refusal rate beside over-refusal.
@@ -99,12 +101,14 @@ async fn refusals(room: &Room<'_>, evidence: &Evidence<'_>, all: &mut Vec<Found>
         let name = method.name();
         let [without, with] = ["unanswerable", "control"].map(|on| evidence.find(task, method, on));
         let Some((without, with)) = without.zip(with) else { continue };
-        let statement =
-            format!("{name} refuses a greater share of what has no answer than of the control that has one");
-        all.extend(above(&format!("{name}-tells-apart"), &statement, apart(room, [without, with]).await?, 0.0));
+        let found = apart(room, [without, with]).await?;
+        // Who was never taught to refuse is measured beside the others.
         if method == Method::Vanilla {
             continue;
         }
+        let statement =
+            format!("{name} refuses a greater share of what has no answer than of the control that has one");
+        all.extend(above(&format!("{name}-tells-apart"), &statement, found, 0.0));
         let Some(vanilla) = evidence.find(task, Method::Vanilla, "unanswerable") else { continue };
         let found = compare(room, Number::Refusals, [without, vanilla]).await?;
         let statement = format!("{name} refuses more of what has no answer than Vanilla does");

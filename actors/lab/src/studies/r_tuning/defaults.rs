@@ -4,6 +4,7 @@ use super::settings::{
     DataSettings, IdentifySettings, MeasureSettings, Method, ModelSettings, RTuning, RefusalFiles, ServedSettings,
     TaskFiles, TuneSettings, UAnswer, WorldSettings,
 };
+use crate::parts::adapter::LoraSettings;
 use crate::parts::certainty::{Matcher, Template};
 use crate::parts::endpoint::{EndpointSettings, Route};
 use crate::parts::model::Shape;
@@ -21,8 +22,8 @@ impl Default for RTuning {
             refusal: vec![],
             data: DataSettings::default(),
             world: WorldSettings::default(),
-            policy: Shape { hidden: 96, layers: 3, heads: 4, ffn: 192, context: 48 },
-            pretrain: SftSettings { epochs: 8.0, batch: 64, ..SftSettings::default() },
+            policy: Shape { hidden: 64, layers: 3, heads: 4, ffn: 128, context: 48 },
+            pretrain: SftSettings { epochs: 6.0, batch: 64, ..SftSettings::default() },
             identify: IdentifySettings::default(),
             tune: TuneSettings::default(),
             measure: MeasureSettings::default(),
@@ -60,7 +61,7 @@ impl Default for RefusalFiles {
 
 impl Default for DataSettings {
     fn default() -> Self {
-        Self { skip_bad: false, n_train: 900, n_test: 400, n_refusal: 200 }
+        Self { skip_bad: false, n_train: 0, n_test: 600, n_refusal: 250 }
     }
 }
 
@@ -70,13 +71,15 @@ impl Default for WorldSettings {
             n_entities: 400,
             n_invented: 60,
             n_names: 32,
-            n_inside: 6,
+            n_inside: 8,
             n_outside: 4,
             n_objects: 10,
-            exposures: vec![0, 1, 4, 16],
+            exposures: vec![0, 0, 4, 16],
             known_from: 4,
-            fame: 0.7,
-            choices: 0.25,
+            fame: 0.8,
+            check: "I am".into(),
+            talk: 1000,
+            choices: 0.15,
         }
     }
 }
@@ -105,13 +108,14 @@ impl Default for TuneSettings {
             Method::PretrainW,
             Method::MinLoss,
         ];
-        let sft = SftSettings { epochs: 3.0, batch: 16, lr: 1e-3, ..SftSettings::default() };
+        let sft = SftSettings { epochs: 1.0, batch: 4, lr: 7e-4, ..SftSettings::default() };
         Self {
             methods,
             others: vec![Method::R, Method::Vanilla],
             together: vec![Method::R, Method::Vanilla],
-            min_loss: SftSettings { epochs: 2.0, ..sft.clone() },
+            min_loss: SftSettings { lr: 3e-4, ..sft.clone() },
             sft,
+            lora: LoraSettings::default(),
             u_answer: UAnswer::Gold,
             min_loss_refused: 0.3,
         }
@@ -139,6 +143,7 @@ impl RTuning {
                 n_objects: 4,
                 exposures: vec![0, 2, 8],
                 known_from: 8,
+                talk: 20,
                 ..WorldSettings::default()
             },
             policy: Shape { hidden: 16, layers: 1, heads: 2, ffn: 32, context: 48 },

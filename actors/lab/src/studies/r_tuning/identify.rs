@@ -8,11 +8,12 @@ use super::items::{Item, Task};
 use super::room::{Room, kind, reward, yes};
 use super::speaker::{Said, Speaker};
 use crate::error::Result;
-use crate::parts::calibration::{answer_entropy, majority};
+use crate::parts::calibration::majority;
 use crate::parts::certainty::{Given, Matcher, Refusals};
 use crate::parts::evaluate::{Estimate, mean};
 use crate::parts::record::record_series;
 use crate::parts::rows::Gold;
+use crate::parts::vendi::answer_entropy;
 
 /// Labels of one task's questions to train on, in their order.
 pub(super) struct Labels {

@@ -7,6 +7,7 @@ use super::items::{Item, Set};
 use super::room::{Room, kind, reward, yes};
 use super::settings::Method;
 use super::speaker::{Said, Speaker};
+use super::tune::begins_to_refuse;
 use crate::error::Result;
 use crate::parts::calibration::majority;
 use crate::parts::certainty::Refusals;
@@ -111,7 +112,8 @@ impl Trial<'_> {
             found.push(Found {
                 said: said.clone(),
                 s: sure.as_ref().map(|sure| sure[at]),
-                declines: Refusals::is_refusal(&words.text, &room.plan.measure.refusals),
+                declines: Refusals::is_refusal(&words.text, &room.plan.measure.refusals)
+                    || self.method == Method::MinLoss && begins_to_refuse(&words.text),
                 item,
             });
         }

@@ -2,7 +2,7 @@
 //!
 //! Paper: Zhang et al. 2024, "R-Tuning: Instructing Large Language Models to Say 'I Don't Know'" (arXiv 2311.09677).
 //!
-//! Scaled down: a language of facts about entities with two names, each met a known number of times or never, in place of what a
+//! Scaled down: a language of facts about entities, each met a known number of times or never, in place of what a
 //! large model happens to have read; a model of some hundred thousand parameters in place of LLaMA. So what is known is known: labels
 //! are scored against exposure. Held-out relations are out of domain, invented entities have no answer, and facts that were met as
 //! often as any are the control. Facts are asked for as questions and as choices among four letters, alone and together.
@@ -32,7 +32,7 @@ use std::sync::Arc;
 use tracker_actors::Pool;
 use tracker_store::{Claim, Finish, NodeId};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::parts::model::load;
 use crate::parts::record::record_members;
@@ -125,6 +125,9 @@ impl Study for RTuning {
         }
     }
 }
+
+/// What it is called, tasks that are learnt together, and by which methods.
+type Group<'a, 'b> = (String, &'b [(&'b Task, &'b Labels)], &'a [Method]);
 
 /// Sets a model of some tasks is measured on: theirs, and, if the first task is among them, questions without an answer and the control.
 fn trials<'a>(
@@ -234,17 +237,14 @@ impl RTuning {
             return Room::open(lab, self, self.template.clone(), asked, None).await;
         }
         let facts = Facts::random(&self.world, &mut lab.seeds().stream("facts", 0, 0));
-        let template = world::template();
+        let template = world::template(&self.world);
         let asked: Asked = items::small(lab, self, &template, &facts).await?;
         asked.check()?;
         Room::open(lab, self, template, asked, Some(facts)).await
     }
 
     /// Which tasks are learnt together, and by which methods: each by itself, then all.
-    fn groups<'a, 'b>(
-        &'a self,
-        tasks: &'b [(&'b Task, &'b Labels)],
-    ) -> Vec<(String, &'b [(&'b Task, &'b Labels)], &'a [Method])> {
+    fn groups<'a, 'b>(&'a self, tasks: &'b [(&'b Task, &'b Labels)]) -> Vec<Group<'a, 'b>> {
         let TuneSettings { methods, others, together, .. } = &self.tune;
         let mut groups = Vec::new();
         for (at, (task, _)) in tasks.iter().enumerate() {
@@ -261,8 +261,10 @@ impl RTuning {
 /// A small model that has read every fact as often as it is met.
 async fn base(room: &Room<'_>, trainer: &Pool<Trainer>) -> Result<Trained> {
     let (lab, plan) = (room.lab, room.plan);
-    let model = plan.policy.init(lab, world::tokenizer(&plan.world)?)?;
-    let Some(facts) = &room.facts else { return adopt(lab, "base", model).await };
+    let Some(facts) = &room.facts else {
+        return Err(Error::Internal("a small model without facts to read".into()));
+    };
+    let model = plan.policy.init(lab, world::tokenizer(facts)?)?;
     let corpus = facts.corpus(&mut lab.seeds().stream("corpus", 0, 0));
     let (mut rows, mut examples) = (Vec::with_capacity(corpus.len()), Vec::with_capacity(corpus.len()));
     for (_, question, answer) in corpus {
@@ -270,6 +272,12 @@ async fn base(room: &Room<'_>, trainer: &Pool<Trainer>) -> Result<Trained> {
         // All of a text is learnt, so that how likely a question is says how familiar it is.
         examples.push(room.template.example(&model, &[(prompt.clone(), true), (completion.clone(), true)])?);
         rows.push(TrainRow { prompt, completion, finish: Finish::Stop, source: None });
+    }
+    for parts in facts.talk(&mut lab.seeds().stream("talk", 0, 0)) {
+        examples.push(room.template.example(&model, &parts)?);
+        let text =
+            |is_learnt: bool| parts.iter().filter(|part| part.1 == is_learnt).map(|part| part.0.as_str()).collect();
+        rows.push(TrainRow { prompt: text(false), completion: text(true), finish: Finish::Stop, source: None });
     }
     let set = TrainSet { name: "corpus".into(), rows, drawn_from: vec![] };
     let n = examples.len();

@@ -46,7 +46,7 @@ impl Served {
             Err(error) => return Err(error),
         };
         let source = if tells { "log-probabilities that the endpoint tells" } else { "shares of samples" };
-        room.lab.define("a and s of the endpoint", source).await?;
+        room.lab.define("endpoint", source).await?;
         let generator = EndpointGenerator::start(room.lab.actors(), Arc::clone(&endpoint), settings.concurrency)?;
         let route = (room.plan.served.route, room.plan.served.top);
         Ok(Self { node, endpoint, generator, tells, route })

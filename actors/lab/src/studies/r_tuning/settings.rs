@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::parts::adapter::LoraSettings;
 use crate::parts::certainty::{Matcher, Template};
 use crate::parts::endpoint::{EndpointSettings, Route};
 use crate::parts::model::Shape;
@@ -112,15 +113,15 @@ pub struct DataSettings {
     pub n_refusal: u32,
 }
 
-/// The small language: entities with two names, of each of which every relation says one thing.
+/// The small language: entities, of each of which every relation says one thing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorldSettings {
     /// Entities that there are.
     pub n_entities: u32,
-    /// Entities that there are not, of names that others have.
+    /// Entities that there are not: nothing that is read before tuning has their names.
     pub n_invented: u32,
-    /// First names, and as many last names.
+    /// Beginnings of names, and as many ends.
     pub n_names: u32,
     /// Relations that models are tuned on.
     pub n_inside: u32,
@@ -134,6 +135,11 @@ pub struct WorldSettings {
     pub known_from: u32,
     /// How likely a fact is met as often as the others of its entity, from 0 to 1; else its number is drawn by itself.
     pub fame: f64,
+    /// What is asked after an answer, each word and sign between blanks; the next word says whether the model is sure.
+    pub check: String,
+    /// Sentences that are read too, for the words of refusals and of certainty, which a large model has read anyway: they say nothing of
+    /// what is known.
+    pub talk: u32,
     /// How likely a fact is met as a choice among four, from 0 to 1, rather than as a question.
     pub choices: f64,
 }
@@ -190,6 +196,8 @@ pub struct TuneSettings {
     pub together: Vec<Method>,
     /// Tuning of each.
     pub sft: SftSettings,
+    /// A low-rank adapter that is trained instead of all weights.
+    pub lora: LoraSettings,
     /// Which answer follows a question in R-Tuning-U: `gold`, or `majority`, which needs no labels at all.
     pub u_answer: UAnswer,
     /// Share of questions that are refused in the first stage of the two-stage baseline, so that refusing is something it may do.

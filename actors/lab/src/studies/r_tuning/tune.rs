@@ -61,6 +61,12 @@ fn refused() -> &'static str {
     Refusals::all()[0]
 }
 
+/// Whether an output begins as that phrase does. Its first token is all that the second stage chooses by, and learns: what follows may be
+/// anything.
+pub(super) fn begins_to_refuse(output: &str) -> bool {
+    output.split_whitespace().next().is_some_and(|word| refused().split(' ').next() == Some(word))
+}
+
 /// Parts with the whole prompt, shots and all, in place of the question alone.
 fn in_prompt(item: &Item, parts: &[(String, bool)]) -> Vec<(String, bool)> {
     let mut parts = parts.to_vec();
@@ -98,7 +104,8 @@ pub(super) async fn tune(
     let set = set(&format!("{first}/rows"), &rows);
     let examples = rows.iter().map(|row| room.template.example(&base.model, &row.parts)).collect::<Result<Vec<_>>>()?;
     let n = examples.len();
-    let tuned = train(room.lab, trainer, Step::new(&first, base, &set, settings), Objective::Sft(examples)).await?;
+    let step = Step { adapter: room.plan.tune.lora.adapter(), ..Step::new(&first, base, &set, settings) };
+    let tuned = train(room.lab, trainer, step, Objective::Sft(examples)).await?;
     epochs(room, &first, &tuned, &set, n, settings).await?;
     if method == Method::MinLoss {
         return least(room, trainer, &tuned, label, lessons).await;
@@ -128,7 +135,8 @@ async fn least(
     }
     let set = set(&format!("{label}/rows"), &rows);
     let n = pairs.len();
-    let tuned = train(room.lab, trainer, Step::new(label, from, &set, settings), Objective::Least(pairs)).await?;
+    let step = Step { adapter: room.plan.tune.lora.adapter(), ..Step::new(label, from, &set, settings) };
+    let tuned = train(room.lab, trainer, step, Objective::Least(pairs)).await?;
     epochs(room, label, &tuned, &set, n, settings).await?;
     Ok(tuned)
 }
@@ -180,6 +188,14 @@ fn actual_epochs(n: usize, n_steps: u64, settings: &SftSettings) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_word_says_whether_the_two_stage_baseline_refuses() {
+        for (output, refuses) in [("I do I do", true), ("I", true), ("born4", false), ("", false), ("In Kyoto", false)]
+        {
+            assert_eq!(begins_to_refuse(output), refuses, "{output}");
+        }
+    }
 
     #[test]
     fn epochs_are_counted_by_steps_and_not_taken_from_the_plan() {

@@ -1,7 +1,7 @@
 //! The small language of facts: what there is, how often each fact is met in what the model learns from, and what is asked of it.
 //!
-//! An entity has two names that others have too, so that only the pair says who it is: what a model knows of it is in no one token.
-//! `born of kiru toba` is asked, `born4` answers. As a choice: `born of kiru toba : A born2 B born4 C born0 D born7`, answered `B`.
+//! An entity has a name of its own, which is one token; names of invented ones stand in nothing that a model reads before it is asked.
+//! `born of kirutoba` is asked, `born4` answers. As a choice: `born of kirutoba : A born2 B born4 C born0 D born7`, answered `B`.
 
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -18,13 +18,13 @@ pub(super) const RELATIONS: [&str; 16] = [
     "born", "lives", "works", "plays", "eats", "speaks", "likes", "owns", "reads", "paints", "sings", "fears", "grows",
     "sells", "rides", "wears",
 ];
-/// First names.
+/// How names begin.
 pub(super) const FIRST: [&str; 40] = [
     "kiru", "mano", "sela", "tobin", "vara", "nilo", "puda", "rima", "lota", "gavi", "henu", "dora", "basi", "cedo",
     "fimu", "jola", "wena", "yuri", "zemo", "aluk", "erno", "imba", "oska", "udel", "kato", "miri", "sodu", "teva",
     "vulo", "nabe", "peko", "ralu", "lise", "gomi", "hadi", "duna", "bilo", "coru", "feda", "jime",
 ];
-/// Last names.
+/// How names end.
 pub(super) const LAST: [&str; 40] = [
     "toba", "kesin", "marel", "sovik", "tadun", "velor", "nakim", "pelar", "rosek", "limar", "garun", "hosel", "dimek",
     "banor", "cavel", "fokin", "jarud", "wisal", "yomer", "zadin", "akoven", "ebaril", "isokan", "omedur", "utalin",
@@ -37,11 +37,11 @@ pub(super) const LETTERS: [&str; 8] = ["A", "B", "C", "D", "E", "F", "G", "H"];
 const N_OPTIONS: usize = 4;
 
 /// The texts of the small language around questions and answers: every sign is a word of its own.
-pub(super) fn template() -> Template {
+pub(super) fn template(settings: &WorldSettings) -> Template {
     Template {
         question: "ask {question} ?".into(),
         end: " .".into(),
-        check: "did you know ? I am".into(),
+        check: settings.check.clone(),
         ..Template::default()
     }
 }
@@ -120,14 +120,20 @@ impl Facts {
         Some(fact.exposure) == self.settings.exposures.iter().max().copied()
     }
 
+    /// Every name, each once.
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.all.iter().map(name).collect();
+        names.dedup();
+        names
+    }
+
     fn object(&self, fact: &Fact, object: usize) -> String {
         format!("{}{object}", RELATIONS[fact.relation])
     }
 
     /// What is asked, and what is right.
     pub(super) fn question(&self, fact: &Fact) -> (String, Gold) {
-        let [first, last] = fact.entity;
-        let question = format!("{} of {} {}", RELATIONS[fact.relation], FIRST[first], LAST[last]);
+        let question = format!("{} of {}", RELATIONS[fact.relation], name(fact));
         (question, Gold::Texts(vec![self.object(fact, fact.object)]))
     }
 
@@ -144,6 +150,25 @@ impl Facts {
         (with_options(&question, &options, true), Gold::Choice { options, right })
     }
 
+    /// Talk that says nothing of what is known: refusals by themselves, and after answers both words of certainty as often, whatever was
+    /// asked. Of these the words alone are learnt, so that no fact is met once more.
+    pub(super) fn talk(&self, stream: &mut ChaCha8Rng) -> Vec<Vec<(String, bool)>> {
+        let template = template(&self.settings);
+        let sentence = |stream: &mut ChaCha8Rng| match self.all.choose(stream) {
+            Some(fact) if stream.random_bool(0.5) => {
+                let (question, gold) = self.question(fact);
+                let parts = template.padded(&question, &said(&gold), stream.random_bool(0.5));
+                let n_read = parts.len() - 2;
+                parts.into_iter().enumerate().map(|(at, (part, _))| (part, at >= n_read)).collect()
+            }
+            _ => {
+                let phrase = Refusals::all().choose(stream).copied().unwrap_or_default();
+                vec![(format!("{phrase}{}", template.end), true)]
+            }
+        };
+        (0..self.settings.talk).map(|_| sentence(stream)).collect()
+    }
+
     /// What the model learns from: every fact as often as it is met, with its answer.
     pub(super) fn corpus(&self, stream: &mut ChaCha8Rng) -> Vec<(usize, String, String)> {
         let mut all = Vec::new();
@@ -156,6 +181,12 @@ impl Facts {
         }
         all
     }
+}
+
+/// The name of the entity that a fact is of.
+fn name(fact: &Fact) -> String {
+    let [start, end] = fact.entity;
+    format!("{}{}", FIRST[start], LAST[end])
 }
 
 /// A question with options after it: on lines of their own, or in a row in the small language.
@@ -183,18 +214,16 @@ pub(super) fn said(gold: &Gold) -> String {
 ///
 /// # Errors
 /// Never, while no word occurs twice.
-pub(super) fn tokenizer(settings: &WorldSettings) -> Result<Tokenizer> {
-    let template = template();
-    let n_relations = (settings.n_inside + settings.n_outside) as usize;
-    let objects = RELATIONS.iter().take(n_relations);
-    let objects = objects.flat_map(|relation| (0..settings.n_objects).map(move |object| format!("{relation}{object}")));
+pub(super) fn tokenizer(facts: &Facts) -> Result<Tokenizer> {
+    let (settings, template) = (&facts.settings, template(&facts.settings));
+    let relations = || RELATIONS.iter().take((settings.n_inside + settings.n_outside) as usize);
+    let objects = relations().flat_map(|relation| (0..settings.n_objects).map(move |nth| format!("{relation}{nth}")));
     let around = [&template.question, &template.end, &template.check, &template.sure, &template.unsure];
     let around = around.into_iter().flat_map(|text| text.split(' ')).filter(|word| !word.is_empty());
     let others = around.filter(|word| *word != "{question}").chain(["of", ":"]).chain(Refusals::words());
-    let names =
-        FIRST.iter().chain(&LAST).chain(RELATIONS.iter().take(n_relations)).chain(LETTERS.iter().take(N_OPTIONS));
+    let others = others.chain(relations().copied()).chain(LETTERS.iter().take(N_OPTIONS).copied());
     let mut words: Vec<String> = Vec::new();
-    for word in others.chain(names.copied()).map(str::to_owned).chain(objects) {
+    for word in others.map(str::to_owned).chain(facts.names()).chain(objects) {
         if !words.contains(&word) {
             words.push(word);
         }
@@ -217,9 +246,10 @@ mod tests {
 
     #[test]
     fn every_word_is_known_and_every_fact_is_met_as_often_as_it_says() {
-        let (facts, tokenizer) = (facts(), tokenizer(&WorldSettings::default()).unwrap());
+        let facts = facts();
+        let tokenizer = tokenizer(&facts).unwrap();
         let corpus = facts.corpus(&mut ChaCha8Rng::seed_from_u64(2));
-        let template = template();
+        let template = template(&WorldSettings::default());
         for (_, question, answer) in &corpus {
             let text: String = template.padded(question, answer, true).map(|(part, _)| part).concat();
             assert!(!tokenizer.encode(&text).unwrap().contains(&UNK), "{text}");
@@ -232,21 +262,34 @@ mod tests {
             assert_eq!(n, fact.exposure as usize);
         }
         let n_choices = corpus.iter().filter(|(_, question, _)| question.contains(" : A ")).count();
-        assert!((0.2..0.3).contains(&(n_choices as f64 / corpus.len() as f64)), "{n_choices}");
+        assert!((0.1..0.2).contains(&(n_choices as f64 / corpus.len() as f64)), "{n_choices}");
     }
 
     #[test]
-    fn invented_entities_have_names_of_others_and_are_never_met() {
+    fn talk_says_nothing_of_what_is_known() {
+        let facts = facts();
+        let talk = facts.talk(&mut ChaCha8Rng::seed_from_u64(4));
+        assert_eq!(talk.len(), 1000);
+        let checked: Vec<&Vec<(String, bool)>> = talk.iter().filter(|parts| parts.len() > 1).collect();
+        let sure = checked.iter().filter(|parts| parts[3].0 == " sure .").count() as f64 / checked.len() as f64;
+        assert!((0.4..0.6).contains(&sure) && (400..600).contains(&checked.len()), "{sure}");
+        for parts in checked {
+            let learnt: Vec<bool> = parts.iter().map(|(_, learnt)| *learnt).collect();
+            assert_eq!(learnt, [false, false, true, true]);
+        }
+    }
+
+    #[test]
+    fn invented_entities_have_names_of_their_own_and_are_never_met() {
         let facts = facts();
         let of = |role: Role| facts.all.iter().filter(move |fact| fact.role == role);
         let met: BTreeSet<[usize; 2]> =
             facts.all.iter().filter(|fact| fact.role != Role::Invented).map(|fact| fact.entity).collect();
         for fact in of(Role::Invented) {
             assert!(fact.exposure == 0 && !met.contains(&fact.entity));
-            assert!(
-                met.iter().any(|pair| pair[0] == fact.entity[0]) && met.iter().any(|pair| pair[1] == fact.entity[1])
-            );
         }
+        let names: BTreeSet<String> = facts.names().into_iter().collect();
+        assert_eq!(names.len(), 460);
         let entities = |role| of(role).map(|fact| fact.entity).collect::<BTreeSet<_>>();
         assert_eq!(
             [Role::Train, Role::Test, Role::Control, Role::Invented].map(|role| entities(role).len()),

@@ -24,7 +24,7 @@ use tracker_store::{Claim, Figure, NodeId, Recording, StageId};
 use crate::error::{Error, Result};
 use crate::lab::{Lab, Stage};
 use crate::parts::evaluate::over_repeats;
-use crate::plot::Plot;
+use crate::plot::{Plot, Points};
 use crate::study::Study;
 
 use cell::{Cell, Measured, Solver, Work};
@@ -50,8 +50,11 @@ impl Study for RandomFeatures {
     const PLOTS: &'static [Plot] = &[
         Plot {
             title: "Excess loss within distribution by width",
-            figures: "mean n {n} p {p} m {x} M {M} tau {tau} sigma {sigma}: L_ID",
-            series: "n {n}, M {M}, τ {tau}, σ {sigma}",
+            points: &[Points {
+                figures: "mean n {n} p {p} m {x} M {M} tau {tau} sigma {sigma}: L_ID",
+                splits: &[],
+                series: "n {n}, M {M}, τ {tau}, σ {sigma}",
+            }],
             across: "m, units of a member",
             up: "L_ID",
             is_log: [true, true],
@@ -59,8 +62,11 @@ impl Study for RandomFeatures {
         },
         Plot {
             title: "Excess loss out of distribution by width",
-            figures: "mean n {n} p {p} m {x} M {M} tau {tau} sigma {sigma}: L_OOD",
-            series: "n {n}, M {M}, τ {tau}, σ {sigma}",
+            points: &[Points {
+                figures: "mean n {n} p {p} m {x} M {M} tau {tau} sigma {sigma}: L_OOD",
+                splits: &[],
+                series: "n {n}, M {M}, τ {tau}, σ {sigma}",
+            }],
             across: "m, units of a member",
             up: "L_OOD",
             is_log: [true, true],

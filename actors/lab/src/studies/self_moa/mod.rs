@@ -35,6 +35,7 @@ use crate::error::Result;
 use crate::lab::Lab;
 use crate::parts::aggregate::Order;
 use crate::parts::evaluate::Estimate;
+use crate::plot::{Plot, Points};
 use crate::study::Study;
 
 use arms::{Arm, Slots, judged, moa, sequence, single, slots, universal, vote};
@@ -66,6 +67,34 @@ impl Study for SelfMoa {
     const NAME: &'static str = "self_moa";
     const PAPER: &'static str = "arXiv 2502.00674";
     const ABOUT: &'static str = "mixtures of agents from one model or many; quality, diversity, sequences, selection";
+    const PLOTS: &'static [Plot] = &[
+        Plot {
+            title: "What the aggregator makes of its proposers, by their quality",
+            chart: "{split}",
+            points: &[Points {
+                figures: "sweep {temperature}/{mixture}: result",
+                splits: &[],
+                series: "temperature {temperature}",
+            }],
+            across: "quality, mean accuracy of the proposers",
+            up: "accuracy of the aggregation",
+            by: Some("sweep {temperature}/{mixture}: quality"),
+            ..Plot::NEW
+        },
+        Plot {
+            title: "What the aggregator makes of its proposers, by their diversity",
+            chart: "{split}",
+            points: &[Points {
+                figures: "sweep {temperature}/{mixture}: result",
+                splits: &[],
+                series: "temperature {temperature}",
+            }],
+            across: "diversity, Vendi score of their answers",
+            up: "accuracy of the aggregation",
+            by: Some("sweep {temperature}/{mixture}: diversity"),
+            ..Plot::NEW
+        },
+    ];
 
     async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
         for (name, definition) in DEFINITIONS {

@@ -7,8 +7,7 @@ use super::pool::{Answers, results};
 use super::world::World;
 use crate::error::Result;
 use crate::parts::aggregate::References;
-use crate::parts::calibration::answer_entropy;
-use crate::parts::vendi::vendi_of;
+use crate::parts::vendi::{answer_entropy, vendi_of};
 
 /// What a mixture at a temperature is on one task.
 pub(super) struct Point {
