@@ -149,8 +149,8 @@ impl References {
 #[must_use]
 pub fn numbered<'a>(role: &str, texts: impl IntoIterator<Item = &'a str>) -> String {
     let mut message = String::new();
-    for (number, text) in (1..).zip(texts) {
-        message.push_str(&format!("\n\n[{number}]"));
+    for (number, text) in (1_usize..).zip(texts) {
+        message.extend(["\n\n[", &number.to_string(), "]"]);
         for line in text.trim().lines() {
             message.push_str("\n    ");
             message.push_str(line);

@@ -1,10 +1,10 @@
 //! Win rates that length does not buy: a logistic model of stored preferences, read with the lengths made equal.
 //!
-//! logit P(model wins on x) = θ + φ tanh(Δ_x / sd(Δ)) + ψ γ_x, where Δ_x is how many characters longer the model's answer to
-//! instruction x is than the baseline's, and γ_x how hard x is; the length-controlled win rate is the mean of P with φ set to 0
+//! logit P(model wins on x) = `θ + φ tanh(Δ_x / sd(Δ)) + ψ γ_x`, where `Δ_x` is how many characters longer the model's answer to
+//! instruction x is than the baseline's, and `γ_x` how hard x is; the length-controlled win rate is the mean of P with φ set to 0
 //! (Dubois et al. 2024, arXiv 2404.04475, eq. 2).
 //!
-//! What differs from AlpacaEval's program: the penalty is a small ridge on all three weights where theirs is an L1 penalty chosen by
+//! What differs from `AlpacaEval`'s program: the penalty is a small ridge on all three weights where theirs is an L1 penalty chosen by
 //! cross-validation; γ comes from the preferences at hand (those of the *other* models on the same instruction) where theirs is a
 //! file fitted to their leaderboard; gamed baselines are not added. So numbers are comparable within a run, not with a leaderboard.
 //!

@@ -40,7 +40,7 @@ impl Fit {
     }
 }
 
-/// y = Σ b_c x_c + b₀ by least squares. `y`: f64 `[n]`; `columns`: f64 `[n]` each; n above columns + 1.
+/// `y = Σ b_c x_c + b₀` by least squares. `y`: f64 `[n]`; `columns`: f64 `[n]` each; n above columns + 1.
 ///
 /// # Errors
 /// `Value` for lengths that differ, numbers that are not finite, too few rows, a y that never changes, or columns that do not
@@ -131,7 +131,7 @@ pub struct Clustered {
 /// them and are no independent evidence. `clusters[row]` names the row's cluster; `statistic` is given places of rows and has
 /// nothing to say of some draws. None if it has nothing to say of all rows, or of more than a tenth of the draws.
 ///
-/// Source: Cameron, Gelbach & Miller 2008, "Bootstrap-based improvements for inference with clustered errors", pairs cluster
+/// Source: Cameron, Gelbach and Miller 2008, "Bootstrap-based improvements for inference with clustered errors", pairs cluster
 /// bootstrap.
 pub fn clustered(
     clusters: &[usize],
@@ -168,7 +168,7 @@ pub fn student_p(t: f64, df: f64) -> f64 {
     incomplete_beta(df / (df + t * t), 0.5 * df, 0.5)
 }
 
-/// I_x(a, b), by its continued fraction (Abramowitz & Stegun 1964, 26.5.8), in Lentz's way.
+/// `I_x(a, b)`, by its continued fraction (Abramowitz & Stegun 1964, 26.5.8), in Lentz's way.
 fn incomplete_beta(x: f64, a: f64, b: f64) -> f64 {
     if x <= 0.0 {
         return 0.0;

@@ -167,7 +167,7 @@ pub(super) async fn vote(world: &World<'_>, name: &str, slots: &Slots<'_>) -> Re
         let keys: Vec<Option<&String>> = answers.iter().map(|answer| answer.key.as_ref()).collect();
         Ok(majority(&keys))
     };
-    select(world, name, slots, Rule { rule: "majority", scorer: None, extra: &|_| (0, 0) }, pick, |_| vec![]).await
+    select(world, name, slots, Rule { said: "majority", scorer: None, extra: &|_| (0, 0) }, pick, |_| vec![]).await
 }
 
 /// The candidate whose number the aggregator names, in place of an answer of its own (universal self-consistency). Where it names
@@ -198,7 +198,7 @@ pub(super) async fn universal(world: &World<'_>, name: &str, slots: &Slots<'_>) 
         Ok(answers.iter().position(|answer| places[query] == Some(answer.node())))
     };
     let extra = |query: usize| (1, spent[query]);
-    let rule = Rule { rule: "number named by the aggregator", scorer: Some(world.aggregator.node()), extra: &extra };
+    let rule = Rule { said: "number named by the aggregator", scorer: Some(world.aggregator.node()), extra: &extra };
     select(world, name, slots, rule, pick, |_| vec![]).await
 }
 
@@ -209,13 +209,13 @@ pub(super) async fn judged(world: &World<'_>, name: &str, judge: &Judge, slots: 
     let pick = |_: &[&Answer]| at.next().filter(|of| !of.is_empty()).map(|of| first_greatest(of)).transpose();
     let n_each = judge.n_calls();
     let extra = |query: usize| (n_each * scores[query].len() as u64, 0);
-    let rule = Rule { rule: "best by the judge", scorer: Some(judge.node()), extra: &extra };
+    let rule = Rule { said: "best by the judge", scorer: Some(judge.node()), extra: &extra };
     select(world, name, slots, rule, pick, |query| scores[query].clone()).await
 }
 
 /// How an arm chooses among candidates.
 struct Rule<'a> {
-    rule: &'a str,
+    said: &'a str,
     scorer: Option<NodeId>,
     /// Calls and tokens of a query beside those of its candidates.
     extra: &'a dyn Fn(usize) -> (u64, u64),
@@ -227,7 +227,7 @@ async fn select(
     world: &World<'_>,
     name: &str,
     slots: &Slots<'_>,
-    Rule { rule, scorer, extra }: Rule<'_>,
+    Rule { said, scorer, extra }: Rule<'_>,
     mut pick: impl FnMut(&[&Answer]) -> Result<Option<usize>>,
     scores: impl Fn(usize) -> Vec<f64>,
 ) -> Result<Arm> {
@@ -242,7 +242,7 @@ async fn select(
             let selection = Selection {
                 candidates: candidates.iter().map(|answer| answer.node()).collect(),
                 scores: scores(query),
-                rule: rule.to_owned(),
+                rule: said.to_owned(),
                 ties: TIES.into(),
                 chosen: place as u32,
                 scorer,

@@ -5,7 +5,7 @@
 //!
 //! Scaled down: three small tasks with exact answers, a generalist and a specialist for each in place of instruction, code and
 //! mathematics models; the aggregator is a small model taught to answer from a query and candidates. So nothing here is a replication
-//! of numbers on AlpacaEval, MMLU, CRUX or MATH. Kept: proposers, layers, an aggregator that sees numbered references; Self-MoA,
+//! of numbers on `AlpacaEval`, MMLU, CRUX or MATH. Kept: proposers, layers, an aggregator that sees numbered references; Self-MoA,
 //! Mixed-MoA, their sequences with a window and slots for the best so far; quality and Vendi diversity over mixtures and temperatures,
 //! and the z-scored regression of the result on both. Besides: the best model is chosen on a validation split, never on the test;
 //! majority, selection by the aggregator (USC) and by a judge; comparisons at equal calls and at equal tokens; win rates that length

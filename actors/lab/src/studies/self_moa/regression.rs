@@ -12,6 +12,9 @@ use crate::parts::aggregate::{centred_root, k_norm};
 use crate::parts::evaluate::Estimate;
 use crate::parts::regress::{Fit, clustered, fit, z_scores};
 
+/// What a point's quality is taken for.
+type Form<'a> = &'a dyn Fn(&Point) -> f64;
+
 /// A fitted task.
 pub(super) struct Regression {
     /// Intervals of α and β, if enough resamples have a fit.
@@ -71,7 +74,7 @@ pub(super) async fn of_task(world: &World<'_>, task: usize, points: &[&Point]) -
         all.push(("resamples without a fit".to_owned(), exactly(n_degenerate)));
     }
     for k in &world.plan.sweep.k {
-        let forms: [(&str, &dyn Fn(&Point) -> f64); 2] = [
+        let forms: [(&str, Form<'_>); 2] = [
             ("K-norm", &|point: &Point| k_norm(&point.qualities, *k)),
             ("centred 1/K", &|point: &Point| centred_root(&point.qualities, *k)),
         ];

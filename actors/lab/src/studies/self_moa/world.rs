@@ -167,7 +167,7 @@ impl World<'_> {
         policy: &Policy,
         temperature: f64,
         puts: &[Put<'_>],
-    ) -> Result<Vec<Vec<Text>>> {
+    ) -> Result<Vec<Vec<Written>>> {
         let lab = self.lab;
         let n = puts.first().map_or(1, |put| put.rows.len());
         let is_shown = puts.iter().any(|put| put.references.n_shown() > 0);
@@ -193,7 +193,7 @@ impl World<'_> {
                 for (row, sample) in put.rows.iter().zip(samples.by_ref()) {
                     put.references.record(&mut recording, lab.run(), NodeId::sample(*row))?;
                     let n_tokens = n_read + u64::from(sample.n_tokens);
-                    texts.push(Text { row: *row, text: sample.text.into(), finish: sample.finish, n_tokens });
+                    texts.push(Written { row: *row, text: sample.text.into(), finish: sample.finish, n_tokens });
                 }
                 all.push(texts);
             }
@@ -225,13 +225,13 @@ impl World<'_> {
         Ok(all)
     }
 
-    fn grade(&self, recording: &mut Recording, query: &Query, text: &Text) -> Result<Answer> {
+    fn grade(&self, recording: &mut Recording, query: &Query, text: &Written) -> Result<Answer> {
         let (grading, scorer) = self.grading[query.task];
         let key = grading.key(&text.text);
         let right = f64::from(u8::from(key.as_ref() == Some(&query.expected)));
         let reward = Reward { scorer, kind: "outcome".into(), values: vec![right], tallies: vec![] };
         let grade = recording.put_reward(text.row, &reward)?;
-        let Text { row, text, finish, n_tokens } = text.clone();
+        let Written { row, text, finish, n_tokens } = text.clone();
         Ok(Answer { row, grade, text, key, right, n_tokens, finish })
     }
 
@@ -259,7 +259,7 @@ impl World<'_> {
 
 /// A text somebody wrote.
 #[derive(Clone, Debug)]
-pub(super) struct Text {
+pub(super) struct Written {
     pub(super) row: RowKey,
     pub(super) text: Arc<str>,
     pub(super) finish: Finish,
