@@ -353,7 +353,7 @@ fn know(prompt: &str, body: &Value, seed: u64) -> String {
 fn told(prompt: &str, text: &str) -> Value {
     let is_known = asked_sum(prompt).is_some_and(|sum| sum < 10);
     let (likely, rest) = if is_known { (-0.1, -2.5) } else { (-1.5, -0.3) };
-    let tokens: Vec<&str> = text.split_inclusive(|sign: char| sign == '.').collect();
+    let tokens: Vec<&str> = text.split_inclusive('.').collect();
     let first = tokens[0].trim_end_matches('.');
     let mut top = json!({ first: likely });
     if prompt.ends_with("I am") {

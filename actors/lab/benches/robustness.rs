@@ -1,5 +1,5 @@
 //! Predictions and fits at the size of the paper: `cargo bench -p tracker-lab --bench robustness`. Bars: 5 s CPU for 1 M prediction rows read, 2 s
-//! for probit fits of 43 models with 10,000 resamples of images and models. `robustness.py` does the same with pandas and NumPy.
+//! for probit fits of 43 models with 10,000 resamples of images and models. `robustness.py` does the same with pandas and `NumPy`.
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -33,7 +33,7 @@ fn write(dir: &Path) -> [PathBuf; 2] {
     for row in 0..n_images * N_MODELS {
         let (model, image) = (row / n_images, row % n_images);
         let class = image % N_CLASSES;
-        let group = if image / N_CLASSES % 2 == 0 { "common" } else { "counter" };
+        let group = if (image / N_CLASSES).is_multiple_of(2) { "common" } else { "counter" };
         let said = if stream.random_bool(0.7) { class } else { stream.random_range(0..1000) };
         writeln!(csv, "image {image},class {class},{group},model {model},single,class {said}").unwrap();
         writeln!(

@@ -1,5 +1,5 @@
 //! Diversity at the size of a paper: `cargo bench -p tracker-lab --bench vendi`. Bar: 5 s for Vendi scores of 10,000 × 6 outputs, n-grams
-//! counted and eigenvalues taken, and Cohen's κ of two judges of them all, resamples included. The same texts go to `benches/vendi.py` (NumPy) in the same run, if `PYTHON` (or `python3`) has it,
+//! counted and eigenvalues taken, and Cohen's κ of two judges of them all, resamples included. The same texts go to `benches/vendi.py` (`NumPy`) in the same run, if `PYTHON` (or `python3`) has it,
 //! and both must come to the same scores.
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]

@@ -148,7 +148,7 @@ impl Sweep {
         }
         let mut all: Vec<Vec<String>> = vec![vec![]];
         for axis in &axes {
-            let longer = |cell: &Vec<String>, value: &String| [cell.as_slice(), &[value.clone()]].concat();
+            let longer = |cell: &Vec<String>, value: &String| [cell.as_slice(), std::slice::from_ref(value)].concat();
             all = all.iter().flat_map(|cell| axis.values.iter().map(move |value| longer(cell, value))).collect();
         }
         let mut cells = Vec::new();
@@ -238,7 +238,7 @@ impl Sweep {
             Ok(true) => (Status::Failed, format!("{n_open} of {} cells are missing", self.cells.len())),
             Err(error) => (Status::Failed, error.to_string()),
         };
-        let record_digest = (status == Status::Finished).then(|| self.record(store, run, &swept)).transpose()?;
+        let record_digest = (status == Status::Finished).then(|| record(store, run, &swept)).transpose()?;
         store.end_run(run, &Ending { status, message, record_digest })?;
         ended?;
         Ok(Swept { status, ..swept })
@@ -273,19 +273,6 @@ impl Sweep {
             }
         }
         Ok(true)
-    }
-
-    /// Edges from the sweep to its cells, in their order; returns the digest of all.
-    fn record(&self, store: &Store, run: RunId, swept: &Swept) -> Result<Digest> {
-        let mut recording = Recording::new();
-        let mut digests = Vec::new();
-        for (order, cell) in swept.cells.iter().enumerate() {
-            let Some(of) = cell.run else { continue };
-            recording.put_edge(run, &Edge::new(NodeId::run(run), Relation::Used, NodeId::run(of)).at(order as u32))?;
-            digests.extend(store.run(of)?.record_digest.map(|digest| digest.to_string()));
-        }
-        store.commit(&recording, Durability::Sync)?;
-        Ok(Digest::of(digests.join("\n").as_bytes()))
     }
 
     /// How far the cells are.
@@ -332,6 +319,19 @@ pub fn cells(store: &Store, sweep: RunId) -> Result<Vec<(usize, Run)>> {
 #[must_use]
 pub fn of_sweep(sweep: RunId) -> String {
     format!("tags.{SWEEP} = '{sweep}'")
+}
+
+/// Edges from the sweep to its cells, in their order; returns the digest of all.
+fn record(store: &Store, run: RunId, swept: &Swept) -> Result<Digest> {
+    let mut recording = Recording::new();
+    let mut digests = Vec::new();
+    for (order, cell) in swept.cells.iter().enumerate() {
+        let Some(of) = cell.run else { continue };
+        recording.put_edge(run, &Edge::new(NodeId::run(run), Relation::Used, NodeId::run(of)).at(order as u32))?;
+        digests.extend(store.run(of)?.record_digest.map(|digest| digest.to_string()));
+    }
+    store.commit(&recording, Durability::Sync)?;
+    Ok(Digest::of(digests.join("\n").as_bytes()))
 }
 
 /// The plan of a cell.

@@ -90,7 +90,7 @@ impl Machine {
         printer: &Printer,
         work: impl FnOnce(Session) -> tracker_lab::Result<Finished>,
     ) -> tracker_lab::Result<Finished> {
-        let (device, exchanges) = (self.device.clone(), self.exchanges.clone());
+        let (device, exchanges) = (self.device, self.exchanges.clone());
         let (events, received) = Events::channel();
         let exit = Box::new(exit_at_once);
         let session = Session { device, workers: self.workers, events, exchanges, exit, tags: vec![] };

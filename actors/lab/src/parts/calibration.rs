@@ -136,7 +136,7 @@ impl Calibration {
         Ok(Self { bins })
     }
 
-    /// Expected calibration error, Σ (n_b / n) |accuracy − confidence|, in [0, 1]; `None` where no item counts.
+    /// Expected calibration error, `Σ (n_b / n) |accuracy − confidence|`, in [0, 1]; `None` where no item counts.
     #[must_use]
     pub fn error(&self) -> Option<f64> {
         let n: f64 = self.bins.iter().map(|bin| bin.n).sum();

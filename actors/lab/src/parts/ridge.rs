@@ -60,14 +60,14 @@ pub fn solve(phi: &[f32], gram: &[f32], y: &[f64], mu: f64) -> Result<Solution> 
         },
         &mut theta,
     );
-    Ok(Solution { theta, residual, condition: condition(matrix) })
+    Ok(Solution { theta, residual, condition: condition(&matrix) })
 }
 
 /// The solution for a kernel between examples (f64 `[n, n]`), targets `y` and penalty `mu` ≥ 0.
 ///
 /// # Errors
 /// `Input` if the matrix is not positive: examples that are alike.
-pub fn solve_kernel(kernel: DMatrix<f64>, y: &[f64], mu: f64) -> Result<KernelSolution> {
+pub fn solve_kernel(kernel: &DMatrix<f64>, y: &[f64], mu: f64) -> Result<KernelSolution> {
     if y.is_empty() || kernel.shape() != (y.len(), y.len()) {
         return Err(Error::Internal(format!("a kernel of {:?} for {} examples", kernel.shape(), y.len())));
     }
@@ -75,10 +75,10 @@ pub fn solve_kernel(kernel: DMatrix<f64>, y: &[f64], mu: f64) -> Result<KernelSo
     let target = DVector::from_column_slice(y);
     let left = |alpha: &[f64]| {
         let alpha = DVector::from_column_slice(alpha);
-        ((&target - &kernel * &alpha - alpha * mu).as_slice().to_vec(), ())
+        ((&target - kernel * &alpha - alpha * mu).as_slice().to_vec(), ())
     };
     let (alpha, residual) = refined(&factor, y, left, &mut ());
-    Ok(KernelSolution { alpha, residual, condition: condition(matrix) })
+    Ok(KernelSolution { alpha, residual, condition: condition(&matrix) })
 }
 
 /// A matrix with the penalty, and jitter, on its diagonal, and Cholesky's factor of it.
@@ -153,7 +153,7 @@ fn norm(x: &[f64]) -> f64 {
 }
 
 /// Greatest over least eigenvalue; at most 1/ε, which is what f64 can tell from a matrix that is not positive.
-fn condition(matrix: DMatrix<f64>) -> f64 {
+fn condition(matrix: &DMatrix<f64>) -> f64 {
     let eigenvalues = matrix.symmetric_eigenvalues();
     let (least, greatest) = (eigenvalues.min(), eigenvalues.max());
     greatest / least.max(greatest * f64::EPSILON)
@@ -199,14 +199,14 @@ mod tests {
     #[test]
     fn a_kernel_is_solved_as_its_features_are() {
         let kernel = DMatrix::from_row_slice(2, 2, &[2.0, 1.0, 1.0, 2.0]);
-        let found = solve_kernel(kernel.clone(), &[3.0, 0.0], 0.0).unwrap();
+        let found = solve_kernel(&kernel, &[3.0, 0.0], 0.0).unwrap();
         assert!(found.alpha.iter().zip([2.0, -1.0]).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
         assert!(found.residual < 1e-13 && (found.condition - 3.0).abs() < 1e-6, "{found:?}");
-        let ridge = solve_kernel(kernel, &[3.0, 0.0], 1.0).unwrap();
+        let ridge = solve_kernel(&kernel, &[3.0, 0.0], 1.0).unwrap();
         assert!(ridge.alpha.iter().zip([1.125, -0.375]).all(|(a, b)| (a - b).abs() < 1e-12), "{ridge:?}");
         let alike = DMatrix::from_element(2, 2, 1.0);
-        assert!(solve_kernel(alike, &[1.0, -1.0], 0.0).map_or(true, |found| found.residual > 1e-6));
-        assert!(solve_kernel(DMatrix::from_element(2, 2, f64::NAN), &[1.0, 1.0], 0.0).is_err());
+        assert!(solve_kernel(&alike, &[1.0, -1.0], 0.0).map_or(true, |found| found.residual > 1e-6));
+        assert!(solve_kernel(&DMatrix::from_element(2, 2, f64::NAN), &[1.0, 1.0], 0.0).is_err());
     }
 
     #[test]

@@ -238,13 +238,11 @@ fn object(one: &Value) -> Laid {
 fn of_letter(fields: &Fields<'_>) -> std::result::Result<Gold, Fault> {
     let options = fields.list("options")?.into_iter().map(|(_, value)| value.as_str().unwrap_or("").to_owned());
     let (options, letter): (Vec<String>, _) = (options.collect(), fields.text("letter")?);
-    match LETTERS.iter().take(options.len()).position(|known| *known == letter.trim()) {
-        Some(right) => Ok(Gold::Choice { options, right }),
-        None => {
-            let known = LETTERS[..options.len()].join(", ");
-            Err(fields.fault("letter", format!("expected one of {known}, got `{letter}`")))
-        }
-    }
+    let Some(right) = LETTERS.iter().take(options.len()).position(|known| *known == letter.trim()) else {
+        let known = LETTERS[..options.len()].join(", ");
+        return Err(fields.fault("letter", format!("expected one of {known}, got `{letter}`")));
+    };
+    Ok(Gold::Choice { options, right })
 }
 
 /// A label is one of them, whole: one is never looked for within another.

@@ -8,7 +8,7 @@ use tracker_lm::Lm;
 use tracker_store::{NodeId, Problem, Recording};
 
 use super::settings::{RTuning, TaskFiles};
-use super::world::{Facts, LETTERS, Role, said, with_options};
+use super::world::{Facts, LETTERS, Role, asked, said, with_options};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::parts::certainty::Template;
@@ -113,7 +113,7 @@ fn some<T>(mut all: Vec<T>, n: u32, stream: &mut ChaCha8Rng) -> Vec<T> {
 pub(super) async fn small(lab: &Lab, plan: &RTuning, template: &Template, facts: &Facts) -> Result<Asked> {
     let found = |task: &str, is_choice: bool, of: &dyn Fn(&super::world::Fact) -> bool, stream: &mut ChaCha8Rng| {
         let one = |fact: &super::world::Fact| {
-            let (question, gold) = if is_choice { facts.choice(fact, stream) } else { facts.question(fact) };
+            let (question, gold) = if is_choice { facts.choice(fact, stream) } else { asked(fact) };
             let domain = super::world::RELATIONS[fact.relation].to_owned();
             let prompt = template.prompt(&question);
             Found { task: task.to_owned(), prompt, question, gold, domain, exposure: Some(fact.exposure) }

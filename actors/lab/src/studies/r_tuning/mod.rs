@@ -3,7 +3,7 @@
 //! Paper: Zhang et al. 2024, "R-Tuning: Instructing Large Language Models to Say 'I Don't Know'" (arXiv 2311.09677).
 //!
 //! Scaled down: a language of facts about entities, each met a known number of times or never, in place of what a
-//! large model happens to have read; a model of some hundred thousand parameters in place of LLaMA. So what is known is known: labels
+//! large model happens to have read; a model of some hundred thousand parameters in place of `LLaMA`. So what is known is known: labels
 //! are scored against exposure. Held-out relations are out of domain, invented entities have no answer, and facts that were met as
 //! often as any are the control. Facts are asked for as questions and as choices among four letters, alone and together.
 //! Kept: identification by a match or by the likeliest letter, by entropy of k samples; the padding and its loss; each variant and

@@ -127,16 +127,6 @@ impl Facts {
         names
     }
 
-    fn object(&self, fact: &Fact, object: usize) -> String {
-        format!("{}{object}", RELATIONS[fact.relation])
-    }
-
-    /// What is asked, and what is right.
-    pub(super) fn question(&self, fact: &Fact) -> (String, Gold) {
-        let question = format!("{} of {}", RELATIONS[fact.relation], name(fact));
-        (question, Gold::Texts(vec![self.object(fact, fact.object)]))
-    }
-
     /// The same as a choice among some things that the relation may say.
     pub(super) fn choice(&self, fact: &Fact, stream: &mut ChaCha8Rng) -> (String, Gold) {
         let mut others: Vec<usize> =
@@ -145,8 +135,8 @@ impl Facts {
         others.truncate(N_OPTIONS - 1);
         let right = stream.random_range(0..=others.len());
         others.insert(right, fact.object);
-        let options: Vec<String> = others.into_iter().map(|object| self.object(fact, object)).collect();
-        let (question, _) = self.question(fact);
+        let options: Vec<String> = others.into_iter().map(|object| thing(fact, object)).collect();
+        let (question, _) = asked(fact);
         (with_options(&question, &options, true), Gold::Choice { options, right })
     }
 
@@ -156,7 +146,7 @@ impl Facts {
         let template = template(&self.settings);
         let sentence = |stream: &mut ChaCha8Rng| match self.all.choose(stream) {
             Some(fact) if stream.random_bool(0.5) => {
-                let (question, gold) = self.question(fact);
+                let (question, gold) = asked(fact);
                 let parts = template.padded(&question, &said(&gold), stream.random_bool(0.5));
                 let n_read = parts.len() - 2;
                 parts.into_iter().enumerate().map(|(at, (part, _))| (part, at >= n_read)).collect()
@@ -175,7 +165,7 @@ impl Facts {
         for (at, fact) in self.all.iter().enumerate() {
             for _ in 0..fact.exposure {
                 let is_choice = stream.random_bool(self.settings.choices);
-                let (question, gold) = if is_choice { self.choice(fact, stream) } else { self.question(fact) };
+                let (question, gold) = if is_choice { self.choice(fact, stream) } else { asked(fact) };
                 all.push((at, question, said(&gold)));
             }
         }
@@ -196,9 +186,21 @@ pub(super) fn with_options(question: &str, options: &[String], is_small: bool) -
         text.push_str(" :");
     }
     for (letter, option) in LETTERS.iter().zip(options) {
-        text.push_str(&if is_small { format!(" {letter} {option}") } else { format!("\n{letter}. {option}") });
+        let [before, after] = if is_small { [" ", " "] } else { ["\n", ". "] };
+        text.extend([before, letter, after, option]);
     }
     text
+}
+
+/// What is asked of a fact, and what is right.
+pub(super) fn asked(fact: &Fact) -> (String, Gold) {
+    let question = format!("{} of {}", RELATIONS[fact.relation], name(fact));
+    (question, Gold::Texts(vec![thing(fact, fact.object)]))
+}
+
+/// The name of the thing with this number that a fact's relation may say.
+fn thing(fact: &Fact, object: usize) -> String {
+    format!("{}{object}", RELATIONS[fact.relation])
 }
 
 /// The right answer as it is said: the first text, or the letter.
@@ -305,7 +307,7 @@ mod tests {
         for fact in facts.all.iter().take(400) {
             let (text, gold) = facts.choice(fact, &mut stream);
             let Gold::Choice { options, right } = &gold else { panic!("{gold:?}") };
-            let (_, alone) = facts.question(fact);
+            let (_, alone) = asked(fact);
             assert_eq!((options.len(), &options[*right]), (4, &said(&alone)));
             assert_eq!(options.iter().collect::<BTreeSet<_>>().len(), 4);
             assert_eq!(said(&gold), LETTERS[*right]);

@@ -127,7 +127,8 @@ impl Worker for Solver {
     type State = u64;
 
     async fn handle(&mut self, work: Work, turn: &mut Turn<'_, u64>) -> std::result::Result<Vec<Measured>, Fault> {
-        let failed = |(cell, error): (Cell, Error)| {
+        let failed = |failed: Box<(Cell, Error)>| {
+            let (cell, error) = *failed;
             Fault::input(format!("cell `{}`, seed {}", cell.name(), work.seed)).because(error)
         };
         let measured = self.study.measure(&self.device, &work).map_err(failed)?;
@@ -214,7 +215,11 @@ impl RandomFeatures {
     ///
     /// # Errors
     /// Those of the device and of solving, with the cell.
-    pub(super) fn measure(&self, device: &Device, work: &Work) -> std::result::Result<Vec<Measured>, (Cell, Error)> {
+    pub(super) fn measure(
+        &self,
+        device: &Device,
+        work: &Work,
+    ) -> std::result::Result<Vec<Measured>, Box<(Cell, Error)>> {
         let Some(first) = work.cells.first().copied() else { return Ok(vec![]) };
         let n = first.n as usize;
         let Examples { x, g, noise } = self.examples(work, first);
@@ -231,21 +236,22 @@ impl RandomFeatures {
             let Some(n_units) = units(&widest) else { continue };
             let key = key("units", work, [first.n, first.p], member);
             let made = device.kernels().random_features(&x, first.p as usize, key, n_units);
-            let all = made.map_err(|error| (widest, error.into()))?;
+            let all = made.map_err(|error| Box::new((widest, error.into())))?;
             for (cell, sum) in work.cells.iter().zip(&mut sums) {
                 let Some(m) = units(cell) else { continue };
                 let scale = (1.0 / (f64::from(first.p) * m as f64).sqrt()) as f32;
                 let rows = all.chunks_exact(n_units);
                 let phi: Vec<f32> = rows.flat_map(|row| &row[..m]).map(|phi| phi * scale).collect();
-                self.add(device, cell, &phi, sum).map_err(|error| (*cell, error))?;
+                self.add(device, cell, &phi, sum).map_err(|error| Box::new((*cell, error)))?;
             }
         }
         let is_infinite = |(cell, _): &(&Cell, &mut Sum)| cell.m().is_none();
         let mut infinite: Vec<(&Cell, &mut Sum)> = work.cells.iter().zip(&mut sums).filter(is_infinite).collect();
         if !infinite.is_empty() {
-            let kernel = arc_cosine(device, &x, first.p as usize, n).map_err(|error| (*infinite[0].0, error))?;
+            let kernel =
+                arc_cosine(device, &x, first.p as usize, n).map_err(|error| Box::new((*infinite[0].0, error)))?;
             for (cell, sum) in &mut infinite {
-                self.solve_limit(&kernel, sum).map_err(|error| (**cell, error))?;
+                self.solve_limit(&kernel, sum).map_err(|error| Box::new((**cell, error)))?;
             }
         }
         let measured = |sum: Sum| {
@@ -269,7 +275,7 @@ impl RandomFeatures {
     fn solve_limit(&self, kernel: &DMatrix<f64>, sum: &mut Sum) -> Result<()> {
         let n = kernel.ncols();
         let KernelSolution { alpha, residual, condition } =
-            solve_kernel(kernel.rows(0, n).into_owned(), &sum.y, self.solve.ridge)?;
+            solve_kernel(&kernel.rows(0, n).into_owned(), &sum.y, self.solve.ridge)?;
         let f = kernel.rows(n, kernel.nrows() - n) * DVector::from_vec(alpha);
         (sum.mean, sum.residual, sum.condition) = (f.as_slice().to_vec(), residual, condition);
         Ok(())
