@@ -11,7 +11,8 @@ mod verdict;
 mod vision;
 mod words;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -162,6 +163,8 @@ pub struct Endpoint {
     client: reqwest::Client,
     key: Option<String>,
     tape: Arc<Tape>,
+    /// Requests in flight.
+    turns: Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>,
     cancel: Cancel,
 }
 
@@ -212,7 +215,8 @@ impl Endpoint {
             .build()
             .map_err(|e| Error::Internal(format!("no HTTP client: {e}")))?;
         let key = std::env::var(&settings.key_env).ok().filter(|k| !k.is_empty());
-        Ok(Self { section: section.to_owned(), name: String::new(), settings, client, key, tape, cancel })
+        let turns = Mutex::default();
+        Ok(Self { section: section.to_owned(), name: String::new(), settings, client, key, tape, turns, cancel })
     }
 
     /// An endpoint of a run, which must answer, with its record.
@@ -347,6 +351,9 @@ impl Endpoint {
     ) -> Result<Told<T>> {
         let (url, body) = (&posting.url, posting.kept);
         let read = |response: &Json| read(response).map_err(|what| failed(url, what));
+        // Who asks the same meanwhile waits, and is then answered from the tape.
+        let turn = self.turn(body);
+        let _held = turn.lock().await;
         if let Some(response) = self.tape.answer(&self.name, body)? {
             return read(&response).map(Told::Answer);
         }
@@ -374,6 +381,18 @@ impl Endpoint {
             }
         }
         Err(failed(url, format!("{last} ({} tries)", self.settings.attempts)))
+    }
+
+    /// What equal requests in flight take turns by.
+    fn turn(&self, body: &Json) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let key = body.to_string();
+        turns.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let turn = Arc::default();
+            turns.insert(key, Arc::downgrade(&turn));
+            turn
+        })
     }
 
     async fn send(&self, url: &str, body: &Json) -> std::result::Result<Json, Failure> {
