@@ -78,11 +78,13 @@ impl Study for CounterAnimal {
         lab.define("effective robustness", &effective).await?;
         let discovery = models::discovery(lab, self).await?;
 
+        // What somebody gave comes first: what is wrong with it is said before anything is computed.
+        let tables = tables::tables(lab, self, discovery).await?;
+        let predictions = files::predictions(lab, self, discovery).await?;
+        let images = images::images(lab, self, discovery).await?;
         let mut found = theory::theory(lab, self).await?;
         found.extend(claims::claims(&digits::digits(lab, self).await?));
-        found.extend(tables::tables(lab, self, discovery).await?);
-        found.extend(files::predictions(lab, self, discovery).await?);
-        found.extend(images::images(lab, self, discovery).await?);
+        found.extend(tables.into_iter().chain(predictions).chain(images));
         lab.claims(found).await
     }
 }
