@@ -36,16 +36,16 @@ pub fn show(dir: &Path, text: &str, printer: &Printer) -> anyhow::Result<Answer>
             "params": store.params(id)?,
             "tags": store.tags(id)?,
             "stages": stages.into_values().collect::<Vec<_>>(),
-            "figures": figures.iter().map(|((stage, _), f)| json!({"stage": stage, "figure": f})).collect::<Vec<_>>(),
+            "figures": figures.iter().map(|p| json!({"stage": p.stage, "figure": p.figure})).collect::<Vec<_>>(),
             "claims": claims,
         }))?;
         return Ok(Answer::Yes);
     }
     head(&run, printer)?;
     printer.line("")?;
-    let rows = figures.iter().map(|((stage, name), f)| {
+    let rows = figures.iter().map(|Placed { stage, figure: f, .. }| {
         let interval = f.low.zip(f.high).map_or_else(String::new, |(low, high)| format!("[{low:.3}, {high:.3}]"));
-        vec![stage.clone(), name.clone(), format!("{:.3}", f.value), interval, f.n.to_string()]
+        vec![stage.clone(), f.name.clone(), format!("{:.3}", f.value), interval, f.n.to_string()]
     });
     printer.table(&["STAGE", "FIGURE", "VALUE", "95 %", "N"], rows)?;
     printer.line("")?;
@@ -78,7 +78,8 @@ pub fn diff(dir: &Path, [left, right]: [&str; 2], only: &[Aspect], printer: &Pri
     compare(Aspect::Param, params(left)?, params(right)?);
     let values = |run| -> anyhow::Result<_> {
         let figures = figures(&store, run)?;
-        Ok(figures.into_iter().map(|((stage, name), f)| (format!("{stage}: {name}"), json!(f.value))).collect())
+        let value = |Placed { stage, figure, .. }| (format!("{stage}: {}", figure.name), json!(figure.value));
+        Ok(figures.into_iter().map(value).collect())
     };
     compare(Aspect::Figure, values(left)?, values(right)?);
     let head = |run| -> anyhow::Result<_> {
@@ -128,13 +129,20 @@ fn data(store: &Store, run: RunId) -> anyhow::Result<BTreeMap<String, Value>> {
     Ok(all.into_iter().map(|(name, digests)| (name, joined(digests))).collect())
 }
 
-/// Figures of a run by stage and name, in the order the stages began.
-fn figures(store: &Store, run: RunId) -> anyhow::Result<Vec<((String, String), Figure)>> {
+/// A figure in its place.
+pub struct Placed {
+    pub node: NodeId,
+    pub stage: String,
+    pub figure: Figure,
+}
+
+/// Figures of a run, in the order the stages began.
+pub fn figures(store: &Store, run: RunId) -> anyhow::Result<Vec<Placed>> {
     let mut all = Vec::new();
     for stage in store.stages(run)? {
         for row in store.figures(run, Some(stage.id())) {
-            let (_, figure) = row?;
-            all.push(((stage.name.clone(), figure.name.clone()), figure));
+            let (node, figure) = row?;
+            all.push(Placed { node, stage: stage.name.clone(), figure });
         }
     }
     Ok(all)

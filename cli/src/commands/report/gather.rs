@@ -7,6 +7,7 @@ use tracker_lab::{Found, Plot};
 use tracker_store::{Claim, Figure, Front as FrontRecord, GraphNode, NodeId, Run, RunId, Store, Toward, Walk};
 
 use crate::commands::pareto;
+use crate::commands::runs::{self, Placed};
 
 /// Most rows listed behind one number.
 const MAX_ROWS: usize = 12;
@@ -23,13 +24,6 @@ pub struct Behind {
     pub nodes: Vec<GraphNode>,
     /// How many there are.
     pub n: usize,
-}
-
-/// A figure in its place.
-pub struct Placed {
-    pub node: NodeId,
-    pub stage: String,
-    pub figure: Figure,
 }
 
 /// What was recorded of a run, as it is shown.
@@ -50,13 +44,7 @@ impl Report {
     /// Reads a run.
     pub fn of(store: &Store, id: RunId) -> anyhow::Result<Self> {
         let run = store.run(id)?;
-        let mut placed = Vec::new();
-        for stage in store.stages(id)? {
-            for row in store.figures(id, Some(stage.id())) {
-                let (node, figure) = row?;
-                placed.push(Placed { node, stage: stage.name.clone(), figure });
-            }
-        }
+        let placed = runs::figures(store, id)?;
         let claims: Vec<(NodeId, Claim)> = store.claims(id).collect::<Result<_, _>>()?;
         let plots = tracker_lab::study(&run.study).map_or(&[][..], |study| study.plots);
         let params = store.params(id)?;

@@ -4,7 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use tracker_lab::sweep::Swept;
 use tracker_store::{Claim, NodeId, Status};
 
-use super::gather::{Behind, Placed, Report};
+use super::gather::{Behind, Report};
+use crate::commands::runs::Placed;
 
 const STYLE: &str = "
 body { margin: 1.5rem auto; max-width: 72rem; padding: 0 1rem; font: 15px/1.45 system-ui, sans-serif; color: #282828; background: #fff; }
