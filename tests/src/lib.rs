@@ -106,6 +106,32 @@ impl Tracker {
         answer.lines().pop().unwrap()
     }
 
+    /// Runs a plan, which stays in the folder as `plan.toml`.
+    #[must_use]
+    pub fn planned(&self, plan: &str) -> Answer {
+        std::fs::write(self.folder().join("plan.toml"), plan).unwrap();
+        self.run(&["run", "plan.toml", "--json"])
+    }
+
+    /// Runs a plan that must end; its last event, and all it said. Claims may fail.
+    #[must_use]
+    pub fn finished(&self, plan: &str) -> (Value, Answer) {
+        let answer = self.planned(plan);
+        assert!(answer.code <= 1, "{}", answer.stderr);
+        let last = answer.lines().pop().unwrap();
+        assert_eq!(last["status"], "finished", "{last}");
+        (last, answer)
+    }
+
+    /// Runs a plan that must be refused with a message that has all these parts.
+    pub fn refused(&self, plan: &str, parts: &[&str]) {
+        let answer = self.planned(plan);
+        assert_eq!(answer.code, 2, "{plan}: {}", answer.stderr);
+        for part in parts {
+            assert!(answer.stderr.contains(part), "expected `{part}` in: {}", answer.stderr);
+        }
+    }
+
     /// Runs `plan.toml`, which asks `endpoint`, to its end, and asserts that runs of it which are killed after a quarter, half and
     /// three quarters of its events resume to the same records without asking everything again.
     pub fn assert_asks_nothing_twice(&self, endpoint: &Endpoint) {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tracker_tests::{Answer, Tracker, Vision};
+use tracker_tests::{Tracker, Vision};
 
 #[test]
 fn equal_plans_give_equal_records_whatever_the_workers_and_a_killed_run_resumes_to_them() {
@@ -109,24 +109,10 @@ fn plan(tracker: &Tracker, server: &Vision) -> String {
     )
 }
 
-fn run(tracker: &Tracker, plan: &str) -> Answer {
-    std::fs::write(tracker.folder().join("plan.toml"), plan).unwrap();
-    tracker.run(&["run", "plan.toml", "--json"])
-}
-
-/// The last event of a plan that ends.
-fn finished(tracker: &Tracker, plan: &str) -> Value {
-    let answer = run(tracker, plan);
-    assert!(answer.code <= 1, "{}", answer.stderr);
-    let last = answer.lines().pop().unwrap();
-    assert_eq!(last["status"], "finished", "{last}");
-    last
-}
-
 #[test]
 fn models_that_see_are_asked_judged_and_replayed_without_a_call() {
     let (tracker, server) = (Tracker::new(), Vision::start());
-    let end = finished(&tracker, &plan(&tracker, &server));
+    let end = tracker.finished(&plan(&tracker, &server)).0;
     let id = end["run"].as_str().unwrap();
     let of =
         |model: &str, name: &str, split: &str| figure(&tracker, id, &format!("figures/{model}/words"), name, split);
@@ -170,7 +156,7 @@ fn models_that_see_are_asked_judged_and_replayed_without_a_call() {
          [measure]\nn_resamples = 60\n",
         server.url()
     );
-    let again = finished(&tracker, &anew);
+    let again = tracker.finished(&anew).0;
     let again = again["run"].as_str().unwrap();
     assert_eq!(server.n_calls() - n_calls, judged.len());
     assert_eq!(figure(&tracker, again, "figures/seer/llm", "instinct rate", "natural"), 0.75);
@@ -186,11 +172,11 @@ fn models_that_see_are_asked_judged_and_replayed_without_a_call() {
 fn what_came_before_an_endpoint_died_stays_and_the_rest_is_asked_for() {
     let (tracker, server) = (Tracker::new(), Vision::start());
     let text = plan(&tracker, &server);
-    let whole = finished(&tracker, &text);
+    let whole = tracker.finished(&text).0;
     let n_calls = server.n_calls();
     // Six pictures are painted, whoever asks for the same at once; then the seer dies after seven of its answers.
     server.answers(6 + 7);
-    let died = run(&tracker, &text);
+    let died = tracker.planned(&text);
     assert_eq!(died.code, 3, "{}", died.stderr);
     let id = died.lines()[0]["run"].as_str().unwrap().to_owned();
     assert_eq!(server.n_calls() - n_calls, 6 + 7);
@@ -210,7 +196,7 @@ fn questions_can_be_written_by_an_endpoint() {
          [images]\nkinds = ['typography']\nspurious = 1\nside = 32\n[[models.endpoints]]\nurl = '{url}'\nmodel = 'reader'\napi = 'chat'\n\
          [measure]\nn_resamples = 60\n"
     );
-    let end = finished(&tracker, &text);
+    let end = tracker.finished(&text).0;
     let id = end["run"].as_str().unwrap();
     let problems = tracker.json(&["query", "problems", "source = 'writer' AND text LIKE 'Which%'", "--run", id]);
     assert_eq!(problems.len(), 4, "{problems:?}");
@@ -253,7 +239,7 @@ fn published_rows_are_asked_as_they_are_and_refused_where_nothing_says_what_they
             server.url()
         )
     };
-    let answer = run(&tracker, &plan("first.jsonl"));
+    let answer = tracker.planned(&plan("first.jsonl"));
     assert!(answer.code <= 1, "{}", answer.stderr);
     // Of another number of rows, and of a category without spurious images, it is said.
     assert!(answer.stdout.contains("expected 7308 rows") && answer.stdout.contains("got 9"), "{}", answer.stdout);
@@ -271,7 +257,7 @@ fn published_rows_are_asked_as_they_are_and_refused_where_nothing_says_what_they
     // Which wrong answer is shown is not published.
     assert_eq!(n_figures(&tracker, id, "name = 'instinct rate'"), 0);
     // The two revisions differ in rows, and it can be asked how.
-    finished(&tracker, &plan("second.jsonl"));
+    drop(tracker.finished(&plan("second.jsonl")));
     let rows_read =
         tracker.json(&["query", "figures", "name = 'rows read'", "--columns", "value", "--order-by", "value"]);
     assert_eq!(rows_read, [json!({"value": 7.0}), json!({"value": 9.0})]);
@@ -292,7 +278,7 @@ fn published_rows_are_asked_as_they_are_and_refused_where_nothing_says_what_they
         (rows[0].clone(), ["earlier row", "says the same"]),
     ] {
         write(&tracker, "wrong.jsonl", &[rows[0].clone(), wrong.clone()]);
-        let answer = run(&tracker, &plan("wrong.jsonl"));
+        let answer = tracker.planned(&plan("wrong.jsonl"));
         assert_eq!(answer.code, 2, "{wrong}: {}", answer.stderr);
         assert!(answer.stderr.contains("row 2"), "{}", answer.stderr);
         for part in parts {
@@ -300,7 +286,7 @@ fn published_rows_are_asked_as_they_are_and_refused_where_nothing_says_what_they
         }
     }
     let skipping = plan("wrong.jsonl").replace("[published]", "[published]\nskip_bad = true");
-    assert!(run(&tracker, &skipping).code <= 1);
+    assert!(tracker.planned(&skipping).code <= 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tracker_tests::{Answer, Tracker};
+use tracker_tests::Tracker;
 
 /// Plans of files alone.
 const ALONE: &str = "study = \"counter_animal\"\n[theory]\nseeds = []\n[digits]\nseeds = []\n";
@@ -13,26 +13,13 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/queries").join(name)
 }
 
-fn planned(tracker: &Tracker, plan: &str) -> Answer {
-    std::fs::write(tracker.folder().join("plan.toml"), format!("{ALONE}{plan}")).unwrap();
-    tracker.run(&["run", "plan.toml", "--json"])
-}
-
-/// Runs a plan; its last event. Claims may fail.
+/// Runs a plan with nothing of its own; its last event. Claims may fail.
 fn finished(tracker: &Tracker, plan: &str) -> Value {
-    let answer = planned(tracker, plan);
-    assert!(answer.code <= 1, "{}", answer.stderr);
-    let last = answer.lines().pop().unwrap();
-    assert_eq!(last["status"], "finished", "{last}");
-    last
+    tracker.finished(&format!("{ALONE}{plan}")).0
 }
 
 fn refused(tracker: &Tracker, plan: &str, parts: &[&str]) {
-    let answer = planned(tracker, plan);
-    assert_eq!(answer.code, 2, "{plan}: {}", answer.stderr);
-    for part in parts {
-        assert!(answer.stderr.contains(part), "expected `{part}` in: {}", answer.stderr);
-    }
+    tracker.refused(&format!("{ALONE}{plan}"), parts);
 }
 
 fn claim<'a>(run: &'a Value, id: &str) -> &'a Value {

@@ -86,14 +86,11 @@ fn given(tracker: &Tracker) -> impl Fn(&str) -> String + use<> {
 }
 
 /// The last event of a plan, and the names of its figures.
-fn finished(tracker: &Tracker, plan: &str, path: &impl Fn(&str) -> String) -> (Value, BTreeSet<String>) {
-    std::fs::write(path("plan.toml"), plan).unwrap();
-    let answer = tracker.run(&["run", &path("plan.toml"), "--json"]);
-    assert!(answer.code <= 1, "{}", answer.stderr);
+fn finished(tracker: &Tracker, plan: &str) -> (Value, BTreeSet<String>) {
+    let (last, answer) = tracker.finished(plan);
     let lines = answer.lines();
     let figures = lines.iter().filter(|event| event["event"] == "figure");
-    let names = figures.map(|figure| figure["name"].as_str().unwrap().to_owned()).collect();
-    (lines.last().unwrap().clone(), names)
+    (last, figures.map(|figure| figure["name"].as_str().unwrap().to_owned()).collect())
 }
 
 #[test]
@@ -111,7 +108,7 @@ fn a_policy_from_a_folder_solves_labels_and_learns_problems_of_files() {
         path("train.jsonl"),
         path("test.jsonl"),
     );
-    let (end, figures) = finished(&tracker, &plan, &path);
+    let (end, figures) = finished(&tracker, &plan);
     let claims: BTreeSet<&str> =
         end["claims"].as_array().unwrap().iter().map(|claim| claim["id"].as_str().unwrap()).collect();
     for claim in ["labels-alone-rank-alike", "er-beats-soft", "raft-improves"] {
@@ -160,7 +157,7 @@ fn endpoints_alone_solve_label_and_judge_and_a_replay_asks_nobody() {
         path("test.jsonl"),
         url = endpoint.url(),
     );
-    let (end, figures) = finished(&tracker, &plan, &path);
+    let (end, figures) = finished(&tracker, &plan);
     assert!(figures.contains("search/served: best of 4, min") || figures.contains("best of 4, min"), "{figures:?}");
     let value = |name: &str, stage: &str| {
         let found = tracker.json(&["query", "figures", &format!("name = '{name}' AND stage = '{stage}'")]);
@@ -198,7 +195,7 @@ fn published_labels_and_candidates_need_no_policy() {
         path("labels.jsonl"),
         path("candidates.jsonl"),
     );
-    let (end, figures) = finished(&tracker, &plan, &path);
+    let (end, figures) = finished(&tracker, &plan);
     assert_eq!(end["status"], "finished");
     assert!(figures.iter().any(|name| name.contains("best of 4, min")), "{figures:?}");
     // What is longer than the context is not scored, so it is 0 under every aggregator; the rest is, by both models.

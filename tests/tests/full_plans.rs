@@ -15,25 +15,6 @@ fn write(tracker: &Tracker, name: &str, rows: &[Value]) {
     std::fs::write(tracker.folder().join(name), text).unwrap();
 }
 
-/// Runs a plan file; its last event. Claims may fail.
-fn finished(tracker: &Tracker, plan: &str) -> (Value, Answer) {
-    std::fs::write(tracker.folder().join("plan.toml"), plan).unwrap();
-    let answer = tracker.run(&["run", "plan.toml", "--json"]);
-    assert!(answer.code <= 1, "{}", answer.stderr);
-    let last = answer.lines().pop().unwrap();
-    assert_eq!(last["status"], "finished", "{last}");
-    (last, answer)
-}
-
-fn refused(tracker: &Tracker, plan: &str, parts: &[&str]) {
-    std::fs::write(tracker.folder().join("plan.toml"), plan).unwrap();
-    let answer = tracker.run(&["run", "plan.toml"]);
-    assert_eq!(answer.code, 2, "{plan}: {}", answer.stderr);
-    for part in parts {
-        assert!(answer.stderr.contains(part), "expected `{part}` in: {}", answer.stderr);
-    }
-}
-
 fn replays_without(endpoint: Endpoint, tracker: &Tracker, run: &Value) {
     drop(endpoint);
     let replayed = tracker.run(&["replay", run["run"].as_str().unwrap(), "--json"]);
@@ -114,15 +95,15 @@ fn a_policy_behind_an_endpoint_is_asked_under_directions_and_measured_and_never_
             ("morlhf = []", "morlhf = [0.0, 45.0]", "baselines.morlhf"),
         ] {
             let url = endpoint.url();
-            refused(&tracker, &plan.replace(from, to), &[key, "`endpoint`", &url, "weights", "turn"]);
+            tracker.refused(&plan.replace(from, to), &[key, "`endpoint`", &url, "weights", "turn"]);
         }
         let other = plan.replace("by = 'endpoint'", "by = 'model'");
         let rated = other.replace("prompts = 'prompts.jsonl'", "prompts = 'prompts.jsonl'\nratings = ['r.jsonl']");
-        refused(&tracker, &rated, &["data.ratings", "weights"]);
-        refused(&tracker, &other, &["data.ratings", "models.reward"]);
+        tracker.refused(&rated, &["data.ratings", "weights"]);
+        tracker.refused(&other, &["data.ratings", "models.reward"]);
         assert!(!tracker.store().exists() && endpoint.n_calls() == 0, "a refused plan did something");
 
-        let (run, answer) = finished(&tracker, &plan);
+        let (run, answer) = tracker.finished(&plan);
         // It says as many words as it is told.
         let control = run["claims"].as_array().unwrap().iter().find(|claim| claim["id"] == "directions-control");
         assert_eq!(control.unwrap()["value"], 1.0, "{api}: {run}");
@@ -196,7 +177,7 @@ fn published_ratings_are_learnt_as_they_are_and_what_is_wrong_with_them_is_said_
     write(&tracker, "steer.jsonl", &steer);
     write(&tracker, "ultra.jsonl", &ultra);
     let ours = "['verbosity', 'coherence', 'helpfulness']";
-    let (_, said) = finished(&tracker, &plan("steer.jsonl", "helpsteer", ours, "helpfulness", ""));
+    let (_, said) = tracker.finished(&plan("steer.jsonl", "helpsteer", ours, "helpfulness", ""));
     assert!(said.stdout.contains("16 of 16 rows are used"), "{}", said.stdout);
     assert_eq!(figure(&said, "ratings/figures: missing ratings of coherence"), 0.25);
     let rows = tracker.run(&["artifact", "get", "dpa/ratings", "rows"]);
@@ -207,19 +188,18 @@ fn published_ratings_are_learnt_as_they_are_and_what_is_wrong_with_them_is_said_
     assert_eq!((&row["helpfulness"], &row["coherence"], &row["verbosity"]), (&json!(50.0), &json!(50.0), &json!(30.0)));
 
     let ours = "['honesty', 'overall']";
-    let (_, said) = finished(&tracker, &plan("ultra.jsonl", "ultrafeedback", ours, "overall", ""));
+    let (_, said) = tracker.finished(&plan("ultra.jsonl", "ultrafeedback", ours, "overall", ""));
     assert!(said.stdout.contains("16 of 16 rows are used, 32 answers"), "{}", said.stdout);
     assert_eq!(figure(&said, "ratings/figures: missing ratings of honesty"), 0.25);
 
     // What the files do not have is refused with what they have, and other formats' rows by field.
     let wrong = plan("ultra.jsonl", "ultrafeedback", "['charm']", "charm", "");
-    refused(&tracker, &wrong, &["reward.attributes", "charm", "overall, instruction_following", "ultrafeedback"]);
+    tracker.refused(&wrong, &["reward.attributes", "charm", "overall, instruction_following", "ultrafeedback"]);
     let wrong = plan("steer.jsonl", "helpsteer", "['honesty']", "honesty", "");
-    refused(&tracker, &wrong, &["reward.attributes", "honesty", "correctness, coherence", "helpsteer"]);
+    tracker.refused(&wrong, &["reward.attributes", "honesty", "correctness, coherence", "helpsteer"]);
     let wrong = plan("steer.jsonl", "ultrafeedback", "['honesty']", "honesty", "");
-    refused(&tracker, &wrong, &["steer.jsonl, row 1, field `instruction`"]);
-    refused(
-        &tracker,
+    tracker.refused(&wrong, &["steer.jsonl, row 1, field `instruction`"]);
+    tracker.refused(
         &plan("steer.jsonl", "helpsteer", "['verbosity']", "verbosity", "").replace("id = ''", ""),
         &["steer.jsonl, row 1, field `id`", "expected an id"],
     );
@@ -239,10 +219,10 @@ fn published_ratings_are_learnt_as_they_are_and_what_is_wrong_with_them_is_said_
         rows[5][field] = value;
         write(&tracker, "bad.jsonl", &rows);
         let bad = plan("bad.jsonl", "helpsteer", ours.0, ours.1, "");
-        refused(&tracker, &bad, &["bad.jsonl, row 6", &format!("field `{field}`"), part, "skip_bad"]);
+        tracker.refused(&bad, &["bad.jsonl, row 6", &format!("field `{field}`"), part, "skip_bad"]);
     }
     let bad = plan("bad.jsonl", "helpsteer", ours.0, ours.1, "skip_bad = true");
-    let (_, said) = finished(&tracker, &bad);
+    let (_, said) = tracker.finished(&bad);
     assert!(said.stdout.contains("15 of 16 rows are used"), "{}", said.stdout);
 
     // A prompt that leaves no room for an answer, and one that says nothing.
@@ -251,7 +231,7 @@ fn published_ratings_are_learnt_as_they_are_and_what_is_wrong_with_them_is_said_
         rows[2] = json!({"prompt": text});
         write(&tracker, "prompts.jsonl", &rows);
         let bad = plan("steer.jsonl", "helpsteer", ours.0, ours.1, "");
-        refused(&tracker, &bad, &["prompts.jsonl`, line 3, field `prompt`", part]);
+        tracker.refused(&bad, &["prompts.jsonl`, line 3, field `prompt`", part]);
     }
 }
 
@@ -294,7 +274,7 @@ fn a_judge_is_grms_gold_on_published_prompts_and_reward_bench_has_its_sections()
              [judge]\nurl = '{url}'\nmodel = '{judge}'\n{more}"
         )
     };
-    let (run, said) = finished(&tracker, &plan("pairwise", "duelist", ""));
+    let (run, said) = tracker.finished(&plan("pairwise", "duelist", ""));
     let ids: BTreeSet<&str> =
         run["claims"].as_array().unwrap().iter().map(|claim| claim["id"].as_str().unwrap()).collect();
     assert!(ids.contains("best-of-n-beats-bt") && !ids.contains("ppo-beats-bt"), "{ids:?}");
@@ -319,7 +299,7 @@ fn a_judge_is_grms_gold_on_published_prompts_and_reward_bench_has_its_sections()
 
     // Another policy writes, another judge rates.
     let writer = format!("[endpoint]\nurl = '{url}'\nmodel = 'chatter'\n");
-    let (other, _) = finished(&tracker, &plan("rating", "rater", &writer));
+    let (other, _) = tracker.finished(&plan("rating", "rater", &writer));
     let id = other["run"].as_str().unwrap();
     let drawn = tracker.json(&["query", "samples", "stage = 'candidates'", "--run", id, "--limit", "100"]);
     assert_eq!(drawn.len(), 3 * 6);
@@ -332,7 +312,7 @@ fn a_judge_is_grms_gold_on_published_prompts_and_reward_bench_has_its_sections()
         ("max_tokens = 4", "max_tokens = 40", &["prompt 1 of best of n", "pairs.max_tokens"]),
         ("base = 'base'\ntrain = ['train.jsonl']\ntrials = ['bench.jsonl']", "", &["search.gold", "exact score"]),
     ] {
-        refused(&tracker, &plan("rating", "rater", &writer).replace(from, to), parts);
+        tracker.refused(&plan("rating", "rater", &writer).replace(from, to), parts);
     }
     replays_without(endpoint, &tracker, &run);
 }

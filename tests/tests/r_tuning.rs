@@ -233,15 +233,6 @@ fn write(tracker: &Tracker) {
     text("nec.jsonl", nec);
 }
 
-fn finished(tracker: &Tracker, plan: &str) -> (Value, Answer) {
-    std::fs::write(tracker.folder().join("plan.toml"), plan).unwrap();
-    let answer = tracker.run(&["run", "plan.toml", "--json"]);
-    assert!(answer.code <= 1, "{}", answer.stderr);
-    let last = answer.lines().pop().unwrap();
-    assert_eq!(last["status"], "finished", "{last}");
-    (last, answer)
-}
-
 const UNTUNED: &str = "methods = ['pretrain-t', 'vanilla-c']\nothers = ['pretrain-t']\ntogether = []";
 
 fn served(url: &str, model: &str) -> String {
@@ -252,7 +243,7 @@ fn served(url: &str, model: &str) -> String {
 fn a_model_behind_an_endpoint_that_tells_probabilities_is_identified_and_measured_and_asked_nothing_twice() {
     let (tracker, endpoint) = (Tracker::new(), Endpoint::start());
     write(&tracker);
-    let (run, answer) = finished(&tracker, &plan(&tracker, &served(&endpoint.url(), "knower"), UNTUNED));
+    let (run, answer) = tracker.finished(&plan(&tracker, &served(&endpoint.url(), "knower"), UNTUNED));
     // It knows sums below ten, and says so: what it answers, how sure it is, and what it refuses.
     assert_eq!(figures(&answer, "sums/pretrain-t/sums/in domain/figures: accuracy"), [5.0 / 8.0]);
     assert_eq!(figures(&answer, "sums/pretrain-t/sums/in domain/figures: AP"), [1.0]);
@@ -278,7 +269,7 @@ fn shares_of_samples_stand_in_for_probabilities_that_are_not_told_and_are_marked
         plan(&tracker, &served(&endpoint.url(), "secret"), "methods = ['pretrain-t']\nothers = []\ntogether = []");
     let text =
         text.replace(&text[text.find("[[tasks]]\nname = 'letters'").unwrap()..text.find("[[refusal]]").unwrap()], "");
-    let (run, answer) = finished(&tracker, &text);
+    let (run, answer) = tracker.finished(&text);
     assert_eq!(figures(&answer, "sums/pretrain-t/sums/in domain/figures: willing accuracy"), [1.0]);
     assert_eq!(figures(&answer, "sums/pretrain-t/unanswerable/figures: refusal rate"), [1.0]);
     let rewards = |kind: &str| {
@@ -362,7 +353,7 @@ fn a_checkpoint_from_a_folder_is_tuned_on_files_and_wrong_rows_are_named() {
             path(&tracker, "test.json")
         )
     };
-    let (_, answer) = finished(&tracker, &plan("train.json", ""));
+    let (_, answer) = tracker.finished(&plan("train.json", ""));
     assert_eq!(figures(&answer, "born/vanilla/born/in domain/figures: answer rate"), [1.0]);
     let checkpoints = tracker.json(&["query", "checkpoints", "label LIKE 'born/%'"]);
     let labels: BTreeSet<&str> = checkpoints.iter().map(|row| row["label"].as_str().unwrap()).collect();
@@ -371,22 +362,14 @@ fn a_checkpoint_from_a_folder_is_tuned_on_files_and_wrong_rows_are_named() {
     let mut bad = rows[..10].to_vec();
     bad[4] = json!(["only a question"]);
     file("bad.json", &bad);
-    let refused = |text: &str, parts: &[&str]| {
-        std::fs::write(tracker.folder().join("plan.toml"), text).unwrap();
-        let answer = tracker.run(&["run", "plan.toml"]);
-        assert_eq!(answer.code, 2, "{text}: {}", answer.stderr);
-        for part in parts {
-            assert!(answer.stderr.contains(part), "{part}: {}", answer.stderr);
-        }
-    };
-    refused(&plan("bad.json", ""), &["bad.json", "row 5", "[question, answer]"]);
-    let (_, answer) = finished(&tracker, &plan("bad.json", "skip_bad = true"));
+    tracker.refused(&plan("bad.json", ""), &["bad.json", "row 5", "[question, answer]"]);
+    let (_, answer) = tracker.finished(&plan("bad.json", "skip_bad = true"));
     assert!(answer.stdout.contains("9 of 10 rows kept"), "{}", answer.stdout);
     // A prompt that leaves no room is a wrong row too.
     let mut long = rows[..10].to_vec();
     long[2] = json!([vec!["born"; 60].join(" "), "born1"]);
     file("long.json", &long);
-    refused(&plan("long.json", ""), &["long.json", "row 3", "field `question`", "48 tokens"]);
+    tracker.refused(&plan("long.json", ""), &["long.json", "row 3", "field `question`", "48 tokens"]);
 }
 
 #[test]

@@ -78,19 +78,19 @@ fn every_cell_is_a_run_as_it_would_be_by_itself_and_tables_and_claims_are_asked_
         "{}",
         text.stdout
     );
-    let many = tracker.run(&[
-        "query",
-        "table",
-        "figures",
-        "name = 'L_ID'",
-        "--run",
-        id,
-        "--rows",
-        "run.seed",
-        "--columns",
-        "name",
-    ]);
-    assert!(many.code == 2 && many.stderr.contains("one number of a run in a place"), "{}", many.stderr);
+    // Two numbers in a place are told by what differs, whatever stands down and across.
+    for (filter, rows, columns, told) in [
+        ("name = 'L_ID'", "run.seed", "name", "stage `mean n "),
+        ("stage LIKE 'mean n 24 %'", "stage", "stage", "name `L_"),
+        ("stage LIKE 'mean n 24 %'", "run", "run", "name `L_"),
+    ] {
+        let many =
+            tracker.run(&["query", "table", "figures", filter, "--run", id, "--rows", rows, "--columns", columns]);
+        assert!(many.code == 2 && many.stderr.contains("one number of a run in a place"), "{}", many.stderr);
+        assert!(many.stderr.contains(told), "{columns}: {}", many.stderr);
+    }
+    let doubled = table("run", "run");
+    assert!(doubled.len() == 4 && doubled.iter().all(|cell| cell["row"] == cell["column"]), "{doubled:?}");
 }
 
 #[test]

@@ -127,6 +127,7 @@ pub fn study(name: &str) -> Result<&'static Entry> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::Path;
 
     use super::*;
     use crate::plan::study_of;
@@ -145,10 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn the_plans_of_the_readme_are_plans() {
-        let readme = include_str!("../README.md");
+    fn the_plans_of_each_studys_page_are_plans() {
+        let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/studies");
+        let page = |entry: &Entry| std::fs::read_to_string(pages.join(entry.name).join("README.md")).unwrap();
         let mut plans: Vec<String> = Vec::new();
-        for block in blocks(readme) {
+        for block in STUDIES.iter().flat_map(|entry| blocks(&page(entry))) {
             if block.starts_with("study = ") {
                 plans.push(block);
             } else if let (true, Some(plan)) = (block.starts_with('['), plans.last_mut()) {

@@ -251,8 +251,12 @@ impl Sweep {
         run: RunId,
         each: &mut impl FnMut(Work<'_>) -> Result<Finished>,
     ) -> Result<bool> {
-        for (place, cell) in self.cells.iter().enumerate() {
-            // Another process may have it, or have had it.
+        let finished: BTreeSet<usize> = cells(store, run)?
+            .into_iter()
+            .filter_map(|(place, of)| (of.status == Status::Finished).then_some(place))
+            .collect();
+        for (place, cell) in self.cells.iter().enumerate().filter(|(place, _)| !finished.contains(place)) {
+            // Another process may have it, or have had it since.
             let Some(_held) = Held::try_take(store, &format!("{run}-{place}"))? else { continue };
             let found = cells(store, run)?.into_iter().find(|(at, _)| *at == place).map(|(_, run)| run);
             let work = match found {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tracker_lab::parts::evaluate::{Estimate, over_repeats};
-use tracker_store::{Row, Store, Table, Value};
+use tracker_store::{Store, Table, Value};
 
 use super::query::question;
 use crate::args::TableArgs;
@@ -43,9 +43,9 @@ impl Place {
 /// A number of one run.
 struct Entry {
     run: String,
-    /// What tells it from others of the run.
-    name: String,
     value: f64,
+    /// What may tell it from others of the run: fields and what they say.
+    names: Vec<(String, Value)>,
     interval: Option<(f64, f64)>,
 }
 
@@ -67,9 +67,9 @@ pub fn table(dir: &Path, args: &TableArgs, printer: &Printer) -> anyhow::Result<
     };
     let run = if of == Table::Runs { "id" } else { "run" };
     let mut fields = vec![run, &args.rows, &args.columns, &value];
-    // The interval is that of `value` alone.
+    // What else tells numbers of a place from each other.
     let more: &[&str] = match of {
-        Table::Figures => &["low", "high", "stage", "name"],
+        Table::Figures => &["low", "high", "stage", "name", "split", "item"],
         Table::Claims => &["low", "high", "claim"],
         _ => &[],
     };
@@ -80,16 +80,15 @@ pub fn table(dir: &Path, args: &TableArgs, printer: &Printer) -> anyhow::Result<
         let at = |place: usize| row.columns.get(place).map(|(_, value)| value);
         let Some(number) = at(3).and_then(Value::number).filter(|number| number.is_finite()) else { continue };
         let interval = |has: bool| Some((at(4)?.number()?, at(5)?.number()?)).filter(|_| has);
-        let names = row.columns.iter().skip(6).map(|(_, name)| name.to_string());
         let entry = Entry {
             run: at(0).map_or_else(String::new, ToString::to_string),
-            name: names.collect::<Vec<_>>().join(": "),
             value: number,
+            names: row.columns.get(6..).unwrap_or_default().to_vec(),
             interval: interval(has_interval && value == "value"),
         };
         let entries = cells.entry((Place::of(at(1)), Place::of(at(2)))).or_default();
         if let Some(other) = entries.iter().find(|other| other.run == entry.run) {
-            return Err(ambiguous(&entry, other, row));
+            return Err(ambiguous(&entry, other, &row.columns[1..3]));
         }
         entries.push(entry);
     }
@@ -101,20 +100,23 @@ pub fn table(dir: &Path, args: &TableArgs, printer: &Printer) -> anyhow::Result<
     Ok(Answer::Yes)
 }
 
-fn ambiguous(entry: &Entry, other: &Entry, row: &Row) -> anyhow::Error {
-    let at: Vec<String> = row.columns.iter().skip(1).take(2).map(|(name, value)| format!("{name} {value}")).collect();
+/// Says what differs between two numbers of one run that stand in one place.
+fn ambiguous(entry: &Entry, other: &Entry, place: &[(String, Value)]) -> anyhow::Error {
+    let said = |(name, value): &(String, Value)| format!("{name} `{value}`");
+    let differing = |of: &Entry, from: &Entry| {
+        let apart = of.names.iter().filter(|name| !from.names.contains(name)).map(said);
+        let apart: Vec<String> = apart.collect();
+        format!("{:.3} ({})", of.value, apart.join(", "))
+    };
     let what = format!(
-        "expected one number of a run in a place, got two of run {} at {}: `{}` and `{}`",
+        "expected one number of a run in a place, got two of run {} at {}: {} and {}",
         entry.run,
-        at.join(", "),
-        other.name,
-        entry.name
+        place.iter().map(said).collect::<Vec<_>>().join(", "),
+        differing(other, entry),
+        differing(entry, other)
     );
-    InputError {
-        what,
-        hint: Some("narrow them with a filter, such as \"name = 'accuracy' AND stage = 'test'\"".into()),
-    }
-    .into()
+    let hint = "narrow them with a filter, such as \"name = 'accuracy' AND stage = 'test'\"";
+    InputError { what, hint: Some(hint.into()) }.into()
 }
 
 fn print(args: &TableArgs, cells: &BTreeMap<(Place, Place), Vec<Entry>>, printer: &Printer) -> anyhow::Result<()> {

@@ -94,7 +94,7 @@ impl Query {
         self
     }
 
-    /// Only these columns, `field, …`, in this order, in place of the table's.
+    /// Only these columns, `field, …`, in this order, each as often as it is named, in place of the table's.
     ///
     /// # Errors
     /// `Syntax`.
@@ -137,7 +137,8 @@ impl Query {
     }
 }
 
-/// One row of an answer: the table's columns, then those the question named. Serialises as a map in this order.
+/// One row of an answer: the table's columns, then those the question named. Serialises as a map in this order, a column that is named
+/// twice once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// What it is a row of.
@@ -156,9 +157,11 @@ impl Row {
 
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.columns.len()))?;
-        for (name, value) in &self.columns {
-            map.serialize_entry(name, value)?;
+        let mut map = serializer.serialize_map(None)?;
+        for (place, (name, value)) in self.columns.iter().enumerate() {
+            if self.columns[..place].iter().all(|(other, _)| other != name) {
+                map.serialize_entry(name, value)?;
+            }
         }
         map.end()
     }
@@ -241,7 +244,7 @@ impl<'a> Bound<'a> {
         let own = query.table.columns().into_iter().filter(|_| !query.only);
         let mut shown: Vec<Source> = own.map(Source::Column).collect();
         let mut show = |source: &Source| {
-            if !shown.contains(source) {
+            if query.only || !shown.contains(source) {
                 shown.push(source.clone());
             }
         };

@@ -158,15 +158,6 @@ pub fn tally<T: AsRef<str>>(answers: &[T]) -> Vec<(&str, u32)> {
     all
 }
 
-/// The answer given most, the first of equals, and its share; `None` for no answers.
-#[must_use]
-pub fn majority<T: AsRef<str>>(answers: &[T]) -> Option<(&str, f64)> {
-    let all = tally(answers);
-    let most = all.iter().map(|(_, count)| *count).max()?;
-    let (answer, count) = all.into_iter().find(|(_, count)| *count == most)?;
-    Some((answer, f64::from(count) / answers.len() as f64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,13 +228,5 @@ mod tests {
         assert!(of(0).unwrap_err().to_string().contains("n_bins"));
         let error = Calibration::new(&[0.5, 1.5], &[true; 2], &[1; 2], 10).unwrap_err().to_string();
         assert!(error.contains("item 1") && error.contains("1.5"), "{error}");
-    }
-
-    #[test]
-    fn the_majority_is_the_first_of_equals_with_its_share() {
-        assert_eq!(majority(&["b", "a", "a", "b", "c"]), Some(("b", 0.4)));
-        assert_eq!(majority(&["", "x", ""]), Some(("", 2.0 / 3.0)));
-        assert_eq!(majority(&["one"]), Some(("one", 1.0)));
-        assert_eq!(majority::<&str>(&[]), None);
     }
 }

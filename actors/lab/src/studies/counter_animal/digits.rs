@@ -271,13 +271,7 @@ async fn measured(
         nodes: *nodes,
     };
     let members: Vec<Member> = predictions.sets.iter().zip(&measured.nodes).map(member).collect();
-    let census = Census {
-        name,
-        members: &members,
-        accuracies: &measured.accuracies,
-        least: measured.grid.least(),
-        grid: Some(&measured.grid),
-    };
+    let census = Census::measured(name, &members, &measured);
     let mut of_supervised = study.clone();
     of_supervised.robustness.reference = Objective::Supervised.name().into();
     // Claims of single cells are not made: they are joined over all cells.

@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use tracker_store::{Claim, Figure, NodeId, Recording};
 
-use super::measure::resampler;
+use super::measure::{Measured, resampler};
 use super::settings::CounterAnimal;
 use crate::error::Result;
 use crate::lab::Lab;
@@ -39,7 +39,13 @@ pub(super) struct Census<'a> {
     pub(super) grid: Option<&'a Grid>,
 }
 
-impl Census<'_> {
+impl<'a> Census<'a> {
+    /// Models that were measured on images.
+    pub(super) fn measured(name: &'a str, members: &'a [Member], measured: &'a Measured) -> Self {
+        let grid = &measured.grid;
+        Self { name, members, accuracies: &measured.accuracies, least: grid.least(), grid: Some(grid) }
+    }
+
     /// Accuracies of images drawn anew; the same where no images are known.
     fn drawn(&self) -> impl Fn(&mut ChaCha8Rng) -> Vec<[f64; 2]> + Sync {
         |stream| self.grid.map_or_else(|| self.accuracies.to_vec(), |grid| grid.resampled(stream))

@@ -123,14 +123,7 @@ pub(super) async fn analyse(
         nodes: *nodes,
     };
     let members: Vec<Member> = predictions.sets.iter().zip(&of_models).zip(&measured.nodes).map(member).collect();
-    let census = Census {
-        name,
-        members: &members,
-        accuracies: &measured.accuracies,
-        least: measured.grid.least(),
-        grid: Some(&measured.grid),
-    };
-    found.extend(families(lab, study, &census).await?);
+    found.extend(families(lab, study, &Census::measured(name, &members, &measured)).await?);
     Ok(found)
 }
 

@@ -8,7 +8,7 @@ use super::items::{Item, Task};
 use super::room::{Room, kind, reward, yes};
 use super::speaker::{Said, Speaker};
 use crate::error::Result;
-use crate::parts::calibration::majority;
+use crate::parts::aggregate::majority;
 use crate::parts::certainty::{Given, Matcher, Refusals};
 use crate::parts::evaluate::{Estimate, mean};
 use crate::parts::record::record_series;
@@ -101,8 +101,8 @@ pub(super) async fn identify(room: &Room<'_>, speaker: &Speaker, task: &Task) ->
     let mut modes = Vec::with_capacity(items.len());
     let mut recording = Recording::new();
     for ((of, u), is_steady) in samples.iter().zip(&entropies).zip(&steady) {
-        let texts: Vec<&str> = of.iter().map(|(_, text)| text.as_str()).collect();
-        modes.push(majority(&texts).map_or("", |(text, _)| text).to_owned());
+        let texts: Vec<Option<&str>> = of.iter().map(|(_, text)| Some(text.as_str())).collect();
+        modes.push(majority(&texts).map_or_else(String::new, |place| of[place].1.clone()));
         let Some((row, _)) = of.first() else { continue };
         recording.put_reward(*row, &reward(room.entropy, kind::ENTROPY, vec![*u]))?;
         let half = if *is_steady { "label: low entropy" } else { "label: high entropy" };

@@ -9,7 +9,7 @@ use super::settings::Method;
 use super::speaker::{Said, Speaker};
 use super::tune::begins_to_refuse;
 use crate::error::Result;
-use crate::parts::calibration::majority;
+use crate::parts::aggregate::majority;
 use crate::parts::certainty::Refusals;
 use crate::parts::record::record_members;
 
@@ -131,15 +131,14 @@ impl Trial<'_> {
         let mut recording = Recording::new();
         let mut found = Vec::with_capacity(items.len());
         for ((at, item), samples) in items.iter().enumerate().zip(&samples) {
-            let texts: Vec<&str> = samples.iter().map(|(_, text)| text.as_str()).collect();
-            let Some((text, share)) = majority(&texts) else { continue };
-            let chosen = texts.iter().position(|other| *other == text).unwrap_or(0);
-            let scores = texts
-                .iter()
-                .map(|text| texts.iter().filter(|other| *other == text).count() as f64 / texts.len() as f64);
+            let texts: Vec<Option<&str>> = samples.iter().map(|(_, text)| Some(text.as_str())).collect();
+            let Some(chosen) = majority(&texts) else { continue };
+            let share = |text| texts.iter().filter(|other| *other == text).count() as f64 / texts.len() as f64;
+            let scores: Vec<f64> = texts.iter().map(share).collect();
+            let share = scores[chosen];
             let selection = Selection {
                 candidates: samples.iter().map(|(row, _)| NodeId::sample(*row)).collect(),
-                scores: scores.collect(),
+                scores,
                 rule: format!("majority of {}", texts.len()),
                 ties: "first".into(),
                 chosen: chosen as u32,
@@ -148,7 +147,8 @@ impl Trial<'_> {
             recording.put_selection(stage.row(at as u32, 0), &selection)?;
             let row = samples[chosen].0;
             recording.put_reward(row, &reward(self.speaker.node(), kind::A, vec![share]))?;
-            let said = Said { row, text: text.to_owned(), a: share };
+            let text = &samples[chosen].1;
+            let said = Said { row, text: text.clone(), a: share };
             let declines = Refusals::is_refusal(text, &room.plan.measure.refusals);
             found.push(Found { said, s: None, declines, item });
         }

@@ -13,7 +13,7 @@ use crate::parts::evaluate::{Estimate, claim_above};
 /// Everything claims rest on.
 pub(super) struct Evidence<'a> {
     pub(super) best: &'a Best,
-    /// What Self-MoA is compared with: an id, what the comparison is equal in, and the arm.
+    /// What Self-MoA is compared with: an id, at what calls or tokens, and the arm.
     pub(super) against: Vec<(&'static str, &'static str, &'a Arm, Difference)>,
     /// Self-MoA in a sequence less the mixed one.
     pub(super) sequence: Option<Difference>,
@@ -27,9 +27,9 @@ pub(super) async fn claims(world: &World<'_>, self_moa: &Arm, evidence: Evidence
     let named = &world.models[best.overall].name;
     let chosen = format!("Self-MoA (`{named}`, best on the validation split)");
     let mut all: Vec<(Claim, Vec<NodeId>)> = Vec::new();
-    for (id, equal, arm, difference) in against {
+    for (id, at, arm, difference) in against {
         let statement = format!(
-            "at equal {equal} {chosen} is right more often than `{}` ({:.1} and {:.1} calls, {:.0} and {:.0} tokens a query)",
+            "{at} {chosen} is right more often than `{}` ({:.1} and {:.1} calls, {:.0} and {:.0} tokens a query)",
             arm.name, self_moa.calls, arm.calls, self_moa.tokens, arm.tokens
         );
         let mut used = vec![difference.figure];

@@ -121,20 +121,20 @@ impl Study for SelfMoa {
         }
         let regressions = self.sweep(&world, answers).await?;
         let against = CLAIMED.into_iter().zip(arms.iter().zip(found));
-        let against = against.map(|((id, equal), (arm, difference))| (id, equal, arm, difference)).collect();
+        let against = against.map(|((id, at), (arm, difference))| (id, at, arm, difference)).collect();
         let evidence = Evidence { best: &best, against, sequence, regressions: &regressions };
         claims::claims(&world, &self_moa, evidence).await
     }
 }
 
-/// What Self-MoA is said to beat, and what the comparison is equal in: the first of the other arms, in their order.
+/// What Self-MoA is said to beat, and at what: the first of the other arms, in their order.
 const CLAIMED: [(&str, &str); 6] = [
-    ("beats-mixed-moa", "calls"),
-    ("beats-aggregator-alone", "calls"),
-    ("beats-best-alone", "calls"),
-    ("beats-majority", "calls"),
-    ("beats-selector", "calls"),
-    ("beats-majority-at-equal-tokens", "tokens"),
+    ("beats-mixed-moa", "at equal calls"),
+    ("beats-aggregator-alone", "with more calls"),
+    ("beats-best-alone", "with more calls"),
+    ("beats-majority", "at equal calls"),
+    ("beats-selector", "at equal calls"),
+    ("beats-majority-at-equal-tokens", "at equal tokens"),
 ];
 /// Which of the other arms is the best model alone.
 const BEST_ALONE: usize = 2;
