@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! FORMAT       one line: `tracker store, layout 1, engine redb`
-//! data.redb    the engine's file
+//! data.redb    the engine's file, or folder: `data.` and its name
 //! LOCK         locked by the process that holds the engine open; its text is that process's id
 //! socket       where that process serves the others
 //! ```
@@ -17,8 +17,10 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::{Error, Redb, Result};
+use crate::kind::Local;
+use crate::{Error, Kind, Options, Result, UnknownKind};
 
 /// The layout of a store folder that this build writes, and the highest it reads.
 pub const LAYOUT: u32 = 1;
@@ -29,16 +31,14 @@ pub(crate) const SOCKET: &str = "socket";
 pub(crate) const SOCKET_NEW: &str = "socket.new";
 const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
-const DATA: &str = "data.redb";
-const ENGINE: &str = "redb";
 /// `FORMAT` is one line; what is longer is another program's.
 const MAX_FORMAT_BYTES: u64 = 256;
 
 /// What a folder is, as far as [`check`] saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// A store of this layout.
-    Store,
+    /// A store of this layout, kept by this engine.
+    Store(Kind),
     /// Not there, or empty, or half made.
     Empty,
 }
@@ -46,10 +46,11 @@ pub(crate) enum State {
 /// Looks at `dir` without writing.
 ///
 /// # Errors
-/// `Foreign`, `Newer` or `Corrupt` if it must not be opened; `Io` if it cannot be read.
+/// `Foreign`, `Newer`, `NotBuilt` or `Corrupt` if it must not be opened; `Io` if it cannot be read.
 pub(crate) fn check(dir: &Path) -> Result<State> {
-    if read_format(dir)? {
-        return Ok(State::Store);
+    if let Some(engine) = read_format(dir)? {
+        engine.require_built(dir)?;
+        return Ok(State::Store(engine));
     }
     let is_claimed = is_claimed(dir)?;
     let entries = match fs::read_dir(dir) {
@@ -64,14 +65,15 @@ pub(crate) fn check(dir: &Path) -> Result<State> {
         let name = entry.map_err(|error| Error::io("read the folder", dir, error))?.file_name();
         let is_ours = match name.to_str() {
             Some(LOCK | SOCKET | SOCKET_NEW | FORMAT_NEW) => true,
-            Some(DATA) => is_claimed,
+            Some(name) if Kind::ALL.iter().any(|kind| kind.data_name() == name) => is_claimed,
             Some(name) => name.starts_with('.') || name == "lost+found",
             None => false,
         };
         // Another process may have finished making the store since the first look.
         if !is_ours {
-            if read_format(dir)? {
-                return Ok(State::Store);
+            if let Some(engine) = read_format(dir)? {
+                engine.require_built(dir)?;
+                return Ok(State::Store(engine));
             }
             return Err(Error::foreign(dir, format!("it has no `FORMAT` and holds `{}`", name.display())));
         }
@@ -80,25 +82,55 @@ pub(crate) fn check(dir: &Path) -> Result<State> {
 }
 
 /// Opens the engine of `dir`, making the store if there is none. The caller holds the lock.
-pub(crate) fn open_engine(dir: &Path, cache_bytes: usize) -> Result<Redb> {
-    let data = dir.join(DATA);
-    if check(dir)? == State::Store {
-        return Redb::open(&data, cache_bytes);
+pub(crate) fn open_engine(dir: &Path, options: &Options) -> Result<Arc<dyn Local>> {
+    if let State::Store(kind) = check(dir)? {
+        return kind.open(&dir.join(kind.data_name()), options.cache_bytes);
     }
-    let claim = dir.join(FORMAT_NEW);
-    write_synced(&claim, format!("tracker store, layout {LAYOUT}, engine {ENGINE}\n").as_bytes())?;
-    sync_dir(dir)?;
-    let engine = Redb::create(&data, cache_bytes)?;
-    fs::rename(&claim, dir.join(FORMAT)).map_err(|error| Error::io("rename", &claim, error))?;
-    sync_dir(dir)?;
+    let kind = options.engine;
+    kind.require_built(dir)?;
+    if is_claimed(dir)? {
+        // What was half made for another engine acknowledged nothing.
+        Kind::ALL.into_iter().filter(|&other| other != kind).try_for_each(|other| remove_data(dir, other))?;
+    }
+    write_claim(dir, kind)?;
+    let engine = kind.create(&dir.join(kind.data_name()), options.cache_bytes)?;
+    settle_claim(dir)?;
     Ok(engine)
 }
 
-/// Whether `FORMAT` is there and names this layout.
-fn read_format(dir: &Path) -> Result<bool> {
+/// Says in `FORMAT.new` that `kind` is to keep the store.
+fn write_claim(dir: &Path, kind: Kind) -> Result<()> {
+    let text = format!("tracker store, layout {LAYOUT}, engine {kind}\n");
+    write_synced(&dir.join(FORMAT_NEW), text.as_bytes())?;
+    sync_dir(dir)
+}
+
+/// Makes `FORMAT.new` be `FORMAT`.
+fn settle_claim(dir: &Path) -> Result<()> {
+    let claim = dir.join(FORMAT_NEW);
+    fs::rename(&claim, dir.join(FORMAT)).map_err(|error| Error::io("rename", &claim, error))?;
+    sync_dir(dir)
+}
+
+/// Removes the data of `kind`, if there is any.
+fn remove_data(dir: &Path, kind: Kind) -> Result<()> {
+    let path = dir.join(kind.data_name());
+    let removed = match fs::symlink_metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
+        Ok(_) => fs::remove_file(&path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", &path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// The engine that `FORMAT` names, if it is there and of this layout.
+fn read_format(dir: &Path) -> Result<Option<Kind>> {
     let path = dir.join(FORMAT);
     let Some(text) = read_start(&path)? else {
-        return Ok(false);
+        return Ok(None);
     };
     let Some(rest) = text.strip_prefix("tracker store, layout ") else {
         return Err(if text.trim().is_empty() {
@@ -117,13 +149,8 @@ fn read_format(dir: &Path) -> Result<bool> {
     if found < LAYOUT {
         return Err(Error::corrupt(&path, format!("there never was a layout `{found}`")));
     }
-    match fields.next().and_then(|field| field.strip_prefix("engine ")) {
-        Some(ENGINE) => Ok(true),
-        engine => Err(Error::corrupt(
-            &path,
-            format!("expected engine `{ENGINE}`, which is what this build has, got `{}`", engine.unwrap_or_default()),
-        )),
-    }
+    let engine = fields.next().and_then(|field| field.strip_prefix("engine ")).unwrap_or_default();
+    engine.parse().map(Some).map_err(|unknown: UnknownKind| Error::corrupt(&path, unknown.to_string()))
 }
 
 /// Whether the making of a store was begun here.
@@ -162,6 +189,8 @@ fn sync_dir(dir: &Path) -> Result<()> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    const DATA: &str = "data.redb";
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
@@ -223,12 +252,25 @@ mod tests {
             ("", "it is empty"),
             ("tracker store, layout x", "expected a layout number, got `x`"),
             ("tracker store, layout 0, engine redb", "there never was a layout `0`"),
-            ("tracker store, layout 1, engine rocksdb", "got `rocksdb`"),
+            ("tracker store, layout 1, engine abacus", "expected an engine, `redb`, `sled` or `rocksdb`, got `abacus`"),
             ("MZ\u{0}\u{1}", "does not begin with `tracker store, layout`"),
         ] {
             let dir = folder();
             fs::write(dir.path().join(FORMAT), text).unwrap();
             check_refused(dir.path(), expected);
+        }
+    }
+
+    #[test]
+    fn a_store_of_an_engine_that_is_not_built_is_refused_untouched() {
+        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_built()) {
+            let dir = folder();
+            fs::write(dir.path().join(FORMAT), format!("tracker store, layout 1, engine {kind}\n")).unwrap();
+            let error = check_refused(dir.path(), &format!("build tracker with `--features {kind}`"));
+            assert!(matches!(error, Error::NotBuilt { engine, .. } if engine == kind));
+            let options = Options { engine: kind, ..Options::default() };
+            let error = crate::open(&folder().path().join("new"), &options).err().unwrap();
+            assert!(matches!(error, Error::NotBuilt { engine, .. } if engine == kind), "{error}");
         }
     }
 

@@ -27,6 +27,7 @@ use ::redb::{
 };
 
 use crate::group::{Group, Member};
+use crate::kind::Local;
 use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Read, Result, Visitor};
 
 pub(crate) type Bytes = &'static [u8];
@@ -309,6 +310,12 @@ impl Engine for Redb {
 
     fn name(&self) -> &'static str {
         "redb"
+    }
+}
+
+impl Local for Redb {
+    fn commit_once(&self, batch: &Batch, _durability: Durability, resent: bool) -> Result<()> {
+        Self::commit_once(self, batch, resent)
     }
 }
 
