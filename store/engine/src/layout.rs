@@ -89,8 +89,8 @@ pub(crate) fn open_engine(dir: &Path, options: &Options) -> Result<Arc<dyn Local
     let kind = options.engine;
     kind.require_built(dir)?;
     if is_claimed(dir)? {
-        // What was half made for another engine acknowledged nothing.
-        Kind::ALL.into_iter().filter(|&other| other != kind).try_for_each(|other| remove_data(dir, other))?;
+        // What was half made acknowledged nothing.
+        Kind::ALL.into_iter().try_for_each(|half_made| remove_data(dir, half_made))?;
     }
     write_claim(dir, kind)?;
     let engine = kind.create(&dir.join(kind.data_name()), options.cache_bytes)?;

@@ -25,6 +25,8 @@ mod memory;
 mod range;
 mod redb;
 mod shared;
+mod sled;
+mod staged;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ pub use crate::memory::Memory;
 pub use crate::range::{Direction, KeyRange};
 pub use crate::redb::{Counts, Redb};
 pub use crate::shared::open;
+pub use crate::sled::Sled;
 
 /// A consistent reader: an engine as of now, or a snapshot as of when it was taken.
 pub trait Read: Send + Sync {

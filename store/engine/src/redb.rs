@@ -104,7 +104,7 @@ impl Redb {
         if batch.is_empty() {
             return Ok(());
         }
-        self.group.commit(batch, resent, |members| self.write_group(members))
+        self.group.commit(batch, Durability::Sync, resent, |members| self.write_group(members))
     }
 
     fn open_through(path: &Path, opener: Opener) -> Result<Self> {

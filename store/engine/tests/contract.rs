@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tracker_engine::{Engine, Memory, Options, Redb, contract, open};
+use tracker_engine::{Engine, Kind, Memory, Options, Redb, Sled, contract, open};
 
 /// A new folder for each engine.
 struct Folders {
@@ -31,6 +31,36 @@ fn memory_keeps_the_contract() {
 fn redb_keeps_the_contract() {
     let folders = Folders::new();
     contract::check(|| Arc::new(Redb::create(&folders.next(), 1 << 20).unwrap()));
+}
+
+#[test]
+fn sled_keeps_the_contract() {
+    let folders = Folders::new();
+    contract::check(|| Arc::new(Sled::create(&folders.next(), 1 << 20).unwrap()));
+}
+
+#[test]
+fn redb_keeps_what_it_acknowledged() {
+    contract::check_files(tempfile::tempdir().unwrap().path(), |path| {
+        let open = if path.exists() { Redb::open } else { Redb::create };
+        Arc::new(open(path, 1 << 20).unwrap())
+    });
+}
+
+#[test]
+fn sled_keeps_what_it_acknowledged() {
+    contract::check_files(tempfile::tempdir().unwrap().path(), |path| {
+        let open = if path.exists() { Sled::open } else { Sled::create };
+        Arc::new(open(path, 1 << 20).unwrap())
+    });
+}
+
+#[test]
+fn shared_stores_keep_what_they_acknowledged() {
+    for engine in Kind::ALL.into_iter().filter(|kind| kind.is_built()) {
+        let options = Options { engine, ..Options::default() };
+        contract::check_files(tempfile::tempdir().unwrap().path(), |path| open(path, &options).unwrap());
+    }
 }
 
 #[test]
