@@ -17,6 +17,7 @@
 mod batch;
 #[doc(hidden)]
 pub mod contract;
+mod convert;
 mod error;
 mod group;
 mod kind;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::batch::{Batch, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, Op};
+pub use crate::convert::{Converted, Step, convert};
 pub use crate::error::{Error, Result};
 pub use crate::kind::{Kind, UnknownKind};
 pub use crate::layout::LAYOUT;
