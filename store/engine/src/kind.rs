@@ -41,7 +41,7 @@ impl Kind {
     pub fn is_built(self) -> bool {
         match self {
             Self::Redb | Self::Sled => true,
-            Self::Rocksdb => false,
+            Self::Rocksdb => cfg!(feature = "rocksdb"),
         }
     }
 
@@ -64,6 +64,9 @@ impl Kind {
         match self {
             Self::Redb => Ok(Arc::new(Redb::open(path, cache_bytes)?)),
             Self::Sled => Ok(Arc::new(Sled::open(path, cache_bytes)?)),
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb => Ok(Arc::new(crate::Rocksdb::open(path, cache_bytes)?)),
+            #[cfg(not(feature = "rocksdb"))]
             Self::Rocksdb => Err(Error::NotBuilt { path: path.to_path_buf(), engine: self }),
         }
     }
@@ -73,6 +76,9 @@ impl Kind {
         match self {
             Self::Redb => Ok(Arc::new(Redb::create(path, cache_bytes)?)),
             Self::Sled => Ok(Arc::new(Sled::create(path, cache_bytes)?)),
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb => Ok(Arc::new(crate::Rocksdb::create(path, cache_bytes)?)),
+            #[cfg(not(feature = "rocksdb"))]
             Self::Rocksdb => Err(Error::NotBuilt { path: path.to_path_buf(), engine: self }),
         }
     }

@@ -19,12 +19,16 @@ mod batch;
 pub mod contract;
 mod convert;
 mod error;
+#[doc(hidden)]
+pub mod faulty;
 mod group;
 mod kind;
 mod layout;
 mod memory;
 mod range;
 mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 mod shared;
 mod sled;
 mod staged;
@@ -41,6 +45,8 @@ pub use crate::layout::LAYOUT;
 pub use crate::memory::Memory;
 pub use crate::range::{Direction, KeyRange};
 pub use crate::redb::{Counts, Redb};
+#[cfg(feature = "rocksdb")]
+pub use crate::rocksdb::Rocksdb;
 pub use crate::shared::open;
 pub use crate::sled::Sled;
 

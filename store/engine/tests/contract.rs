@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tracker_engine::faulty::Faulty;
 use tracker_engine::{Engine, Kind, Memory, Options, Redb, Sled, contract, open};
 
 /// A new folder for each engine.
@@ -25,6 +26,11 @@ impl Folders {
 #[test]
 fn memory_keeps_the_contract() {
     contract::check(|| Arc::new(Memory::new()));
+}
+
+#[test]
+fn an_engine_without_planned_faults_keeps_the_contract() {
+    contract::check(|| Arc::new(Faulty::new(Arc::new(Memory::new()), None)));
 }
 
 #[test]
@@ -52,6 +58,23 @@ fn sled_keeps_what_it_acknowledged() {
     contract::check_files(tempfile::tempdir().unwrap().path(), |path| {
         let open = if path.exists() { Sled::open } else { Sled::create };
         Arc::new(open(path, 1 << 20).unwrap())
+    });
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn rocksdb_keeps_the_contract() {
+    let folders = Folders::new();
+    contract::check(|| Arc::new(tracker_engine::Rocksdb::create(&folders.next(), 16 << 20).unwrap()));
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn rocksdb_keeps_what_it_acknowledged() {
+    use tracker_engine::Rocksdb;
+    contract::check_files(tempfile::tempdir().unwrap().path(), |path| {
+        let open = if path.exists() { Rocksdb::open } else { Rocksdb::create };
+        Arc::new(open(path, 16 << 20).unwrap())
     });
 }
 
