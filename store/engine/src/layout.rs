@@ -30,6 +30,7 @@ pub(crate) const SOCKET_NEW: &str = "socket.new";
 const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
 const DATA: &str = "data.redb";
+const JOURNAL: &str = "data.journal";
 const ENGINE: &str = "redb";
 /// `FORMAT` is one line; what is longer is another program's.
 const MAX_FORMAT_BYTES: u64 = 256;
@@ -64,7 +65,7 @@ pub(crate) fn check(dir: &Path) -> Result<State> {
         let name = entry.map_err(|error| Error::io("read the folder", dir, error))?.file_name();
         let is_ours = match name.to_str() {
             Some(LOCK | SOCKET | SOCKET_NEW | FORMAT_NEW) => true,
-            Some(DATA) => is_claimed,
+            Some(DATA | JOURNAL) => is_claimed,
             Some(name) => name.starts_with('.') || name == "lost+found",
             None => false,
         };

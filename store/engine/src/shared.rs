@@ -125,11 +125,11 @@ impl Read for Shared {
 }
 
 impl Engine for Shared {
-    fn commit(&self, batch: &Batch, _durability: Durability) -> Result<()> {
+    fn commit(&self, batch: &Batch, durability: Durability) -> Result<()> {
         batch.check_size()?;
         self.call(|role, is_resent| match role {
-            Role::Holder(holder) => Ok(holder.engine().commit_once(batch, is_resent)?),
-            Role::Client(client) => client.commit(batch, is_resent),
+            Role::Holder(holder) => Ok(holder.engine().commit_once(batch, is_resent, durability)?),
+            Role::Client(client) => client.commit(batch, is_resent, durability),
         })
     }
 

@@ -14,7 +14,7 @@ use super::protocol::{self, Answer, Greeting, PROTOCOL, Request, Word};
 use super::{socket, unavailable};
 use crate::group::lock;
 use crate::layout::SOCKET;
-use crate::{Batch, Direction, Error, KeyRange, Read, Result, Visitor};
+use crate::{Batch, Direction, Durability, Error, KeyRange, Read, Result, Visitor};
 
 /// Connections kept for the next calls.
 const MAX_IDLE: usize = 64;
@@ -69,8 +69,9 @@ impl Client {
         })
     }
 
-    pub(super) fn commit(&self, batch: &Batch, is_resent: bool) -> Result<(), Trouble> {
-        self.ask(&Request::Commit { is_resent }, &[batch.as_bytes()], |answer, _| {
+    pub(super) fn commit(&self, batch: &Batch, is_resent: bool, durability: Durability) -> Result<(), Trouble> {
+        let is_synced = durability == Durability::Sync;
+        self.ask(&Request::Commit { is_resent, is_synced }, &[batch.as_bytes()], |answer, _| {
             matches!(answer, Answer::Done).then_some(())
         })
     }

@@ -24,7 +24,7 @@ use super::protocol::{self, Answer, FIRST_CHUNK_BYTES, Greeting, MAX_CHUNK_BYTES
 use super::socket;
 use crate::group::lock;
 use crate::layout::SOCKET;
-use crate::{Batch, Direction, Engine as _, Error, KeyRange, Read, Redb, Result};
+use crate::{Batch, Direction, Durability, Engine as _, Error, KeyRange, Read, Redb, Result};
 
 /// Connections served at once; who comes later is asked to wait.
 const MAX_CONNECTIONS: usize = if cfg!(test) { 4 } else { 512 };
@@ -247,9 +247,10 @@ impl Connection {
                 Ok(None) => self.send(&Answer::Missing, &[]),
                 Err(error) => self.fail(error),
             },
-            Request::Commit { is_resent } => {
+            Request::Commit { is_resent, is_synced } => {
                 let batch = Batch::from_bytes(body.to_vec()).ok_or_else(|| malformed("this is not a batch"))?;
-                match self.engine.commit_once(&batch, is_resent) {
+                let durability = if is_synced { Durability::Sync } else { Durability::Os };
+                match self.engine.commit_once(&batch, is_resent, durability) {
                     Ok(()) => self.send(&Answer::Done, &[]),
                     Err(error) => self.fail(error),
                 }
@@ -359,7 +360,7 @@ impl Drop for Connection {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::{Durability, Options, open};
+    use crate::{Options, open};
     use std::io::{Read as _, Write as _};
 
     fn options() -> Options {
@@ -385,7 +386,8 @@ mod tests {
         let holder = open(dir.path(), &options()).unwrap();
         let client = open(dir.path(), &options()).unwrap();
         let mut request = Vec::new();
-        protocol::send(&mut request, &Request::Commit { is_resent: false }, &[b"not a batch"]).unwrap();
+        protocol::send(&mut request, &Request::Commit { is_resent: false, is_synced: true }, &[b"not a batch"])
+            .unwrap();
         let mut more = Vec::new();
         protocol::send(&mut more, &Request::More, &[]).unwrap();
         let mut cut = Vec::new();
