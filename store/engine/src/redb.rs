@@ -38,6 +38,7 @@ use self::journal::Journal;
 use self::layer::{Layer, Snapshot};
 use self::overlay::Overlay;
 use crate::group::{Group, Member, lock};
+use crate::kind::Local;
 use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Read, Result, Visitor};
 
 pub(crate) type Bytes = &'static [u8];
@@ -154,7 +155,7 @@ impl Redb {
     }
 
     /// Commits `batch`; if it was `resent` and all it writes is there already, that is its answer.
-    pub(crate) fn commit_once(&self, batch: &Batch, resent: bool, durability: Durability) -> Result<()> {
+    pub(crate) fn commit_once(&self, batch: &Batch, durability: Durability, resent: bool) -> Result<()> {
         batch.check_size()?;
         if batch.is_empty() {
             return Ok(());
@@ -412,7 +413,7 @@ impl Read for Redb {
 
 impl Engine for Redb {
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<()> {
-        self.commit_once(batch, false, durability)
+        self.commit_once(batch, durability, false)
     }
 
     fn snapshot(&self) -> Result<Arc<dyn Read>> {
@@ -421,5 +422,11 @@ impl Engine for Redb {
 
     fn name(&self) -> &'static str {
         "redb"
+    }
+}
+
+impl Local for Redb {
+    fn commit_once(&self, batch: &Batch, durability: Durability, resent: bool) -> Result<()> {
+        Self::commit_once(self, batch, durability, resent)
     }
 }

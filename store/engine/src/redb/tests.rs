@@ -114,18 +114,18 @@ fn puts(entries: &[(&[u8], &[u8])]) -> Batch {
 fn a_full_disk_refuses_whole_batches_and_keeps_what_was_written() {
     let disk = Disk::default();
     let engine = engine_on(&disk);
-    engine.commit_once(&puts(&[(b"a", b"1")]), false, Durability::Sync).unwrap();
+    engine.commit_once(&puts(&[(b"a", b"1")]), Durability::Sync, false).unwrap();
     disk.fill();
     let mut large = puts(&[(b"b", b"2")]);
     for i in 0..1_000_u32 {
         large.put(&i.to_be_bytes(), &[1; 1_000]);
     }
-    let error = engine.commit_once(&large, false, Durability::Sync).unwrap_err();
+    let error = engine.commit_once(&large, Durability::Sync, false).unwrap_err();
     assert!(matches!(error, Error::Full { .. }), "{error}");
     assert_eq!(engine.get(b"a").unwrap().as_deref(), Some(b"1".as_slice()));
     assert_eq!(engine.get(b"b").unwrap(), None);
     disk.free();
-    engine.commit_once(&large, false, Durability::Sync).unwrap();
+    engine.commit_once(&large, Durability::Sync, false).unwrap();
     assert_eq!(engine.get(b"b").unwrap().as_deref(), Some(b"2".as_slice()));
 }
 
@@ -135,9 +135,9 @@ fn a_commit_that_meets_a_failing_disk_is_answered_with_what_is_there() {
     let n_steps = {
         let disk = Disk::default();
         let engine = engine_on(&disk);
-        engine.commit_once(&puts(&[(b"a", b"1")]), false, Durability::Sync).unwrap();
+        engine.commit_once(&puts(&[(b"a", b"1")]), Durability::Sync, false).unwrap();
         let before = disk.0.lock().unwrap().n_steps;
-        engine.commit_once(&puts(&[(b"a", b"2"), (b"b", b"2")]), false, Durability::Sync).unwrap();
+        engine.commit_once(&puts(&[(b"a", b"2"), (b"b", b"2")]), Durability::Sync, false).unwrap();
         disk.0.lock().unwrap().n_steps - before
     };
     assert!(n_steps > 2, "a commit writes and syncs");
@@ -145,9 +145,9 @@ fn a_commit_that_meets_a_failing_disk_is_answered_with_what_is_there() {
     for step in 0..n_steps {
         let disk = Disk::default();
         let engine = engine_on(&disk);
-        engine.commit_once(&puts(&[(b"a", b"1")]), false, Durability::Sync).unwrap();
+        engine.commit_once(&puts(&[(b"a", b"1")]), Durability::Sync, false).unwrap();
         disk.fail_at(step);
-        let answer = engine.commit_once(&puts(&[(b"a", b"2"), (b"b", b"2")]), false, Durability::Sync);
+        let answer = engine.commit_once(&puts(&[(b"a", b"2"), (b"b", b"2")]), Durability::Sync, false);
         let (a, b) = (engine.get(b"a").unwrap().unwrap(), engine.get(b"b").unwrap());
         if answer.is_ok() {
             n_written += 1;
@@ -156,7 +156,7 @@ fn a_commit_that_meets_a_failing_disk_is_answered_with_what_is_there() {
             n_failed += 1;
             assert_eq!((a, b), (b"1".to_vec(), None), "step {step}: refused and there");
         }
-        engine.commit_once(&puts(&[(b"c", b"3")]), false, Durability::Sync).unwrap();
+        engine.commit_once(&puts(&[(b"c", b"3")]), Durability::Sync, false).unwrap();
         drop(engine);
         assert_eq!(engine_on(&disk).get(b"c").unwrap().as_deref(), Some(b"3".as_slice()));
     }
@@ -169,13 +169,13 @@ fn a_resent_commit_that_is_there_is_acknowledged_and_not_judged_again() {
     let mut batch = puts(&[(b"a", b"1")]);
     batch.require_absent(b"a");
     batch.delete(b"gone");
-    engine.commit_once(&batch, false, Durability::Sync).unwrap();
-    engine.commit_once(&batch, true, Durability::Sync).unwrap();
+    engine.commit_once(&batch, Durability::Sync, false).unwrap();
+    engine.commit_once(&batch, Durability::Sync, true).unwrap();
     assert_eq!(engine.counts().n_syncs, 1, "what is there is not written again");
-    assert!(matches!(engine.commit_once(&batch, false, Durability::Sync), Err(Error::Conflict { .. })));
-    engine.commit_once(&puts(&[(b"a", b"2")]), false, Durability::Sync).unwrap();
+    assert!(matches!(engine.commit_once(&batch, Durability::Sync, false), Err(Error::Conflict { .. })));
+    engine.commit_once(&puts(&[(b"a", b"2")]), Durability::Sync, false).unwrap();
     assert!(
-        matches!(engine.commit_once(&batch, true, Durability::Sync), Err(Error::Conflict { .. })),
+        matches!(engine.commit_once(&batch, Durability::Sync, true), Err(Error::Conflict { .. })),
         "another has written since"
     );
 }
@@ -185,7 +185,7 @@ fn a_resent_commit_that_never_arrived_is_written() {
     let engine = engine_on(&Disk::default());
     let mut batch = puts(&[(b"a", b"1"), (b"b", b"1")]);
     batch.require_absent(b"a");
-    engine.commit_once(&batch, true, Durability::Sync).unwrap();
+    engine.commit_once(&batch, Durability::Sync, true).unwrap();
     assert_eq!(engine.get(b"b").unwrap().as_deref(), Some(b"1".as_slice()));
 }
 
@@ -194,14 +194,14 @@ fn a_resent_question_is_judged_again() {
     let engine = engine_on(&Disk::default());
     let mut question = Batch::new();
     question.require_equals(b"a", b"1");
-    assert!(matches!(engine.commit_once(&question, true, Durability::Sync), Err(Error::Conflict { .. })));
+    assert!(matches!(engine.commit_once(&question, Durability::Sync, true), Err(Error::Conflict { .. })));
 }
 
 #[test]
 fn commits_that_meet_share_a_sync_and_fail_alone() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Redb::create(&dir.path().join("data"), 1 << 20).unwrap();
-    engine.commit_once(&puts(&[(b"taken", b"")]), false, Durability::Sync).unwrap();
+    engine.commit_once(&puts(&[(b"taken", b"")]), Durability::Sync, false).unwrap();
     thread::scope(|scope| {
         for thread in 0..16_u8 {
             let engine = &engine;
@@ -211,7 +211,7 @@ fn commits_that_meet_share_a_sync_and_fail_alone() {
                     if i % 5 == 0 {
                         batch.require_absent(b"taken");
                     }
-                    let answer = engine.commit_once(&batch, false, Durability::Sync);
+                    let answer = engine.commit_once(&batch, Durability::Sync, false);
                     assert_eq!(answer.is_ok(), i % 5 != 0, "{answer:?}");
                 }
             });
@@ -241,7 +241,7 @@ fn a_damaged_file_is_an_error_and_never_a_panic() {
     for i in 0..3_000_u32 {
         batch.put(&i.to_be_bytes(), &[i as u8; 60]);
     }
-    engine.commit_once(&batch, false, Durability::Sync).unwrap();
+    engine.commit_once(&batch, Durability::Sync, false).unwrap();
     drop(engine);
     let whole = std::fs::read(&path).unwrap();
     let (mut n_refused, mut seed) = (0, 1_u64);
@@ -260,7 +260,7 @@ fn a_damaged_file_is_an_error_and_never_a_panic() {
         let used = Redb::open(&path, 1 << 20).and_then(|engine| {
             engine.collect(KeyRange::all(), Direction::Ascending, usize::MAX)?;
             engine.get(&7_u32.to_be_bytes())?;
-            engine.commit_once(&batch, false, Durability::Sync)
+            engine.commit_once(&batch, Durability::Sync, false)
         });
         if let Err(error) = used {
             assert!(error.to_string().contains("data"), "{error}");
@@ -287,13 +287,13 @@ fn what_only_the_journal_has_is_there_after_a_kill_and_in_the_file_after_a_close
     let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
     let path = dir.path().join("data.journal");
     let engine = engine_with(&disk, Some(&path));
-    engine.commit_once(&puts(&[(b"a", b"0"), (b"b", b"0")]), false, Durability::Sync).unwrap();
+    engine.commit_once(&puts(&[(b"a", b"0"), (b"b", b"0")]), Durability::Sync, false).unwrap();
     let mut batch = puts(&[(b"a", b"1")]);
     batch.delete(b"b");
     batch.require_equals(b"a", b"0");
-    engine.commit_once(&batch, false, Durability::Os).unwrap();
-    assert!(matches!(engine.commit_once(&batch, false, Durability::Os), Err(Error::Conflict { .. })));
-    engine.commit_once(&batch, true, Durability::Os).unwrap();
+    engine.commit_once(&batch, Durability::Os, false).unwrap();
+    assert!(matches!(engine.commit_once(&batch, Durability::Os, false), Err(Error::Conflict { .. })));
+    engine.commit_once(&batch, Durability::Os, true).unwrap();
     assert_eq!((engine.counts().n_commits, engine.counts().n_syncs), (2, 1));
     kill(engine);
     let expected = [(b"a".to_vec(), b"1".to_vec())];
@@ -309,10 +309,10 @@ fn what_waits_is_synced_after_a_while_and_goes_with_the_next_that_is_synced() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
     let path = dir.path().join("data.journal");
     let engine = engine_with(&disk, Some(&path));
-    engine.commit_once(&puts(&[(b"a", b"1")]), false, Durability::Os).unwrap();
-    engine.commit_once(&puts(&[(b"b", b"1")]), false, Durability::Sync).unwrap();
+    engine.commit_once(&puts(&[(b"a", b"1")]), Durability::Os, false).unwrap();
+    engine.commit_once(&puts(&[(b"b", b"1")]), Durability::Sync, false).unwrap();
     assert_eq!((engine.counts().n_syncs, std::fs::metadata(&path).unwrap().len()), (1, 0));
-    engine.commit_once(&puts(&[(b"c", b"1")]), false, Durability::Os).unwrap();
+    engine.commit_once(&puts(&[(b"c", b"1")]), Durability::Os, false).unwrap();
     assert!(std::fs::metadata(&path).unwrap().len() > 0);
     let started = std::time::Instant::now();
     while engine.counts().n_syncs < 2 {
@@ -357,17 +357,17 @@ fn what_was_acknowledged_outlives_a_failing_disk_at_every_step() {
         let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
         let path = dir.path().join("data.journal");
         let engine = engine_with(&disk, Some(&path));
-        engine.commit_once(&puts(&[(b"a", b"1")]), false, Durability::Sync).unwrap();
-        engine.commit_once(&puts(&[(b"a", b"2"), (b"b", b"1")]), false, Durability::Os).unwrap();
+        engine.commit_once(&puts(&[(b"a", b"1")]), Durability::Sync, false).unwrap();
+        engine.commit_once(&puts(&[(b"a", b"2"), (b"b", b"1")]), Durability::Os, false).unwrap();
         disk.fail_at(step);
-        let answer = engine.commit_once(&puts(&[(b"c", b"1")]), false, Durability::Sync);
+        let answer = engine.commit_once(&puts(&[(b"c", b"1")]), Durability::Sync, false);
         let was_reached = disk.0.lock().unwrap().n_until_failure.is_none();
         disk.free();
         assert_eq!(all(&engine), expected(answer.is_ok()), "step {step}: {answer:?}");
         kill(engine);
         let engine = engine_with(&disk, Some(&path));
         assert_eq!(all(&engine), expected(answer.is_ok()), "step {step}, killed: {answer:?}");
-        engine.commit_once(&puts(&[(b"c", b"1")]), false, Durability::Os).unwrap();
+        engine.commit_once(&puts(&[(b"c", b"1")]), Durability::Os, false).unwrap();
         assert_eq!(all(&engine), expected(true));
         if !was_reached {
             assert!(step > 4, "a transaction writes and syncs");

@@ -222,9 +222,10 @@ impl From<Error> for Failure {
             Error::Full { path } => Self::Full { path },
             Error::ReadOnly { path, source } => Self::ReadOnly { path, source: source.to_string() },
             Error::Io { action, path, source } => Self::Io { action, path, source: source.to_string() },
-            Error::Unavailable { dir: path, .. } | Error::Newer { path, .. } | Error::Unsupported { path, .. } => {
-                Self::Io { action: "use".to_owned(), path, source: message }
-            }
+            Error::Unavailable { dir: path, .. }
+            | Error::Newer { path, .. }
+            | Error::NotBuilt { path, .. }
+            | Error::Unsupported { path, .. } => Self::Io { action: "use".to_owned(), path, source: message },
             Error::Mismatch { .. } | Error::TooLarge { .. } => {
                 Self::Io { action: "use".to_owned(), path: PathBuf::new(), source: message }
             }
