@@ -123,7 +123,9 @@ impl Redb {
         let journal = match journal {
             Some(path) => {
                 let (journal, waiting) = Journal::open(path, file.done()?)?;
-                waiting.iter().for_each(|batch| overlay.apply(batch));
+                for batch in &waiting {
+                    overlay.apply(batch);
+                }
                 Some(journal)
             }
             None => None,
@@ -217,7 +219,7 @@ impl Held {
 
     /// Writes `batch` to the journal and over the file; returns whether nothing else waited to be synced.
     fn commit_to_journal(&self, writing: &mut Option<Journal>, batch: &Batch, resent: bool) -> Result<bool> {
-        if self.is_laden(writing) {
+        if self.is_laden(writing.as_ref()) {
             self.sync(writing)?;
         }
         if resent && self.ask(|layer| is_applied(layer, batch))? {
@@ -238,9 +240,9 @@ impl Held {
         Ok(false)
     }
 
-    fn is_laden(&self, writing: &Option<Journal>) -> bool {
-        let journal = writing.as_ref().map_or(0, Journal::n_bytes);
-        journal > MAX_JOURNAL_BYTES || self.layer().overlay().n_bytes() > MAX_OVERLAY_BYTES
+    fn is_laden(&self, journal: Option<&Journal>) -> bool {
+        let n_bytes = journal.map_or(0, Journal::n_bytes);
+        n_bytes > MAX_JOURNAL_BYTES || self.layer().overlay().n_bytes() > MAX_OVERLAY_BYTES
     }
 
     /// Writes what lies over the file into it.

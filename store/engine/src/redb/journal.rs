@@ -93,12 +93,11 @@ impl Journal {
         self.frame[start..start + 4].copy_from_slice(&n_bytes.to_le_bytes());
         self.frame[start + 4..start + FRAME_BYTES].copy_from_slice(&check.to_le_bytes());
         let failed = |error| Error::io("write", &self.path, error);
-        let file = match &self.file {
-            Some(file) => file,
-            None => {
-                let made = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&self.path);
-                self.file.insert(made.map_err(failed)?)
-            }
+        let file = if let Some(file) = &self.file {
+            file
+        } else {
+            let made = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&self.path);
+            self.file.insert(made.map_err(failed)?)
         };
         if let Err(error) = file.write_all_at(&self.frame, self.end) {
             // Half a frame is passed over when it is read, and overwritten by the next; that it cannot be cut off is no matter.
@@ -213,7 +212,7 @@ mod tests {
     fn batch(n: u8) -> Batch {
         let mut batch = Batch::new();
         batch.require_absent(b"not kept");
-        batch.put(&[n], &vec![n; 40]);
+        batch.put(&[n], &[n; 40]);
         batch.delete(&[n, n]);
         batch
     }

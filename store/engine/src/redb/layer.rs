@@ -41,7 +41,7 @@ impl Layer {
 
     pub(super) fn get(&self, key: &[u8], at: Option<Moment>) -> Result<Option<Vec<u8>>> {
         if let Some(said) = self.overlay().get(key, at) {
-            return Ok(said.map(<[u8]>::to_vec));
+            return Ok(said.value().map(<[u8]>::to_vec));
         }
         self.base.get(key)
     }
@@ -49,7 +49,7 @@ impl Layer {
     /// Whether `key` has this value now.
     pub(super) fn holds(&self, key: &[u8], expected: Option<&[u8]>) -> Result<bool> {
         if let Some(said) = self.overlay().get(key, None) {
-            return Ok(said == expected);
+            return Ok(said.value() == expected);
         }
         self.base.holds(key, expected)
     }
@@ -58,11 +58,10 @@ impl Layer {
         if range.is_empty() {
             return Ok(());
         }
-        let mut over = Over { layer: self, range, direction, at, last: None, part: Vec::new().into_iter().peekable() };
+        let over = Over { layer: self, range, direction, at, last: None, part: Vec::new().into_iter().peekable() };
         let mut base = self.base.entries(range)?;
         let mut next_base = self.base.next(&mut base, direction)?;
-        loop {
-            let Some((key, said)) = over.next() else { break };
+        for (key, said) in over {
             // What the file has before it.
             while let Some(entry) = &next_base {
                 let (base_key, base_value) = self.base.bytes(entry)?;

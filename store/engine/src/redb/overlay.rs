@@ -23,6 +23,23 @@ pub(super) type Moment = u64;
 /// A key and what the overlay says of it: a value, or that there is none.
 pub(super) type Said = (Box<[u8]>, Option<Box<[u8]>>);
 
+/// What the overlay says of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word<'a> {
+    Value(&'a [u8]),
+    Deleted,
+}
+
+impl<'a> Word<'a> {
+    /// The value; none of a key that was deleted.
+    pub(super) fn value(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Deleted => None,
+        }
+    }
+}
+
 /// Keys over those of the file.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
@@ -103,7 +120,7 @@ impl Overlay {
     }
 
     /// What it says of `key` at a moment, or now: a value, that there is none, or nothing.
-    pub(super) fn get(&self, key: &[u8], at: Option<Moment>) -> Option<Option<&[u8]>> {
+    pub(super) fn get(&self, key: &[u8], at: Option<Moment>) -> Option<Word<'_>> {
         self.entries.get(key)?.at(at)
     }
 
@@ -131,7 +148,10 @@ impl Overlay {
             return Vec::new();
         }
         let entries = self.entries.range::<[u8], _>((low, high));
-        let said = |(key, entry): (&Box<[u8]>, &Entry)| Some((key.clone(), entry.at(Some(moment))?.map(Box::from)));
+        let said = |(key, entry): (&_, &Entry)| {
+            let word = entry.at(Some(moment))?;
+            Some((Box::clone(key), word.value().map(Box::from)))
+        };
         match direction {
             Direction::Ascending => entries.filter_map(said).take(limit).collect(),
             Direction::Descending => entries.rev().filter_map(said).take(limit).collect(),
@@ -154,10 +174,10 @@ impl Overlay {
 }
 
 impl Entry {
-    fn at(&self, moment: Option<Moment>) -> Option<Option<&[u8]>> {
+    fn at(&self, moment: Option<Moment>) -> Option<Word<'_>> {
         let is_seen = |version: &&Version| moment.is_none_or(|moment| version.since <= moment);
         let version = Some(&self.newest).filter(is_seen).or_else(|| self.older.iter().rev().find(is_seen))?;
-        Some(version.value.as_deref())
+        Some(version.value.as_deref().map_or(Word::Deleted, Word::Value))
     }
 }
 
@@ -191,10 +211,10 @@ mod tests {
         let second = overlay.pin();
         overlay.apply(&batch(&[(b"a", None)]));
         overlay.apply(&batch(&[(b"a", Some(b"4"))]));
-        assert_eq!(overlay.get(b"a", Some(first)), Some(Some(b"1".as_slice())));
+        assert_eq!(overlay.get(b"a", Some(first)), Some(Word::Value(b"1")));
         assert_eq!(overlay.get(b"b", Some(first)), None);
-        assert_eq!(overlay.get(b"a", Some(second)), Some(Some(b"2".as_slice())));
-        assert_eq!(overlay.get(b"a", None), Some(Some(b"4".as_slice())));
+        assert_eq!(overlay.get(b"a", Some(second)), Some(Word::Value(b"2")));
+        assert_eq!(overlay.get(b"a", None), Some(Word::Value(b"4")));
         assert_eq!(keys(&overlay.part(&KeyRange::all(), Ascending, None, first, 9)), [b"a"]);
         assert_eq!(keys(&overlay.part(&KeyRange::all(), Descending, None, second, 9)), [b"b", b"a"]);
         assert_eq!(keys(&overlay.part(&KeyRange::all(), Ascending, Some(b"a"), second, 9)), [b"b"]);
@@ -213,16 +233,16 @@ mod tests {
         let pin = overlay.pin();
         let gone = batch(&[(b"old", None), (b"new", None)]);
         overlay.apply(&gone);
-        assert_eq!(overlay.get(b"new", None), Some(None), "a snapshot still sees it");
-        assert_eq!(overlay.get(b"new", Some(pin)), Some(Some(b"1".as_slice())));
+        assert_eq!(overlay.get(b"new", None), Some(Word::Deleted), "a snapshot still sees it");
+        assert_eq!(overlay.get(b"new", Some(pin)), Some(Word::Value(b"1")));
         overlay.unpin(pin);
         overlay.apply(&made);
         overlay.apply(&gone);
         assert_eq!(overlay.get(b"new", None), None);
-        assert_eq!(overlay.get(b"old", None), Some(None));
+        assert_eq!(overlay.get(b"old", None), Some(Word::Deleted));
         assert_eq!(overlay.writes().collect::<Vec<_>>(), [(b"old".as_slice(), None)]);
         overlay.apply(&gone);
-        assert_eq!(overlay.get(b"new", None), Some(None), "nobody said that the file has no such key");
+        assert_eq!(overlay.get(b"new", None), Some(Word::Deleted), "nobody said that the file has no such key");
     }
 
     #[test]

@@ -381,7 +381,7 @@ fn a_journal_that_grew_large_goes_into_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Redb::create(&dir.path().join("data.redb"), 1 << 20).unwrap();
     for i in 0..200_u32 {
-        engine.commit(&puts(&[(&i.to_be_bytes(), &[0; 100_000])]), Durability::Os).unwrap();
+        engine.commit(&puts(&[(&i.to_be_bytes(), &vec![0; 100_000])]), Durability::Os).unwrap();
     }
     assert!(engine.counts().n_syncs >= 2 && engine.counts().n_syncs < 20, "{:?}", engine.counts());
     assert_eq!(all(&engine).len(), 200);
