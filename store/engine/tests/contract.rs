@@ -48,16 +48,20 @@ fn sled_keeps_the_contract() {
 #[test]
 fn redb_keeps_what_it_acknowledged() {
     contract::check_files(tempfile::tempdir().unwrap().path(), |path| {
-        let open = if path.exists() { Redb::open } else { Redb::create };
-        Arc::new(open(path, 1 << 20).unwrap())
+        let data = path.join("data");
+        let open = if data.exists() { Redb::open } else { Redb::create };
+        std::fs::create_dir_all(path).unwrap();
+        Ok(Arc::new(open(&data, 1 << 20)?))
     });
 }
 
 #[test]
 fn sled_keeps_what_it_acknowledged() {
     contract::check_files(tempfile::tempdir().unwrap().path(), |path| {
-        let open = if path.exists() { Sled::open } else { Sled::create };
-        Arc::new(open(path, 1 << 20).unwrap())
+        let data = path.join("data");
+        let open = if data.exists() { Sled::open } else { Sled::create };
+        std::fs::create_dir_all(path).unwrap();
+        Ok(Arc::new(open(&data, 1 << 20)?))
     });
 }
 
@@ -73,8 +77,10 @@ fn rocksdb_keeps_the_contract() {
 fn rocksdb_keeps_what_it_acknowledged() {
     use tracker_engine::Rocksdb;
     contract::check_files(tempfile::tempdir().unwrap().path(), |path| {
-        let open = if path.exists() { Rocksdb::open } else { Rocksdb::create };
-        Arc::new(open(path, 16 << 20).unwrap())
+        let data = path.join("data");
+        let open = if data.exists() { Rocksdb::open } else { Rocksdb::create };
+        std::fs::create_dir_all(path).unwrap();
+        Ok(Arc::new(open(&data, 16 << 20)?))
     });
 }
 
@@ -82,7 +88,7 @@ fn rocksdb_keeps_what_it_acknowledged() {
 fn shared_stores_keep_what_they_acknowledged() {
     for engine in Kind::ALL.into_iter().filter(|kind| kind.is_built()) {
         let options = Options { engine, ..Options::default() };
-        contract::check_files(tempfile::tempdir().unwrap().path(), |path| open(path, &options).unwrap());
+        contract::check_files(tempfile::tempdir().unwrap().path(), |path| open(path, &options));
     }
 }
 
