@@ -41,6 +41,7 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
             commands::room::gc(store, *dry_run, *grace, *rewrite_below, printer)
         }
         Command::Du { by, limit } => commands::room::du(store, *by, *limit, printer),
+        Command::Convert { engine } => commands::convert::convert(store, (*engine).into(), printer),
         Command::Pareto(args) => commands::pareto::pareto(store, args, printer),
         Command::Materialize { checkpoint, out, workers } => {
             commands::materialize::materialize(store, checkpoint, out, *workers, printer)

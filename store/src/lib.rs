@@ -17,6 +17,7 @@
 mod artifact;
 mod clock;
 mod commit;
+mod convert;
 mod error;
 #[cfg(test)]
 mod golden;
@@ -52,7 +53,7 @@ pub use recording::Recording;
 pub use rows::Rows;
 pub use series::{Bucket, History, Point, Series};
 pub use store::Store;
-pub use tracker_engine::Durability;
+pub use tracker_engine::{Converted, Durability, Kind as EngineKind, Options as EngineOptions, Step as ConversionStep};
 
 /// The README's example, compiled.
 #[cfg(doctest)]

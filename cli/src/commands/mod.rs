@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod completions;
+pub mod convert;
 pub mod devices;
 pub mod materialize;
 pub mod measures;
