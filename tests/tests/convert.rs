@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::path::Path;
 
 use serde_json::Value;
 use tracker_store::{Durability, EngineKind, Point, Recording, Store};
@@ -26,6 +26,25 @@ fn fill(tracker: &Tracker) {
         }
         store.commit(&recording, Durability::Os).unwrap();
     }
+}
+
+/// When a conversion is killed; the folder and the engine to come tell.
+type Moment = (&'static str, fn(&Path, &str) -> bool);
+const MOMENTS: [Moment; 6] = [
+    ("it was started", |_, _| true),
+    ("it was begun", |store, _| store.join("CONVERTING").exists()),
+    ("there was a copy", |store, to| store.join(format!("data.{to}")).exists()),
+    ("the copy had grown", |store, to| n_bytes(&store.join(format!("data.{to}"))) > 1 << 20),
+    ("the copy was whole", |store, _| store.join("FORMAT.new").exists()),
+    ("the engines were exchanged", |store, to| {
+        std::fs::read_to_string(store.join("FORMAT")).is_ok_and(|format| format.trim_end().ends_with(to))
+    }),
+];
+
+/// The size of a file, or of the log in a folder.
+fn n_bytes(path: &Path) -> u64 {
+    let file = if path.is_dir() { path.join("db") } else { path.to_path_buf() };
+    file.metadata().map_or(0, |metadata| metadata.len())
 }
 
 /// What is asked of a store to see that it says the same.
@@ -73,29 +92,26 @@ fn a_conversion_that_is_killed_at_any_moment_leaves_a_whole_store() {
     let tracker = Tracker::new();
     fill(&tracker);
     let before = answers(&tracker);
-    let mut engines = BTreeSet::new();
-    for round in 0..12_u64 {
+    let mut kept = BTreeSet::new();
+    for (moment, is_reached) in MOMENTS.iter().chain(&MOMENTS) {
         let from = engine(&tracker);
         let to = if from == "redb" { "sled" } else { "redb" };
         let mut child = tracker.spawn(&["convert", "--engine", to]);
-        std::thread::sleep(Duration::from_millis(15 * round));
+        while !is_reached(&tracker.store(), to) && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(answers(&tracker) == before, "killed {} ms into going from {from} to {to}", 15 * round);
-        engines.insert(engine(&tracker));
+        assert!(answers(&tracker) == before, "killed on the way from {from} to {to} when {moment}");
+        kept.insert(engine(&tracker) == from);
         let left: BTreeSet<String> = std::fs::read_dir(tracker.store())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.starts_with("data.") || name.contains("CONVERTING") || name.ends_with(".new"))
+            .filter(|name| !["LOCK", "FORMAT", "blobs", "socket", "data.journal"].contains(&name.as_str()))
             .collect();
-        assert_eq!(
-            left.iter().filter(|name| name.starts_with("data.") && *name != "data.journal").count(),
-            1,
-            "{left:?}"
-        );
-        assert!(left.iter().all(|name| name.starts_with("data.")), "{left:?}");
+        assert_eq!(left, [format!("data.{}", engine(&tracker))].into(), "killed when {moment}");
     }
-    assert!(!engines.is_empty());
+    assert_eq!(kept.len(), 2, "the old engine is to be seen kept, and the new one");
     let last = if engine(&tracker) == "redb" { "sled" } else { "redb" };
     assert_eq!(tracker.json(&["convert", "--engine", last])[0]["converted"], true);
     assert!(answers(&tracker) == before);
