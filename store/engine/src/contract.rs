@@ -40,6 +40,7 @@ pub fn check(make: impl Fn() -> Arc<dyn Engine>) {
     empty_and_largest_keys_and_values_are_kept(&*make());
     values_of_every_size_are_kept(&*make());
     long_keys_are_kept(&*make());
+    the_largest_batch_is_written(&*make());
     what_is_too_large_is_refused(&*make());
     large_batches_are_written(&*make());
     counters_lose_no_increment(&make());
@@ -277,6 +278,25 @@ fn long_keys_are_kept(engine: &dyn Engine) {
     }
     commit(engine, &batch);
     compare(engine, &model, &KeyRange::all());
+}
+
+fn the_largest_batch_is_written(engine: &dyn Engine) {
+    let values = [MAX_VALUE_BYTES, MAX_VALUE_BYTES, MAX_VALUE_BYTES, MAX_VALUE_BYTES - 100];
+    for round in [1_u8, 2] {
+        let mut batch = Batch::new();
+        for (i, n_bytes) in values.into_iter().enumerate() {
+            batch.put(&[i as u8], &vec![round + i as u8; n_bytes]);
+        }
+        assert!(batch.n_bytes() > MAX_BATCH_BYTES - 100);
+        commit(engine, &batch);
+        for (i, n_bytes) in values.into_iter().enumerate() {
+            let value = get(engine, &[i as u8]).unwrap_or_default();
+            assert!(
+                value.len() == n_bytes && value.iter().all(|&byte| byte == round + i as u8),
+                "{i} came back changed"
+            );
+        }
+    }
 }
 
 fn what_is_too_large_is_refused(engine: &dyn Engine) {
