@@ -1,7 +1,7 @@
 //! The store: one engine, the files beside it, and what is known of both without asking.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -41,11 +41,32 @@ struct Inner {
     writers: RwLock<()>,
 }
 
+/// Most heads of series that are kept at hand.
+const MAX_HEADS: usize = 1 << 14;
+
 /// What was seen to exist. Runs and stages are never taken away while a process has the store open.
 #[derive(Default)]
 pub(crate) struct Known {
     pub(crate) runs: BTreeSet<RunId>,
     pub(crate) stages: BTreeSet<(RunId, StageId)>,
+    /// Heads of series as they were last written here, by key. Others may have written since: who plans on one requires it.
+    heads: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Known {
+    pub(crate) fn head(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.heads.get(key).cloned()
+    }
+
+    pub(crate) fn keep_head(&mut self, key: &[u8], record: &[u8]) {
+        if self.heads.len() >= MAX_HEADS {
+            self.heads.clear();
+        }
+        match self.heads.get_mut(key) {
+            Some(kept) => record.clone_into(kept),
+            None => drop(self.heads.insert(key.to_vec(), record.to_vec())),
+        }
+    }
 }
 
 impl Store {
@@ -178,7 +199,10 @@ impl Store {
             }
             match self.inner.engine.commit(&batch, durability) {
                 Ok(()) => Ok(Some(planned)),
-                Err(EngineError::Conflict { .. }) => Ok(None),
+                Err(EngineError::Conflict { key }) => {
+                    self.known().heads.remove(&key);
+                    Ok(None)
+                }
                 Err(error) => Err(error.into()),
             }
         };
