@@ -166,12 +166,13 @@ fn on_disk(dir: &Path) -> Result<()> {
 fn through_the_socket(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).unwrap_or_default();
     let mut holder = spawn_holder(dir);
-    let store = Store::create(dir)?;
-    let run = store.create_run(&new_run("bench"))?.id;
-    one_by_one(&store, run, 100_000, Some(holder.id()))?;
+    let logged = Store::create(dir).and_then(|store| {
+        let run = store.create_run(&new_run("bench"))?.id;
+        one_by_one(&store, run, 100_000, Some(holder.id()))
+    });
     drop(holder.kill());
     drop(holder.wait());
-    Ok(())
+    logged.map(drop)
 }
 
 fn reading(dir: &Path) -> Result<()> {
@@ -208,7 +209,7 @@ fn hold(dir: &Path) -> Result<()> {
     let _store = Store::create(dir)?;
     println!("r");
     loop {
-        std::thread::sleep(Duration::from_secs(60));
+        std::thread::sleep(Duration::from_mins(1));
     }
 }
 
