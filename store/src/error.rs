@@ -99,6 +99,16 @@ pub enum Error {
         /// What to run.
         remedy: &'static str,
     },
+    /// A backup or an export was written by a newer build. It was left as it is.
+    #[error("expected `{}` to have format `{supported}` or lower, got `{found}`", path.display())]
+    Newer {
+        /// The backup or the export.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The highest format this build reads.
+        supported: u32,
+    },
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] tracker_engine::Error),
@@ -123,6 +133,7 @@ impl Error {
             Self::Ambiguous { .. } => Some("give more of it, or `kind:` in front".to_owned()),
             Self::Outdated { remedy, .. } => Some((*remedy).to_owned()),
             Self::Contended { .. } => Some("try again".to_owned()),
+            Self::Newer { .. } => Some("use the newer build of tracker that wrote it".to_owned()),
             Self::Engine(tracker_engine::Error::Full { .. }) => Some("make room on that disk".to_owned()),
             Self::Engine(tracker_engine::Error::ReadOnly { .. }) => Some(
                 "a store is read and written by whoever opens it: get those permissions, or name another with --store"
@@ -142,7 +153,8 @@ impl Error {
             | Self::Conflict { .. }
             | Self::Invalid { .. }
             | Self::Syntax { .. }
-            | Self::Outdated { .. } => true,
+            | Self::Outdated { .. }
+            | Self::Newer { .. } => true,
             Self::Engine(error) => matches!(error, Foreign { .. } | Newer { .. } | ReadOnly { .. }),
             _ => false,
         }

@@ -15,6 +15,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 mod artifact;
+mod backup;
+mod bundle;
 mod clock;
 mod commit;
 mod error;
@@ -38,6 +40,8 @@ mod store;
 pub use artifact::{
     Collect, Collected, Draft, FileEntry, FileReader, Group, Holder, Known, Manifest, Share, Usage, Version, Weights,
 };
+pub use backup::{Restored, Saved};
+pub use bundle::{BUNDLE_FORMAT, Bundle, Counts, Damage, Progress, Purpose, RunFacts, Target, Watch};
 pub use clock::Timestamp;
 pub use error::{Error, Result};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};

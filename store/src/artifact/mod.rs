@@ -143,7 +143,7 @@ pub(crate) struct Coded {
 
 impl Place {
     /// The pack it is in, if it is in one.
-    fn pack(&self) -> Option<PackId> {
+    pub(crate) fn pack(&self) -> Option<PackId> {
         match self {
             Self::Inline(_) => None,
             Self::Packed(pack, _) => Some(*pack),
