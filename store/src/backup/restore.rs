@@ -61,7 +61,7 @@ impl Bundle {
         Ok(Restored { counts: *self.counts(), records })
     }
 
-    fn check_store_format(&self) -> Result<()> {
+    pub(crate) fn check_store_format(&self) -> Result<()> {
         let found = self.manifest().store.format;
         let remedy = match found.cmp(&FORMAT) {
             std::cmp::Ordering::Equal => return Ok(()),
@@ -111,7 +111,7 @@ impl Bundle {
         sync(blobs)
     }
 
-    fn damaged_chunk(&self, line: &ChunkLine, reason: &str) -> Error {
+    pub(crate) fn damaged_chunk(&self, line: &ChunkLine, reason: &str) -> Error {
         let path = self.path().join(format!("chunks/{}", line.chunk));
         Error::CorruptFile { path, offset: 0, reason: reason.to_owned() }
     }

@@ -3,6 +3,7 @@
 //! It is one JSON object whose last field is `digest`: BLAKE3 over all bytes of the file before the comma in front of it. That
 //! holds for manifests of any format, so damage is told from a format that is newer.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,17 @@ pub struct RunFacts {
     pub record_digest: Digest,
     /// Whether it was asked for; else others came from it.
     pub is_asked: bool,
+    /// How much it holds of what, each with a digest.
+    pub sections: BTreeMap<String, Section>,
+}
+
+/// How much of something a run has, and the digest over it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    /// Entries; of the run itself, 1; of series, points.
+    pub n: u64,
+    /// BLAKE3 over them, in order.
+    pub digest: Digest,
 }
 
 const DIGEST_FIELD: &str = ",\n  \"digest\": \"";

@@ -27,11 +27,12 @@ use std::path::Path;
 use crate::error::{Error, Result};
 
 pub(crate) use chunk::{Chunk, Cutter, entries_of};
-pub(crate) use index::{ChunkLine, Line};
+pub(crate) use index::{ChunkLine, Line, PackLine};
 pub(crate) use manifest::{Manifest, StoreFacts};
 pub(crate) use sink::Sink;
+pub(crate) use source::Reader;
 
-pub use manifest::{Counts, RunFacts};
+pub use manifest::{Counts, RunFacts, Section};
 pub use sink::Target;
 pub use source::Bundle;
 pub use verify::Damage;
