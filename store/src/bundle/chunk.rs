@@ -20,6 +20,9 @@ const MAX_BYTES: usize = 4 << 20;
 /// The largest a chunk can be: one entry may cross the limit.
 pub(super) const LIMIT_BYTES: usize = MAX_BYTES + MAX_KEY_BYTES + MAX_VALUE_BYTES + 16;
 
+/// What the entries of a chunk are shown to, key and value.
+pub(crate) type Visit<'a, E> = dyn FnMut(&[u8], &[u8]) -> Result<(), E> + 'a;
+
 /// Entries in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
@@ -62,11 +65,7 @@ pub(super) fn restore(stored: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// Calls `visit` with each key and value of a chunk; the reason if it is not well formed.
-pub(crate) fn entries_of<E>(
-    raw: &[u8],
-    damaged: impl Fn(&str) -> E,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>,
-) -> Result<(), E> {
+pub(crate) fn entries_of<E>(raw: &[u8], damaged: impl Fn(&str) -> E, visit: &mut Visit<'_, E>) -> Result<(), E> {
     let mut key: Vec<u8> = Vec::new();
     let mut rest = raw;
     while !rest.is_empty() {

@@ -95,6 +95,12 @@ pub struct Section {
     pub digest: Digest,
 }
 
+/// What manifests of every format say.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+}
+
 const DIGEST_FIELD: &str = ",\n  \"digest\": \"";
 const END: &str = "\"\n}\n";
 
@@ -113,10 +119,6 @@ impl Manifest {
     pub(super) fn read(text: &[u8], path: &Path, damaged: &dyn Fn(u64, String) -> Error) -> Result<Self> {
         let body = body_of(text).map_err(|(offset, reason)| damaged(offset, reason.to_owned()))?;
         let whole = [body, b"\n}".as_slice()].concat();
-        #[derive(Deserialize)]
-        struct Head {
-            format: u32,
-        }
         let failed = |error: serde_json::Error| damaged(0, format!("it is not a manifest: {error}"));
         let Head { format } = serde_json::from_slice(&whole).map_err(failed)?;
         if format > BUNDLE_FORMAT {

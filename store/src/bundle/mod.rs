@@ -26,7 +26,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-pub(crate) use chunk::{Chunk, Cutter, entries_of};
+pub(crate) use chunk::{Chunk, Cutter, Visit, entries_of};
 pub(crate) use index::{ChunkLine, Line, PackLine};
 pub(crate) use manifest::{Manifest, StoreFacts};
 pub(crate) use sink::Sink;

@@ -138,7 +138,9 @@ impl Climb<'_> {
             }
             Kind::Dataset => {
                 let rows = Dataset::decode(&key, record)?.rows;
-                rows.into_iter().for_each(|rows| self.meet(NodeId::content_of(Kind::Artifact, rows)));
+                if let Some(rows) = rows {
+                    self.meet(NodeId::content_of(Kind::Artifact, rows));
+                }
             }
             _ => {}
         }

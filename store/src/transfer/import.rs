@@ -10,7 +10,7 @@ use super::sections::differences;
 use crate::artifact::versions::LATEST;
 use crate::artifact::{OurName, PackId, Receipt, Renumbered};
 use crate::backup::expect_purpose;
-use crate::bundle::{Bundle, ChunkLine, Line, PackLine, Progress, Purpose, RunFacts, Watch, entries_of};
+use crate::bundle::{Bundle, ChunkLine, Line, PackLine, Progress, Purpose, RunFacts, Visit, Watch, entries_of};
 use crate::error::{Error, Result};
 use crate::id::{Digest, NodeId, RunId};
 use crate::keys::{self, tag};
@@ -160,7 +160,9 @@ impl<'a> Parts<'a> {
         for line in bundle.lines()? {
             match line {
                 Line::Chunk(line) => {
-                    line.run.into_iter().for_each(|run| chunks.entry(run).or_default().push(line.clone()))
+                    if let Some(run) = line.run {
+                        chunks.entry(run).or_default().push(line);
+                    }
                 }
                 Line::Pack(line) => drop(packs.insert(line.pack, line)),
             }
@@ -198,7 +200,7 @@ impl<'a> Parts<'a> {
         Ok(names.into_iter().map(|(name, (_, ours))| (name, ours)).collect())
     }
 
-    fn entries(&self, line: &ChunkLine, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn entries(&self, line: &ChunkLine, visit: &mut Visit<'_, Error>) -> Result<()> {
         let raw = self.bundle.chunk(line)?;
         entries_of(&raw, |reason| self.bundle.damaged_chunk(line, reason), visit)
     }
