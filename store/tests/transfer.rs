@@ -214,7 +214,7 @@ fn a_delta_whose_base_is_told_from_another_here_is_told_alone() {
     let journey = Journey::new();
     let Family { store, second, .. } = &journey.family;
     let path = journey.path("x.tar");
-    let [base, moved] = tensors(100_000);
+    let [base, moved] = tensors(600_000);
     export(store, &[*second], &path);
     // What is the base there is the difference from a third here; or from what is the child there.
     let mut third = base.clone();

@@ -30,7 +30,7 @@ pub(crate) fn noise(n_bytes: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// A file of one tensor of 16-bit words, and one that moved a little from it.
+/// A file of one tensor of 16-bit words, and one that moved a little from it. Below a megabyte they would not be coded.
 pub(crate) fn tensors(n_words: usize) -> [Vec<u8>; 2] {
     let base: Vec<u8> = noise(n_words, 9).iter().flat_map(|byte| [*byte, 0x3c]).collect();
     let moved: Vec<u8> = base.iter().zip(noise(2 * n_words, 8)).map(|(a, b)| a ^ (b & 1 & !(a >> 1))).collect();
@@ -71,7 +71,7 @@ impl Family {
         recording.put_points(first, "loss", &points).unwrap();
         recording.put_points(first, "system/wall_secs", &[Point::new(0, 1, 2.5)]).unwrap();
         store.commit(&recording, Durability::Os).unwrap();
-        let [base, moved] = tensors(100_000);
+        let [base, moved] = tensors(600_000);
         let base = put(&store, "policy", Some(first), &base, None);
         let mut recording = Recording::new();
         let dataset = recording.put(first, &dataset("solved")).unwrap();
