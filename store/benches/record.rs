@@ -20,6 +20,9 @@ fn main() -> Result<()> {
 
 fn bench(dir: &std::path::Path) -> Result<()> {
     let bench = Bench::new(Store::create(dir)?, N_ITEMS / 10)?;
+    if std::env::args().any(|arg| arg == "points") {
+        return points(&bench);
+    }
     once("1,000,000 samples with verdicts, batches of 20,000", || samples(&bench))?;
     println!("on disk: {:.0} MB", size_of(dir) / 1e6);
     once("record digest of them", || bench.store.record_digest(bench.run))?;
@@ -89,6 +92,7 @@ fn batch(bench: &Bench, start: u32) -> Result<Recording> {
 
 fn points(bench: &Bench) -> Result<()> {
     const N_POINTS: i64 = 1_000_000;
+    const N_SINGLE: i64 = 200_000;
     let loss =
         |step: i64| f64::from(1.0_f32 / (1.0 + step as f32 / 1000.0) + ((step * 2_654_435_761) % 1000) as f32 / 1e5);
     let jitter = |step: i64| 1_790_000_000_000 + step * 137 + (step * 40_503) % 11;
@@ -101,12 +105,12 @@ fn points(bench: &Bench) -> Result<()> {
     }
     println!("points in batches of 1,000: {:.2} µs CPU a point", (cpu_secs() - before) * 1e6 / N_POINTS as f64);
     let before = cpu_secs();
-    for step in 0..2000 {
+    for step in 0..N_SINGLE {
         let mut recording = Recording::new();
         recording.put_points(bench.run, "single", &[Point::new(step, jitter(step), loss(step))])?;
         bench.store.commit(&recording, Durability::Os)?;
     }
-    println!("points one by one: {:.1} µs CPU a point", (cpu_secs() - before) * 1e6 / 2000.0);
+    println!("points one by one: {:.2} µs CPU a point", (cpu_secs() - before) * 1e6 / N_SINGLE as f64);
     let points = measure::median_millis("history of 1,000,000 points", || {
         bench.store.history(bench.run, "loss", None).map(Iterator::count)
     });

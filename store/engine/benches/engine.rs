@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,9 +24,10 @@ fn main() {
         return hold(Path::new(&dir));
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let benches: [(&str, fn()); 6] = [
+    let benches: [(&str, fn()); 7] = [
         ("bulk", bulk),
         ("scattered", scattered),
+        ("journal", journal),
         ("writers", writers),
         ("socket", socket),
         ("takeover", takeover),
@@ -81,6 +83,35 @@ fn scattered() {
         engine.commit(&batch, Durability::Os).unwrap();
     }
     println!("load, scattered              {:6.2} µs CPU a key", cost.end().cpu.as_secs_f64());
+}
+
+/// Commits that survive kill -9 alone: a value that is replaced, and a key that is added.
+fn journal() {
+    const N: u64 = 300_000;
+    let dir = folder();
+    let mut holder = spawn_holder(&dir.path().join("shared"));
+    let engines: [(&str, Arc<dyn Engine>); 2] = [
+        ("in process", Arc::new(Redb::create(&dir.path().join("data"), 64 << 20).unwrap())),
+        ("over the socket", open(&dir.path().join("shared"), &Options::default()).unwrap()),
+    ];
+    for (how, engine) in engines {
+        let before = cpu_time_of(holder.id());
+        let cost = Cost::start();
+        for i in 0..N {
+            let mut batch = Batch::new();
+            batch.put(b"the same", &i.to_be_bytes());
+            batch.put(&key(i), &[1; 24]);
+            engine.commit(&batch, Durability::Os).unwrap();
+        }
+        let (cost, there) = (cost.end(), cpu_time_of(holder.id()).saturating_sub(before));
+        println!(
+            "commits not synced, {how:<16} {:6.2} µs CPU (and {:.2} there)  {:6.2} µs wall",
+            cost.cpu.as_secs_f64() * 1e6 / N as f64,
+            there.as_secs_f64() * 1e6 / N as f64,
+            cost.wall.as_secs_f64() * 1e6 / N as f64
+        );
+    }
+    kill(&mut holder);
 }
 
 fn writers() {
@@ -279,9 +310,13 @@ impl Cost {
     }
 }
 
-/// User and system time of this process, in steps of 10 ms.
+/// User and system time of a process, in steps of 10 ms.
 fn cpu_time() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    cpu_time_of(std::process::id())
+}
+
+fn cpu_time_of(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
     Duration::from_millis(ticks * 10)

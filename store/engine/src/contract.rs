@@ -395,7 +395,10 @@ fn random_operations_agree_with_a_map(engine: &dyn Engine, seed: u64) {
         if let Some(key) = first_unmet {
             expect_conflict(engine, &batch, &key);
         } else {
-            commit(engine, &batch);
+            let durability = if random.below(2) == 0 { Durability::Os } else { Durability::Sync };
+            if let Err(error) = engine.commit(&batch, durability) {
+                panic!("a commit without cause to fail failed: {error}");
+            }
             model = after;
         }
         let (start, end) = (random.key(), random.key());
@@ -415,10 +418,10 @@ fn compare(engine: &dyn Engine, model: &BTreeMap<Vec<u8>, Vec<u8>>, range: &KeyR
 }
 
 /// `SplitMix64`: the same operations on every machine. Source: Steele, Lea and Flood 2014.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Kind;
+
 /// The result of an engine call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -78,6 +80,14 @@ pub enum Error {
         found: u32,
         /// The highest layout this build knows.
         supported: u32,
+    },
+    /// The store is kept by an engine that this build lacks. Nothing was written; build it in, or convert the store.
+    #[error("`{}` is kept by engine `{engine}`, which this build lacks; build tracker with `--features {engine}`", path.display())]
+    NotBuilt {
+        /// The store folder, or the data in it.
+        path: PathBuf,
+        /// The engine.
+        engine: Kind,
     },
     /// The disk or the quota is full; nothing of the batch was written. Free some space and try again.
     #[error("no space left for `{}`", path.display())]

@@ -19,6 +19,7 @@ mod batch;
 pub mod contract;
 mod error;
 mod group;
+mod kind;
 mod layout;
 mod memory;
 mod range;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 pub use crate::batch::{Batch, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, Op};
 pub use crate::error::{Error, Result};
+pub use crate::kind::{Kind, UnknownKind};
 pub use crate::layout::LAYOUT;
 pub use crate::memory::Memory;
 pub use crate::range::{Direction, KeyRange};
@@ -111,6 +113,8 @@ pub enum Durability {
 /// How a store folder is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Which engine keeps a store that is made; one that is there keeps its own. Default redb.
+    pub engine: Kind,
     /// Memory the engine may use to cache pages, in bytes. Default 64 MiB.
     pub cache_bytes: usize,
     /// How long one call waits for another process that holds the folder before it gives up with
@@ -120,7 +124,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, patience: Duration::from_secs(30) }
+        Self { engine: Kind::default(), cache_bytes: 64 << 20, patience: Duration::from_secs(30) }
     }
 }
 

@@ -1,8 +1,8 @@
 //! One folder, many processes.
 //!
-//! redb admits one process. Whoever takes the lock file opens redb and serves the others over a socket in the folder; the
+//! Embedded engines admit one process. Whoever takes the lock file opens the engine and serves the others over a socket in the folder; the
 //! others are clients. When the holder exits or is killed, the system frees the lock and closes the socket; the next
-//! client that has something to ask finds the connection gone, takes the lock, opens redb and serves in turn, or connects
+//! client that has something to ask finds the connection gone, takes the lock, opens the engine and serves in turn, or connects
 //! to the one that was quicker. There is no election and no heartbeat, and an idle client costs nothing.
 //!
 //! A call whose connection broke is made again, with patience. A commit that may have been delivered is marked as resent:
@@ -38,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// Opens the store in `dir`, which is made if it is not there, together with every other process that has it open.
 ///
 /// # Errors
-/// `Foreign`, `Newer`, `Corrupt`: `dir` is not a store this build can open, and was not written to. `ReadOnly`, `Full`,
+/// `Foreign`, `Newer`, `NotBuilt`, `Corrupt`: `dir` is not a store this build can open, and was not written to. `ReadOnly`, `Full`,
 /// `Unsupported`, `Io`. `Mismatch` if the process that holds it is of another build, `Unavailable` if it does not answer.
 pub fn open(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>> {
     layout::check(dir)?;
@@ -48,7 +48,7 @@ pub fn open(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>> {
     Ok(Arc::new(Shared { desk, role: RwLock::new(role), renewing: Mutex::new(()) }))
 }
 
-/// The default engine, as one of the processes that share it.
+/// An engine in a folder, as one of the processes that share it.
 struct Shared {
     desk: Desk,
     role: RwLock<Role>,
@@ -125,11 +125,11 @@ impl Read for Shared {
 }
 
 impl Engine for Shared {
-    fn commit(&self, batch: &Batch, _durability: Durability) -> Result<()> {
+    fn commit(&self, batch: &Batch, durability: Durability) -> Result<()> {
         batch.check_size()?;
         self.call(|role, is_resent| match role {
-            Role::Holder(holder) => Ok(holder.engine().commit_once(batch, is_resent)?),
-            Role::Client(client) => client.commit(batch, is_resent),
+            Role::Holder(holder) => Ok(holder.engine().commit_once(batch, durability, is_resent)?),
+            Role::Client(client) => client.commit(batch, durability, is_resent),
         })
     }
 
@@ -144,7 +144,10 @@ impl Engine for Shared {
     }
 
     fn name(&self) -> &'static str {
-        "redb"
+        match self.role() {
+            Role::Holder(holder) => holder.engine().name(),
+            Role::Client(client) => client.engine().name(),
+        }
     }
 }
 
@@ -207,7 +210,7 @@ impl Desk {
                 return Err(Error::Unsupported { path, what: "file locks", source: Arc::new(source) });
             }
         }
-        let engine = match layout::open_engine(&self.dir, self.options.cache_bytes) {
+        let engine = match layout::open_engine(&self.dir, &self.options) {
             Ok(engine) => engine,
             // A process that was killed frees its files one after the other.
             Err(Error::Busy { .. }) => return Ok(None),

@@ -55,11 +55,13 @@ impl Store {
             append.seal(&mut head, points)?;
         }
         batch.put(&head_key, &head.encode()?);
-        if before.as_ref().is_none_or(|before| before.latest != latest) {
-            if let Some(before) = before {
-                batch.delete(&keys::latest_entry(key, before.latest.value, run));
+        let entry = |head: &Head| keys::latest_entry(key, head.latest.value, run);
+        let (last, next) = (before.as_ref().map(entry), entry(&head));
+        if last.as_ref() != Some(&next) {
+            if let Some(last) = last {
+                batch.delete(&last);
             }
-            batch.put(&keys::latest_entry(key, latest.value, run), &[]);
+            batch.put_new(&next, &[]);
         }
         Ok(())
     }
@@ -68,7 +70,7 @@ impl Store {
 impl Append<'_> {
     fn put_chunk(&mut self, head: &mut Head, points: &[Point]) -> Result<()> {
         let chunk = Chunk { points: points.to_vec() };
-        self.batch.put(&keys::tail_chunk(self.run, self.key, head.next_chunk), &chunk.encode()?);
+        self.batch.put_new(&keys::tail_chunk(self.run, self.key, head.next_chunk), &chunk.encode()?);
         head.next_chunk += 1;
         Ok(())
     }
