@@ -60,6 +60,13 @@ pub fn restore(dir: &Path, backup: &Path, printer: &Printer) -> anyhow::Result<A
         printer.json(&json!({"store": dir, "restored": restored}))?;
     } else {
         printer.line(&format!("restored {} to {}", in_words(&restored.counts), dir.display()))?;
+        let facts = bundle.facts();
+        if let Some(was) = facts["store"]["engine"].as_str().filter(|was| *was != restored.engine) {
+            printer.say(&format!(
+                "note: it was kept by {was}, which this build lacks, and is kept by {} now",
+                restored.engine
+            ));
+        }
     }
     Ok(Answer::Yes)
 }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tracker_engine::{Batch, Direction, Durability, Engine, KeyRange, Options};
+use tracker_engine::{Batch, Direction, Durability, Engine, KeyRange, Kind as EngineKind, Options};
 
 use super::expect_purpose;
 use crate::bundle::{Bundle, ChunkLine, Counts, Cutter, Line, Progress, Purpose, Watch, entries_of};
@@ -28,6 +28,8 @@ pub struct Restored {
     pub counts: Counts,
     /// BLAKE3 over its records, as read back from the new store.
     pub records: Digest,
+    /// The engine that keeps it: that of the store that was backed up, or the default one if this build lacks that.
+    pub engine: String,
 }
 
 impl Bundle {
@@ -43,7 +45,8 @@ impl Bundle {
         let making = Making::begin(dir)?;
         let lines = self.lines()?;
         let store = making.dir.join(STORE);
-        let engine = tracker_engine::open(&store, &Options::default())?;
+        let engine = tracker_engine::open(&store, &Options { engine: self.engine(), ..Options::default() })?;
+        let engine_name = engine.name();
         self.restore_records(&lines, engine.as_ref(), watch)?;
         self.restore_packs(&lines, &store.join(BLOBS), watch)?;
         let records = read_back(engine.as_ref())?;
@@ -58,7 +61,13 @@ impl Bundle {
         // The engine closes its files before they get their name.
         drop(engine);
         making.finish(dir)?;
-        Ok(Restored { counts: *self.counts(), records })
+        Ok(Restored { counts: *self.counts(), records, engine: engine_name.to_owned() })
+    }
+
+    /// The engine that keeps a restored store.
+    fn engine(&self) -> EngineKind {
+        let kind = self.manifest().store.engine.parse().ok().filter(|kind: &EngineKind| kind.is_built());
+        kind.unwrap_or_default()
     }
 
     pub(crate) fn check_store_format(&self) -> Result<()> {
@@ -81,7 +90,7 @@ impl Bundle {
             entries_of(&raw, |reason| self.damaged_chunk(line, reason), &mut |key, value| {
                 batch.put(key, value);
                 if batch.n_bytes() >= BATCH_BYTES || batch.n_ops() >= BATCH_ENTRIES {
-                    engine.commit(&batch, Durability::Os)?;
+                    engine.commit(&batch, Durability::Sync)?;
                     batch.clear();
                 }
                 Ok(())

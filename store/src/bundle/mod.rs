@@ -70,7 +70,7 @@ impl Purpose {
         }
     }
 
-    /// The line that `BUNDLE` is.
+    /// The line that `BUNDLE` is; as long for one purpose as for another.
     fn mark(self) -> String {
         format!("tracker {}, format {BUNDLE_FORMAT}\n", self.name())
     }
