@@ -41,6 +41,11 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
             commands::room::gc(store, *dry_run, *grace, *rewrite_below, printer)
         }
         Command::Du { by, limit } => commands::room::du(store, *by, *limit, printer),
+        Command::Backup { target, verify: false } => commands::backup::backup(store, target, printer),
+        Command::Backup { target, verify: true } => commands::backup::verify(target, printer),
+        Command::Restore { backup } => commands::backup::restore(store, backup, printer),
+        Command::Export { runs, file, sweep } => commands::transfer::export(store, runs, file, *sweep, printer),
+        Command::Import { file } => commands::transfer::import(store, file, printer),
         Command::Pareto(args) => commands::pareto::pareto(store, args, printer),
         Command::Materialize { checkpoint, out, workers } => {
             commands::materialize::materialize(store, checkpoint, out, *workers, printer)

@@ -247,7 +247,7 @@ impl NewRun {
     }
 }
 
-fn indexes(run: &Run) -> impl Iterator<Item = RunIndex<'_>> {
+pub(crate) fn indexes(run: &Run) -> impl Iterator<Item = RunIndex<'_>> {
     [
         Some(RunIndex::Status(run.status)),
         Some(RunIndex::Experiment(run.experiment)),

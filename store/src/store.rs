@@ -19,7 +19,7 @@ use crate::records::Stored;
 pub(crate) const FORMAT: u32 = 2;
 const FORMAT_KEY: &str = "format";
 /// The folder of packs within the store's.
-const BLOBS: &str = "blobs";
+pub(crate) const BLOBS: &str = "blobs";
 /// How often a write is planned again when another writer changed what it read.
 const N_ATTEMPTS: usize = 64;
 

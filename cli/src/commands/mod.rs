@@ -1,6 +1,7 @@
 //! One file a command family.
 
 pub mod artifact;
+pub mod backup;
 pub mod completions;
 pub mod devices;
 pub mod materialize;
@@ -16,3 +17,4 @@ pub mod runs;
 pub mod studies;
 pub mod sweep;
 pub mod table;
+pub mod transfer;
