@@ -46,6 +46,7 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         Command::Restore { backup } => commands::backup::restore(store, backup, printer),
         Command::Export { runs, file, sweep } => commands::transfer::export(store, runs, file, *sweep, printer),
         Command::Import { file } => commands::transfer::import(store, file, printer),
+        Command::Convert { engine } => commands::convert::convert(store, (*engine).into(), printer),
         Command::Pareto(args) => commands::pareto::pareto(store, args, printer),
         Command::Materialize { checkpoint, out, workers } => {
             commands::materialize::materialize(store, checkpoint, out, *workers, printer)

@@ -75,17 +75,7 @@ impl Store {
     /// # Errors
     /// `NotFound` if there is no store in `dir`; `Outdated` if it has another format; the engine's errors.
     pub fn open(dir: &Path) -> Result<Self> {
-        let is_missing = match dir.read_dir() {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-        };
-        if is_missing {
-            return Err(Error::NotFound {
-                what: "store",
-                name: dir.display().to_string(),
-                hint: "`tracker run STUDY` makes one, and `--store DIR` or `TRACKER_STORE` names another".to_owned(),
-            });
-        }
+        require_store(dir)?;
         Self::create(dir)
     }
 
@@ -94,7 +84,16 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], save that a missing store is made.
     pub fn create(dir: &Path) -> Result<Self> {
-        let engine = tracker_engine::open(dir, &Options::default())?;
+        Self::create_with(dir, &Options::default())
+    }
+
+    /// As [`Store::create`], with an engine, a cache and a patience of the caller's choosing. A store that is there keeps the
+    /// engine it has; [`Store::convert`] changes it.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn create_with(dir: &Path, options: &Options) -> Result<Self> {
+        let engine = tracker_engine::open(dir, options)?;
         Self::over(engine, Some(dir.to_path_buf()))
     }
 
@@ -223,6 +222,22 @@ impl Store {
         plan(&mut Batch::new())?;
         Err(Error::Contended { what, name: name.to_string() })
     }
+}
+
+/// Refuses a folder that is missing or empty.
+pub(crate) fn require_store(dir: &Path) -> Result<()> {
+    let is_missing = match dir.read_dir() {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if !is_missing {
+        return Ok(());
+    }
+    Err(Error::NotFound {
+        what: "store",
+        name: dir.display().to_string(),
+        hint: "`tracker run STUDY` makes one, and `--store DIR` or `TRACKER_STORE` names another".to_owned(),
+    })
 }
 
 /// How long to leave other processes alone after being disappointed for the `nth` time.

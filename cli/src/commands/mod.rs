@@ -3,6 +3,7 @@
 pub mod artifact;
 pub mod backup;
 pub mod completions;
+pub mod convert;
 pub mod devices;
 pub mod materialize;
 pub mod measures;
