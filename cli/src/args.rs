@@ -129,6 +129,18 @@ pub enum Command {
         /// The file; `-` for stdin.
         file: PathBuf,
     },
+    /// Bring the store to this build's format: a backup first, then batch by batch; one that was killed goes on where it stopped.
+    Migrate {
+        /// Say what would be done, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Where the backup goes; without it beside the store, `STORE.format-N.backup`.
+        #[arg(long, value_name = "FOLDER", conflicts_with = "dry_run")]
+        backup: Option<PathBuf>,
+        /// Make no backup: it takes as much room as the store.
+        #[arg(long, conflicts_with_all = ["dry_run", "backup"])]
+        no_backup: bool,
+    },
     /// Let another engine keep the store: everything is copied and compared before the new one takes the old one's place. No other
     /// command may have the store open.
     Convert {

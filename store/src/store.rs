@@ -1,6 +1,5 @@
 //! The store: one engine, the files beside it, and what is known of both without asking.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -97,6 +96,20 @@ impl Store {
         Self::over(engine, Some(dir.to_path_buf()))
     }
 
+    /// Opens the store in `dir`, of this build's format or an earlier one, to back it up before it is migrated. Nothing else is to be asked
+    /// of a store of an earlier format.
+    ///
+    /// # Errors
+    /// As [`Store::open`], `Outdated` of a newer format alone.
+    pub fn open_older(dir: &Path) -> Result<Self> {
+        require_store(dir)?;
+        let store = Self::unchecked(tracker_engine::open(dir, &Options::default())?, Some(dir.to_path_buf()));
+        match store.format()? {
+            0..=FORMAT => Ok(store),
+            newer => Err(outdated(newer)),
+        }
+    }
+
     /// An empty store in memory, gone with its last handle.
     ///
     /// # Errors
@@ -114,12 +127,24 @@ impl Store {
             batch.put(&key, &FORMAT.to_be_bytes());
             engine.commit(&batch, Durability::Sync)?;
         }
+        Ok(Self::unchecked(engine, dir))
+    }
+
+    fn unchecked(engine: Arc<dyn Engine>, dir: Option<PathBuf>) -> Self {
         let packs = dir.as_ref().map_or_else(Packs::memory, |dir| Packs::Dir(dir.join(BLOBS)));
         let read: Arc<dyn Read> = engine.clone();
-        Ok(Self {
-            inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default(), writers: RwLock::default() }),
-            read,
-        })
+        let inner = Inner { engine, dir, packs, known: Mutex::default(), writers: RwLock::default() };
+        Self { inner: Arc::new(inner), read }
+    }
+
+    /// The format of its records and keys.
+    ///
+    /// # Errors
+    /// `Corrupt` if it says none; the engine's.
+    pub fn format(&self) -> Result<u32> {
+        let key = keys::meta(FORMAT_KEY);
+        let value = self.get(&key)?.ok_or_else(|| Error::corrupt(&key, "the store does not say its format"))?;
+        format_of(&key, value)
     }
 
     /// The folder it lies in; none for a store in memory.
@@ -248,13 +273,19 @@ fn backoff(nth: usize) -> Duration {
 
 /// Refuses a store of another format.
 fn check_format(key: &[u8], value: Vec<u8>) -> Result<()> {
-    let found = value.try_into().map(u32::from_be_bytes).map_err(|_| Error::corrupt(key, "expected four bytes"))?;
-    let remedy = match found.cmp(&FORMAT) {
-        Ordering::Equal => return Ok(()),
-        Ordering::Less => "run `tracker migrate`",
-        Ordering::Greater => "use the newer build of tracker that wrote it",
-    };
-    Err(Error::Outdated { found, supported: FORMAT, remedy })
+    match format_of(key, value)? {
+        FORMAT => Ok(()),
+        found => Err(outdated(found)),
+    }
+}
+
+fn format_of(key: &[u8], value: Vec<u8>) -> Result<u32> {
+    value.try_into().map(u32::from_be_bytes).map_err(|_| Error::corrupt(key, "expected four bytes"))
+}
+
+fn outdated(found: u32) -> Error {
+    let remedy = if found < FORMAT { "run `tracker migrate`" } else { "use the newer build of tracker that wrote it" };
+    Error::Outdated { found, supported: FORMAT, remedy }
 }
 
 impl std::fmt::Debug for Store {

@@ -8,6 +8,7 @@ pub mod devices;
 pub mod materialize;
 pub mod measures;
 pub mod merge;
+pub mod migrate;
 pub mod pareto;
 pub mod query;
 pub mod relabel;
