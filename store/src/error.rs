@@ -41,6 +41,14 @@ pub enum Error {
         /// What was to be written, shortened.
         got: String,
     },
+    /// A run to be imported is there with other contents; nothing was written.
+    #[error("run `{run}` is there already, and differs from the one in the file: {}", differences.join("; "))]
+    Differs {
+        /// The run.
+        run: crate::id::RunId,
+        /// What differs, each with how much of it is on either side.
+        differences: Vec<String>,
+    },
     /// Another writer kept changing the same record; try again.
     #[error("{what} `{name}` is being changed by other writers")]
     Contended {
@@ -99,6 +107,16 @@ pub enum Error {
         /// What to run.
         remedy: &'static str,
     },
+    /// A backup or an export was written by a newer build. It was left as it is.
+    #[error("expected `{}` to have format `{supported}` or lower, got `{found}`", path.display())]
+    Newer {
+        /// The backup or the export.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The highest format this build reads.
+        supported: u32,
+    },
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] tracker_engine::Error),
@@ -123,6 +141,8 @@ impl Error {
             Self::Ambiguous { .. } => Some("give more of it, or `kind:` in front".to_owned()),
             Self::Outdated { remedy, .. } => Some((*remedy).to_owned()),
             Self::Contended { .. } => Some("try again".to_owned()),
+            Self::Differs { .. } => Some("import it into another store".to_owned()),
+            Self::Newer { .. } => Some("use the newer build of tracker that wrote it".to_owned()),
             Self::Engine(tracker_engine::Error::Full { .. }) => Some("make room on that disk".to_owned()),
             Self::Engine(tracker_engine::Error::ReadOnly { .. }) => Some(
                 "a store is read and written by whoever opens it: get those permissions, or name another with --store"
@@ -140,9 +160,11 @@ impl Error {
             Self::NotFound { .. }
             | Self::Ambiguous { .. }
             | Self::Conflict { .. }
+            | Self::Differs { .. }
             | Self::Invalid { .. }
             | Self::Syntax { .. }
-            | Self::Outdated { .. } => true,
+            | Self::Outdated { .. }
+            | Self::Newer { .. } => true,
             Self::Engine(error) => {
                 matches!(error, Foreign { .. } | InUse { .. } | Newer { .. } | NotBuilt { .. } | ReadOnly { .. })
             }

@@ -15,6 +15,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 mod artifact;
+mod backup;
+mod bundle;
 mod clock;
 mod commit;
 mod convert;
@@ -35,10 +37,14 @@ mod rows;
 mod runs;
 mod series;
 mod store;
+mod transfer;
 
 pub use artifact::{
-    Collect, Collected, Draft, FileEntry, FileReader, Group, Holder, Known, Manifest, Share, Usage, Version, Weights,
+    Collect, Collected, Draft, FileEntry, FileReader, Group, Holder, Known, Manifest, Renumbered, Share, Usage,
+    Version, Weights,
 };
+pub use backup::{Restored, Saved};
+pub use bundle::{BUNDLE_FORMAT, Bundle, Counts, Damage, Progress, Purpose, RunFacts, Section, Target, Watch};
 pub use clock::Timestamp;
 pub use error::{Error, Result};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};
@@ -54,6 +60,7 @@ pub use rows::Rows;
 pub use series::{Bucket, History, Point, Series};
 pub use store::Store;
 pub use tracker_engine::{Converted, Durability, Kind as EngineKind, Options as EngineOptions, Step as ConversionStep};
+pub use transfer::{Arrival, Exported, Imported, ImportedRun};
 
 /// The README's example, compiled.
 #[cfg(doctest)]

@@ -115,7 +115,7 @@ pub trait Engine: Read {
 /// What a committed batch survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Durability {
-    /// The death of the process, by kill -9 too. An engine may do more: redb syncs either way.
+    /// The death of the process, by kill -9 too. An engine may do more, and does within a second or so.
     Os,
     /// The loss of power as well.
     Sync,

@@ -20,10 +20,12 @@ mod known;
 mod packs;
 mod pieces;
 mod read;
+mod receive;
 mod remove;
+mod ship;
 mod split;
 mod usage;
-mod versions;
+pub(crate) mod versions;
 mod weights;
 mod words;
 
@@ -42,6 +44,9 @@ pub(crate) use known::plan as plan_known;
 pub use known::{Holder, Known};
 pub(crate) use packs::{PackId, Packs};
 pub use read::FileReader;
+pub use receive::Renumbered;
+pub(crate) use receive::{OurName, Parcel, Receipt};
+pub(crate) use ship::{Sent, Shipment};
 pub use usage::{Group, Share, Usage};
 pub use weights::Weights;
 
@@ -143,7 +148,7 @@ pub(crate) struct Coded {
 
 impl Place {
     /// The pack it is in, if it is in one.
-    fn pack(&self) -> Option<PackId> {
+    pub(crate) fn pack(&self) -> Option<PackId> {
         match self {
             Self::Inline(_) => None,
             Self::Packed(pack, _) => Some(*pack),
