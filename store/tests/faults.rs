@@ -108,7 +108,10 @@ fn a_verdict_of_a_stopped_engine_is_told_as_unknown_and_never_as_done() {
     let below: Arc<dyn Engine> = Arc::new(Memory::new());
     let plan = Plan { action: Action::Sync, nth: 2, fault: Fault::Stop };
     let store = Store::over(Arc::new(Faulty::new(below, Some(plan))), None).unwrap();
-    let error = store.create_run(&new_run("x")).unwrap_err();
+    let run = store.create_run(&new_run("x")).unwrap().id;
+    let mut recording = Recording::new();
+    recording.put_param(run, "lr", "0.1").unwrap();
+    let error = store.commit(&recording, Durability::Sync).unwrap_err();
     assert!(error.to_string().contains("did not answer"), "{error}");
     assert!(store.runs().next().unwrap().is_err());
 }
