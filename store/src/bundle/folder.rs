@@ -80,6 +80,14 @@ impl Folder {
         Ok(is_it.then(|| (stored.len() as u64, Digest::of(&stored))))
     }
 
+    /// How long a pack was when the earlier bundle was written.
+    pub(super) fn pack_was(&self, pack: PackId) -> Option<u64> {
+        match self.earlier.get(&pack_name(pack)) {
+            Some(Line::Pack(line)) => Some(line.n_bytes),
+            _ => None,
+        }
+    }
+
     /// The digests of the blocks of a pack, if it is there and whole.
     pub(super) fn pack(&self, pack: PackId, n_bytes: u64, read_at: &mut ReadAt<'_>) -> Result<Option<Vec<Digest>>> {
         let name = pack_name(pack);

@@ -118,6 +118,14 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
+    /// How long a pack was when it was written to this place before.
+    pub(crate) fn pack_was(&self, pack: PackId) -> Option<u64> {
+        match &self.place {
+            Place::Folder(folder) => folder.pack_was(pack),
+            Place::Archive(_) => None,
+        }
+    }
+
     /// Adds a pack of `n_bytes`, which `read_at` reads.
     pub(crate) fn pack(&mut self, pack: PackId, n_bytes: u64, read_at: &mut ReadAt<'_>) -> Result<()> {
         let name = pack_name(pack);
