@@ -304,11 +304,8 @@ fn a_pack_that_was_cut_short_or_is_gone_never_takes_the_place_of_a_whole_one() {
     let backup = dir.path().join("backup");
     save(&family.store, &backup);
     let before = fs::read(backup.join("manifest.json")).unwrap();
-    for pack in fs::read_dir(path.join("blobs")).unwrap() {
-        let pack = pack.unwrap().path();
-        if pack.extension().is_none_or(|extension| extension != "pack") {
-            continue;
-        }
+    for pack in fs::read_dir(backup.join("packs")).unwrap() {
+        let pack = path.join("blobs").join(pack.unwrap().file_name());
         let sound = fs::read(&pack).unwrap();
         for damaged in [&sound[..sound.len() - 1], &[]] {
             fs::write(&pack, damaged).unwrap();
