@@ -64,6 +64,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Whether the folder says already what it is.
+    pub(super) fn is_marked(&self) -> bool {
+        self.dir.join(MARK).exists()
+    }
+
     /// How long the file of a chunk is, and its digest, if it is there and whole.
     pub(super) fn chunk(&self, digest: &Digest) -> Result<Option<(u64, Digest)>> {
         let name = chunk_name(digest);
@@ -149,7 +154,7 @@ impl Folder {
     }
 
     /// Syncs what waits, and then names it.
-    fn settle(&mut self) -> Result<()> {
+    pub(super) fn settle(&mut self) -> Result<()> {
         for (file, temporary, _) in &self.waiting {
             file.sync_all().map_err(|error| Error::io("sync", temporary, error))?;
         }
