@@ -354,7 +354,9 @@ fn a_backup_beside_writers_has_a_prefix_of_what_each_wrote_in_whole_batches() {
     let test = "a_backup_beside_writers_has_a_prefix_of_what_each_wrote_in_whole_batches";
     let writers = [Writer::start(&tracker.store(), test), Writer::start(&tracker.store(), test)];
     for (nth, n) in [20, 120, 250].into_iter().enumerate() {
-        writers.iter().for_each(|writer| writer.wait_for(n));
+        for writer in &writers {
+            writer.wait_for(n);
+        }
         let before: Vec<u32> = writers.iter().map(Writer::n_acknowledged).collect();
         let saved = tracker.run(&["backup", "b"]);
         assert_eq!(saved.code, 0, "{}", saved.stderr);
