@@ -129,6 +129,25 @@ pub enum Command {
         /// The file; `-` for stdin.
         file: PathBuf,
     },
+    /// Bring the store to this build's format: a backup first, then batch by batch; one that was killed goes on where it stopped.
+    Migrate {
+        /// Say what would be done, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Where the backup goes; without it beside the store, `STORE.format-N.backup`.
+        #[arg(long, value_name = "FOLDER", conflicts_with = "dry_run")]
+        backup: Option<PathBuf>,
+        /// Make no backup: it takes as much room as the store.
+        #[arg(long, conflicts_with_all = ["dry_run", "backup"])]
+        no_backup: bool,
+    },
+    /// Let another engine keep the store: everything is copied and compared before the new one takes the old one's place. No other
+    /// command may have the store open.
+    Convert {
+        /// The engine.
+        #[arg(long, value_enum)]
+        engine: Engine,
+    },
     /// Compare runs or checkpoints by several objectives: which points no other beats, and files of it.
     Pareto(ParetoArgs),
     /// Write the files of a checkpoint to a folder; one that is stored as a recipe is made, and its digest checked.
@@ -506,6 +525,27 @@ impl Aspect {
             Self::Run => "run",
             Self::Environment => "environment",
             Self::Data => "data",
+        }
+    }
+}
+
+/// What can keep a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// One file and a journal: the default.
+    Redb,
+    /// A log of pages: quick to write, larger on disk.
+    Sled,
+    /// Sorted runs, compressed: smallest on disk; in builds with the feature `rocksdb`.
+    Rocksdb,
+}
+
+impl From<Engine> for tracker_store::EngineKind {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Redb => Self::Redb,
+            Engine::Sled => Self::Sled,
+            Engine::Rocksdb => Self::Rocksdb,
         }
     }
 }

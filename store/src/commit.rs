@@ -122,6 +122,9 @@ impl Store {
                     batch.require_absent(&param);
                     batch.put(&param, value.as_bytes());
                     batch.put(&keys::param_index_entry(key, value, *run), &[]);
+                    if let Some(entry) = keys::param_number_entry(key, value, *run) {
+                        batch.put(&entry, &[]);
+                    }
                 }
             }
         }

@@ -155,7 +155,7 @@ impl Error {
     /// Whether what was asked for is at fault, rather than the store, this machine or this program.
     #[must_use]
     pub fn is_input(&self) -> bool {
-        use tracker_engine::Error::{Foreign, Newer, ReadOnly};
+        use tracker_engine::Error::{Foreign, InUse, Newer, NotBuilt, ReadOnly};
         match self {
             Self::NotFound { .. }
             | Self::Ambiguous { .. }
@@ -165,7 +165,9 @@ impl Error {
             | Self::Syntax { .. }
             | Self::Outdated { .. }
             | Self::Newer { .. } => true,
-            Self::Engine(error) => matches!(error, Foreign { .. } | Newer { .. } | ReadOnly { .. }),
+            Self::Engine(error) => {
+                matches!(error, Foreign { .. } | InUse { .. } | Newer { .. } | NotBuilt { .. } | ReadOnly { .. })
+            }
             _ => false,
         }
     }

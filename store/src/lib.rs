@@ -19,6 +19,7 @@ mod backup;
 mod bundle;
 mod clock;
 mod commit;
+mod convert;
 mod error;
 #[cfg(test)]
 mod golden;
@@ -58,7 +59,7 @@ pub use recording::Recording;
 pub use rows::Rows;
 pub use series::{Bucket, History, Point, Series};
 pub use store::Store;
-pub use tracker_engine::Durability;
+pub use tracker_engine::{Converted, Durability, Kind as EngineKind, Options as EngineOptions, Step as ConversionStep};
 pub use transfer::{Arrival, Exported, Imported, ImportedRun};
 
 /// The README's example, compiled.

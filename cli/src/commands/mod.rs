@@ -3,10 +3,12 @@
 pub mod artifact;
 pub mod backup;
 pub mod completions;
+pub mod convert;
 pub mod devices;
 pub mod materialize;
 pub mod measures;
 pub mod merge;
+pub mod migrate;
 pub mod pareto;
 pub mod query;
 pub mod relabel;

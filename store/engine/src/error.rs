@@ -37,6 +37,14 @@ pub enum Error {
         /// How long was waited.
         waited: Duration,
     },
+    /// Another process has the store open, which must be had alone. End it and try again.
+    #[error("store `{}` is open in {}; end it and try again", dir.display(), holder(*pid, false))]
+    InUse {
+        /// The store folder.
+        dir: PathBuf,
+        /// The process that holds it, if known.
+        pid: Option<u32>,
+    },
     /// Another program has the file open.
     #[error("`{}` is open in another program", path.display())]
     Busy {

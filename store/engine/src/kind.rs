@@ -8,7 +8,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::{Batch, Durability, Engine, Error, Redb, Result};
+use crate::{Batch, Durability, Engine, Error, Redb, Result, Sled};
 
 /// An engine that keeps its data in files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,8 +40,8 @@ impl Kind {
     #[must_use]
     pub fn is_built(self) -> bool {
         match self {
-            Self::Redb => true,
-            Self::Sled | Self::Rocksdb => false,
+            Self::Redb | Self::Sled => true,
+            Self::Rocksdb => cfg!(feature = "rocksdb"),
         }
     }
 
@@ -63,15 +63,23 @@ impl Kind {
     pub(crate) fn open(self, path: &Path, cache_bytes: usize) -> Result<Arc<dyn Local>> {
         match self {
             Self::Redb => Ok(Arc::new(Redb::open(path, cache_bytes)?)),
-            Self::Sled | Self::Rocksdb => Err(Error::NotBuilt { path: path.to_path_buf(), engine: self }),
+            Self::Sled => Ok(Arc::new(Sled::open(path, cache_bytes)?)),
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb => Ok(Arc::new(crate::Rocksdb::open(path, cache_bytes)?)),
+            #[cfg(not(feature = "rocksdb"))]
+            Self::Rocksdb => Err(Error::NotBuilt { path: path.to_path_buf(), engine: self }),
         }
     }
 
-    /// Makes empty data at `path` and opens it. Data that is there empty or half made is completed.
+    /// Makes empty data at `path`, where there is none, and opens it.
     pub(crate) fn create(self, path: &Path, cache_bytes: usize) -> Result<Arc<dyn Local>> {
         match self {
             Self::Redb => Ok(Arc::new(Redb::create(path, cache_bytes)?)),
-            Self::Sled | Self::Rocksdb => Err(Error::NotBuilt { path: path.to_path_buf(), engine: self }),
+            Self::Sled => Ok(Arc::new(Sled::create(path, cache_bytes)?)),
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb => Ok(Arc::new(crate::Rocksdb::create(path, cache_bytes)?)),
+            #[cfg(not(feature = "rocksdb"))]
+            Self::Rocksdb => Err(Error::NotBuilt { path: path.to_path_buf(), engine: self }),
         }
     }
 }

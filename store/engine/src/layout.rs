@@ -4,6 +4,7 @@
 //! FORMAT       one line: `tracker store, layout 2, engine redb`
 //! data.redb    the engine's file, or folder: `data.` and its name
 //! data.journal what redb has acknowledged and not written there yet; no file at most times
+//! CONVERTING   one line, there while a store goes from one engine to another: `redb to sled`
 //! LOCK         locked by the process that holds the engine open; its text is that process's id
 //! socket       where that process serves the others
 //! ```
@@ -20,7 +21,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::kind::Local;
@@ -32,6 +33,8 @@ pub const LAYOUT: u32 = 2;
 const OLDEST_LAYOUT: u32 = 1;
 
 pub(crate) const LOCK: &str = "LOCK";
+/// Says that data of two engines may be there, and which.
+const CONVERTING: &str = "CONVERTING";
 pub(crate) const SOCKET: &str = "socket";
 /// Where a socket is made before it is moved into place.
 pub(crate) const SOCKET_NEW: &str = "socket.new";
@@ -92,22 +95,62 @@ pub(crate) fn check(dir: &Path) -> Result<State> {
 /// Opens the engine of `dir`, making the store if there is none. The caller holds the lock.
 pub(crate) fn open_engine(dir: &Path, options: &Options) -> Result<Arc<dyn Local>> {
     if let State::Store(kind) = check(dir)? {
+        clear_conversion(dir, kind)?;
         if read_format(dir)?.is_some_and(|(layout, _)| layout < LAYOUT) {
             write_claim(dir, kind)?;
             settle_claim(dir)?;
         }
-        return kind.open(&dir.join(kind.data_name()), options.cache_bytes);
+        return kind.open(&data_path(dir, kind), options.cache_bytes);
     }
     let kind = options.engine;
     kind.require_built(dir)?;
     if is_claimed(dir)? {
-        // What was half made for another engine acknowledged nothing.
-        Kind::ALL.into_iter().filter(|&other| other != kind).try_for_each(|other| remove_data(dir, other))?;
+        // What was half made acknowledged nothing.
+        Kind::ALL.into_iter().try_for_each(|half_made| remove_data(dir, half_made))?;
     }
     write_claim(dir, kind)?;
-    let engine = kind.create(&dir.join(kind.data_name()), options.cache_bytes)?;
+    let engine = kind.create(&data_path(dir, kind), options.cache_bytes)?;
     settle_claim(dir)?;
     Ok(engine)
+}
+
+/// Where the data of `kind` lies in the store at `dir`.
+pub(crate) fn data_path(dir: &Path, kind: Kind) -> PathBuf {
+    dir.join(kind.data_name())
+}
+
+/// Says that data of `to` is about to be made beside that of `from`.
+pub(crate) fn begin_conversion(dir: &Path, from: Kind, to: Kind) -> Result<()> {
+    let path = data_path(dir, to);
+    if path.try_exists().map_err(|error| Error::io("look at", &path, error))? {
+        return Err(Error::foreign(&path, format!("`FORMAT` names engine `{from}`, so move it out of the way")));
+    }
+    write_synced(&dir.join(CONVERTING), format!("{from} to {to}\n").as_bytes())?;
+    sync_dir(dir)
+}
+
+/// Makes `to` keep the store from now on; its data is whole and synced.
+pub(crate) fn replace_engine(dir: &Path, to: Kind) -> Result<()> {
+    write_claim(dir, to)?;
+    settle_claim(dir)
+}
+
+/// Ends a conversion, if one was begun, by removing the data that `kept`, the engine of the store, does not need.
+/// The caller holds the lock.
+pub(crate) fn clear_conversion(dir: &Path, kept: Kind) -> Result<()> {
+    let path = dir.join(CONVERTING);
+    let Some(text) = read_start(&path)? else {
+        return Ok(());
+    };
+    // A line cut short was not synced, so nothing was made yet.
+    if let Some((from, to)) = text.strip_suffix('\n').and_then(|line| line.split_once(" to ")) {
+        for kind in [from, to].into_iter().filter_map(|name| name.parse().ok()).filter(|&kind: &Kind| kind != kept) {
+            remove_data(dir, kind)?;
+        }
+    }
+    remove(&dir.join(FORMAT_NEW))?;
+    remove(&path)?;
+    sync_dir(dir)
 }
 
 /// Says in `FORMAT.new` that `kind` is to keep the store.
@@ -129,7 +172,7 @@ fn remove_data(dir: &Path, kind: Kind) -> Result<()> {
     if kind == Kind::Redb {
         remove(&dir.join(JOURNAL))?;
     }
-    remove(&dir.join(kind.data_name()))
+    remove(&data_path(dir, kind))
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -202,7 +245,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(|error| Error::io("write", path, error))
 }
 
-fn sync_dir(dir: &Path) -> Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| Error::io("sync", dir, error))
 }
 

@@ -17,27 +17,38 @@
 mod batch;
 #[doc(hidden)]
 pub mod contract;
+mod convert;
 mod error;
+#[doc(hidden)]
+pub mod faulty;
 mod group;
 mod kind;
 mod layout;
 mod memory;
 mod range;
 mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 mod shared;
+mod sled;
+mod staged;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::batch::{Batch, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, Op};
+pub use crate::convert::{Converted, Step, convert};
 pub use crate::error::{Error, Result};
 pub use crate::kind::{Kind, UnknownKind};
 pub use crate::layout::LAYOUT;
 pub use crate::memory::Memory;
 pub use crate::range::{Direction, KeyRange};
 pub use crate::redb::{Counts, Redb};
+#[cfg(feature = "rocksdb")]
+pub use crate::rocksdb::Rocksdb;
 pub use crate::shared::open;
+pub use crate::sled::Sled;
 
 /// A consistent reader: an engine as of now, or a snapshot as of when it was taken.
 pub trait Read: Send + Sync {
@@ -104,7 +115,7 @@ pub trait Engine: Read {
 /// What a committed batch survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Durability {
-    /// The death of the process, by kill -9 too. An engine may do more: redb syncs either way.
+    /// The death of the process, by kill -9 too. An engine may do more, and does within a second or so.
     Os,
     /// The loss of power as well.
     Sync,

@@ -171,7 +171,7 @@ impl Redb {
                 return if was_idle { self.start_syncer() } else { Ok(()) };
             }
         }
-        held.group.commit(batch, resent, |members| held.commit_to_file(&mut lock(&held.writing), members))
+        held.group.commit(batch, durability, resent, |members| held.commit_to_file(&mut lock(&held.writing), members))
     }
 
     /// Sees to it that what waits is synced in a while.

@@ -32,8 +32,8 @@ use crate::layout::{self, LOCK};
 use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Options, Read, Result, Visitor};
 
 /// The pauses between attempts to reach the holder or to become it.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens the store in `dir`, which is made if it is not there, together with every other process that has it open.
 ///
@@ -195,30 +195,41 @@ impl Desk {
 
     /// Takes the lock, opens the engine and serves; `None` if another process has either.
     fn try_hold(&self) -> Result<Option<Holder>> {
-        let path = self.dir.join(LOCK);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| Error::io("open", &path, error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(source)) => {
-                return Err(Error::Unsupported { path, what: "file locks", source: Arc::new(source) });
-            }
-        }
+        let Some(lock) = try_lock(&self.dir)? else { return Ok(None) };
         let engine = match layout::open_engine(&self.dir, &self.options) {
             Ok(engine) => engine,
             // A process that was killed frees its files one after the other.
             Err(Error::Busy { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        write_pid(&mut file).map_err(|error| Error::io("write", &path, error))?;
-        Holder::start(&self.dir, engine, file).map(Some)
+        Holder::start(&self.dir, engine, lock).map(Some)
     }
+}
+
+/// Takes the lock of the store in `dir` and writes down who has it; `None` if another process does.
+pub(crate) fn try_lock(dir: &Path) -> Result<Option<File>> {
+    let path = dir.join(LOCK);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| Error::io("open", &path, error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(source)) => {
+            return Err(Error::Unsupported { path, what: "file locks", source: Arc::new(source) });
+        }
+    }
+    write_pid(&mut file).map_err(|error| Error::io("write", &path, error))?;
+    Ok(Some(file))
+}
+
+/// The process that has the lock, as it wrote down.
+pub(crate) fn holder_pid(dir: &Path) -> Option<u32> {
+    fs::read_to_string(dir.join(LOCK)).ok().and_then(|text| text.trim().parse().ok())
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {
@@ -228,7 +239,7 @@ fn write_pid(file: &mut File) -> io::Result<()> {
 
 /// Says who holds `dir` and did not answer.
 fn unavailable(dir: &Path, waited: Duration) -> Error {
-    let pid = fs::read_to_string(dir.join(LOCK)).ok().and_then(|text| text.trim().parse().ok());
+    let pid = holder_pid(dir);
     Error::Unavailable { dir: dir.to_path_buf(), pid, stopped: pid.is_some_and(is_stopped), waited }
 }
 

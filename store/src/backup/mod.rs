@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::id::{Digest, Kind};
 use crate::keys::tag;
 use crate::records::Stored as _;
-use crate::store::{FORMAT, Store};
+use crate::store::Store;
 
 pub use restore::Restored;
 
@@ -53,7 +53,7 @@ impl Store {
             let packs = store.copy_records(&mut sink, &mut **watch)?;
             copy_packs(self.packs(), &packs, &mut sink, &mut **watch)
         })?;
-        let totals = sink.into_inner().finish(self.facts(), Vec::new())?;
+        let totals = sink.into_inner().finish(self.facts()?, Vec::new())?;
         Ok(Saved {
             counts: totals.manifest.counts,
             records: totals.manifest.records,
@@ -63,8 +63,9 @@ impl Store {
     }
 
     /// What the store is made of.
-    pub(crate) fn facts(&self) -> StoreFacts {
-        StoreFacts { engine: self.engine_name().to_owned(), layout: tracker_engine::LAYOUT, format: FORMAT }
+    pub(crate) fn facts(&self) -> Result<StoreFacts> {
+        let engine = self.engine_name().to_owned();
+        Ok(StoreFacts { engine, layout: tracker_engine::LAYOUT, format: self.format()? })
     }
 
     /// Adds every entry, cut into chunks. Returns the packs that are named, with the least bytes each must have.

@@ -34,14 +34,17 @@ pub struct Restored {
 
 impl Bundle {
     /// Makes a store in `dir` of what a backup holds. `dir` must not be there, or be empty. Every byte is checked against its digest
-    /// before it is used, and all records are read back from the new store; it has its name only then.
+    /// before it is used, and all records are read back from the new store; it has its name only then. A backup of an earlier format makes a
+    /// store of that format, which can be migrated.
     ///
     /// # Errors
-    /// `Invalid` if `dir` is not empty, or this is no backup; `Outdated` if its records have another format; `CorruptFile` with file
+    /// `Invalid` if `dir` is not empty, or this is no backup; `Outdated` if its records have a newer format; `CorruptFile` with file
     /// and offset of what is damaged; `Contended` if another process restores to `dir`; `Io`; the engine's. Then nothing is in `dir`.
     pub fn restore(&self, dir: &Path, watch: &mut Watch<'_>) -> Result<Restored> {
         expect_purpose(self, Purpose::Backup, "import")?;
-        self.check_store_format()?;
+        if self.manifest().store.format > FORMAT {
+            self.check_store_format()?;
+        }
         let making = Making::begin(dir)?;
         let lines = self.lines()?;
         let store = making.dir.join(STORE);
@@ -74,7 +77,7 @@ impl Bundle {
         let found = self.manifest().store.format;
         let remedy = match found.cmp(&FORMAT) {
             std::cmp::Ordering::Equal => return Ok(()),
-            std::cmp::Ordering::Less => "restore it with the build that wrote it, then run `tracker migrate`",
+            std::cmp::Ordering::Less => "migrate the store it was made of, and make it again",
             std::cmp::Ordering::Greater => "use the newer build of tracker that wrote it",
         };
         Err(Error::Outdated { found, supported: FORMAT, remedy })

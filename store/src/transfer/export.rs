@@ -45,7 +45,7 @@ impl Store {
             let mut parts = Parts::new(store, asked)?;
             parts.write(&mut sink, &mut **watch.borrow_mut())
         })?;
-        let totals = sink.into_inner().finish(self.facts(), runs)?;
+        let totals = sink.into_inner().finish(self.facts()?, runs)?;
         let manifest = totals.manifest;
         Ok(Exported { counts: manifest.counts, runs: manifest.runs, written_bytes: totals.written_bytes })
     }

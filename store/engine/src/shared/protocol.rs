@@ -223,6 +223,7 @@ impl From<Error> for Failure {
             Error::ReadOnly { path, source } => Self::ReadOnly { path, source: source.to_string() },
             Error::Io { action, path, source } => Self::Io { action, path, source: source.to_string() },
             Error::Unavailable { dir: path, .. }
+            | Error::InUse { dir: path, .. }
             | Error::Newer { path, .. }
             | Error::NotBuilt { path, .. }
             | Error::Unsupported { path, .. } => Self::Io { action: "use".to_owned(), path, source: message },
