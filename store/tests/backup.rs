@@ -147,7 +147,7 @@ fn folders_of_something_else_are_refused_untouched() {
         let error = Bundle::open(&backup).unwrap().restore(&target, &mut |_| {}).unwrap_err();
         assert!(error.to_string().contains("empty or not there yet"), "{error}");
     }
-    assert_eq!(files(&taken), before);
+    assert!(files(&taken) == before, "it was written to");
     assert!(matches!(Bundle::open(&taken), Err(Error::Invalid { .. })));
     assert!(matches!(Bundle::open(&taken.join("thesis.tex")), Err(Error::CorruptFile { .. } | Error::Invalid { .. })));
     assert!(matches!(Bundle::open(&dir.path().join("nowhere")), Err(Error::NotFound { .. })));
@@ -247,7 +247,7 @@ fn a_backup_of_a_newer_format_is_refused_unchanged() {
     is_refused(Bundle::open(&backup).err().unwrap());
     is_refused(family.store.back_up(Target::Folder(&backup), &mut |_| {}).unwrap_err());
     fs::write(backup.join("manifest.json"), &before[&backup.join("manifest.json")]).unwrap();
-    assert_eq!(files(&backup), before);
+    assert!(files(&backup) == before, "it was written to");
 }
 
 #[test]
@@ -293,5 +293,32 @@ fn two_backups_into_one_folder_at_once_are_one_too_many() {
         })
         .unwrap();
     assert!(is_tried);
+    assert_eq!(damages(&backup), []);
+}
+
+#[test]
+fn a_pack_that_was_cut_short_or_is_gone_never_takes_the_place_of_a_whole_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let family = Family::new(&path);
+    let backup = dir.path().join("backup");
+    save(&family.store, &backup);
+    let before = fs::read(backup.join("manifest.json")).unwrap();
+    for pack in fs::read_dir(backup.join("packs")).unwrap() {
+        let pack = path.join("blobs").join(pack.unwrap().file_name());
+        let sound = fs::read(&pack).unwrap();
+        for damaged in [&sound[..sound.len() - 1], &[]] {
+            fs::write(&pack, damaged).unwrap();
+            let error = family.store.back_up(Target::Folder(&backup), &mut |_| {}).unwrap_err();
+            assert!(matches!(&error, Error::CorruptFile { path, .. } if *path == pack), "{error}");
+            assert_eq!(damages(&backup), []);
+            assert!(fs::read(backup.join("manifest.json")).unwrap() == before, "the backup is another one");
+        }
+        fs::remove_file(&pack).unwrap();
+        let error = family.store.back_up(Target::Folder(&dir.path().join("new")), &mut |_| {}).unwrap_err();
+        assert!(matches!(&error, Error::CorruptFile { path, .. } if *path == pack), "{error}");
+        fs::write(&pack, sound).unwrap();
+    }
+    save(&family.store, &backup);
     assert_eq!(damages(&backup), []);
 }
