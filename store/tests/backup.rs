@@ -322,3 +322,24 @@ fn a_pack_that_was_cut_short_or_is_gone_never_takes_the_place_of_a_whole_one() {
     save(&family.store, &backup);
     assert_eq!(damages(&backup), []);
 }
+
+#[test]
+fn a_restored_store_is_kept_by_the_engine_it_was_kept_by_and_records_are_the_same_under_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, backup) = (dir.path().join("store"), dir.path().join("backup"));
+    let family = Family::new(&path);
+    let runs = [family.first, family.second, family.other];
+    let expected = Family::answers(&family.store, &runs);
+    let saved = save(&family.store, &backup);
+    drop(family);
+    Store::convert(&path, tracker_engine::Kind::Sled, &mut |_| {}).unwrap().unwrap();
+    let store = Store::open(&path).unwrap();
+    let again = save(&store, &backup);
+    assert_eq!((again.records, again.counts), (saved.records, saved.counts));
+    assert!(again.written_bytes < 10_000, "the engine changed, the records did not: {again:?}");
+    let restored = Bundle::open(&backup).unwrap().restore(&dir.path().join("to"), &mut |_| {}).unwrap();
+    assert_eq!((restored.engine.as_str(), restored.records), ("sled", saved.records));
+    let store = Store::open(&dir.path().join("to")).unwrap();
+    assert_eq!(store.engine_name(), "sled");
+    assert_eq!(Family::answers(&store, &runs), expected);
+}
