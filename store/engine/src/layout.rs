@@ -27,9 +27,9 @@ pub(crate) const LOCK: &str = "LOCK";
 pub(crate) const SOCKET: &str = "socket";
 /// Where a socket is made before it is moved into place.
 pub(crate) const SOCKET_NEW: &str = "socket.new";
-const FORMAT: &str = "FORMAT";
+pub(crate) const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
-const DATA: &str = "data.redb";
+pub(crate) const DATA: &str = "data.redb";
 const ENGINE: &str = "redb";
 /// `FORMAT` is one line; what is longer is another program's.
 const MAX_FORMAT_BYTES: u64 = 256;

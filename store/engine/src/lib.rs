@@ -21,6 +21,7 @@ mod error;
 mod group;
 mod layout;
 mod memory;
+mod pages;
 mod range;
 mod redb;
 mod shared;
@@ -33,6 +34,7 @@ pub use crate::batch::{Batch, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, O
 pub use crate::error::{Error, Result};
 pub use crate::layout::LAYOUT;
 pub use crate::memory::Memory;
+pub use crate::pages::{PageDamage, Pages};
 pub use crate::range::{Direction, KeyRange};
 pub use crate::redb::{Counts, Redb};
 pub use crate::shared::open;

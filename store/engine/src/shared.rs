@@ -218,6 +218,41 @@ impl Desk {
     }
 }
 
+/// Held by a process that checks or repairs a store and lets no other open it.
+pub(crate) struct Alone {
+    /// None where there is no lock and none can be made, so that nobody can open the store either.
+    _locked: Option<File>,
+}
+
+impl Alone {
+    /// Takes the lock of the store in `dir`; `None` if another process has it.
+    pub(crate) fn take(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(LOCK);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let (mut file, may_write) = match options.open(&path) {
+            Ok(file) => (file, true),
+            // On a disk that cannot be written nobody else can hold the store.
+            Err(_) => match File::open(&path) {
+                Ok(file) => (file, false),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Self { _locked: None })),
+                Err(error) => return Err(Error::io("open", &path, error)),
+            },
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(source)) => {
+                return Err(Error::Unsupported { path, what: "file locks", source: Arc::new(source) });
+            }
+        }
+        if may_write {
+            write_pid(&mut file).map_err(|error| Error::io("write", &path, error))?;
+        }
+        Ok(Some(Self { _locked: Some(file) }))
+    }
+}
+
 fn write_pid(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())

@@ -1,0 +1,375 @@
+//! The engine's file read page by page, without the engine: every page is checked against its sum before a byte of it counts.
+//!
+//! redb trusts what it reads: it sums pages when it writes them and looks at the sums only when it repairs. [`Pages`]
+//! looks each time. It never writes, never panics over what it reads, names damage by its offset in the file, and gives all that can
+//! still be read: what lies beside a damaged page, and what lies below one where the page's own references still lead to
+//! pages whose sums are right.
+//!
+//! Invariants: what it reads is one commit, unmoved while it lives: no process holds the store but this one, or the one that
+//! does keeps a snapshot for it; no buffer is longer than the file.
+//!
+//! Not here: what keys and values mean; how the file is written.
+
+mod format;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use self::format::{Child, HEADER_BYTES, Header, PAGE_BYTES, Page, Slot, Tree, Widths};
+use crate::group::lock;
+use crate::layout::{self, DATA};
+use crate::shared::{self, Alone};
+use crate::{Direction, Error, KeyRange, Options, Read, Result, Visitor};
+
+/// The name of the table that holds all keys.
+const TABLE: &[u8] = b"ordered bytes";
+/// Pages kept for reads of single keys, 4 KiB each and more.
+const N_CACHED: usize = 4096;
+/// How often the header is read again because it was written meanwhile.
+const N_ATTEMPTS: usize = 8;
+
+/// Damage of the engine's file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PageDamage {
+    /// Where the page or the field begins, in bytes.
+    pub offset: u64,
+    /// What was found.
+    pub reason: String,
+}
+
+/// The engine's file as of one commit, and what of it is damaged.
+pub struct Pages {
+    path: PathBuf,
+    file: File,
+    n_bytes: u64,
+    header: Option<Header>,
+    slot: Option<Slot>,
+    table: Option<Tree>,
+    cache: Vec<Mutex<Option<(u64, Arc<Vec<u8>>)>>>,
+    damaged: Mutex<BTreeMap<u64, Lost>>,
+    _kept: Kept,
+}
+
+/// A damaged page: why, and whether it is one of the table's.
+#[derive(Clone, Debug)]
+struct Lost {
+    reason: String,
+    leaf: Option<Child>,
+}
+
+/// What keeps the commit from being overwritten.
+enum Kept {
+    /// Nobody else may open the store.
+    Alone { _alone: Alone },
+    /// The process that holds the store keeps it.
+    Snapshot { _snapshot: Arc<dyn Read> },
+}
+
+impl Pages {
+    /// Reads the engine's file of the store in `dir`, which is not written to. Other processes that hold the store may write
+    /// meanwhile; if none does, none can open it while this lives.
+    ///
+    /// # Errors
+    /// `Foreign`, `Newer`, or `Corrupt` if `dir` is no store; `Unavailable` if a process holds it and does not answer; `Io`.
+    /// A damaged file is no error: see [`Pages::damage`].
+    pub fn open(dir: &Path, options: &Options) -> Result<Self> {
+        if layout::check(dir)? != layout::State::Store {
+            return Err(Error::corrupt(&dir.join(layout::FORMAT), "it is missing"));
+        }
+        let kept = match Alone::take(dir)? {
+            Some(alone) => Kept::Alone { _alone: alone },
+            None => Kept::Snapshot { _snapshot: shared::open(dir, options)?.snapshot()? },
+        };
+        let path = dir.join(DATA);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::corrupt(&path, "it is missing"));
+            }
+            Err(error) => return Err(Error::io("open", &path, error)),
+        };
+        let n_bytes = file.metadata().map_err(|error| Error::io("look at", &path, error))?.len();
+        let is_alone = matches!(kept, Kept::Alone { .. });
+        let mut pages = Self {
+            path,
+            file,
+            n_bytes,
+            header: None,
+            slot: None,
+            table: None,
+            cache: (0..N_CACHED).map(|_| Mutex::new(None)).collect(),
+            damaged: Mutex::default(),
+            _kept: kept,
+        };
+        pages.choose(is_alone)?;
+        Ok(pages)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its size, in bytes.
+    #[must_use]
+    pub fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    /// The damage seen so far, by offset. What was not read yet was not looked at.
+    #[must_use]
+    pub fn damage(&self) -> Vec<PageDamage> {
+        let damaged = lock(&self.damaged);
+        damaged.iter().map(|(offset, lost)| PageDamage { offset: *offset, reason: lost.reason.clone() }).collect()
+    }
+
+    /// Reads the header and decides which commit the file holds.
+    fn choose(&mut self, is_alone: bool) -> Result<()> {
+        let mut seen = Err((0, String::new()));
+        for _ in 0..N_ATTEMPTS {
+            let mut bytes = vec![0; HEADER_BYTES.min(self.n_bytes as usize)];
+            self.file.read_exact_at(&mut bytes, 0).map_err(|error| Error::io("read", &self.path, error))?;
+            seen = Header::parse(&bytes);
+            if seen.as_ref().is_ok_and(|header| header.primary().is_whole) {
+                break;
+            }
+        }
+        let header = match seen {
+            Ok(header) => header,
+            Err((offset, reason)) => {
+                self.lose(offset, reason, None);
+                return Ok(());
+            }
+        };
+        if is_alone {
+            self.check_header(&header);
+        }
+        let (primary, secondary) = (*header.primary(), *header.secondary());
+        let is_open = header.is_open && !header.is_two_phase;
+        self.header = Some(header);
+        // After a crash the newer commit counts if all of it reached the disk, as redb has it.
+        let newer_first = if is_alone && is_open && secondary.is_whole && secondary.transaction > primary.transaction {
+            [secondary, primary]
+        } else {
+            [primary, secondary]
+        };
+        for slot in newer_first {
+            if is_alone && is_open && slot.is_whole && !self.is_whole(&slot) {
+                continue;
+            }
+            if slot.is_whole || slot.data.is_some_and(|tree| self.page(tree.root, tree.widths).is_ok()) {
+                self.take(slot);
+                return Ok(());
+            }
+        }
+        // Neither is whole; what can be read of the newest is read.
+        self.take(newer_first[0]);
+        Ok(())
+    }
+
+    fn take(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+        if !slot.is_whole {
+            self.lose(slot.offset, "the commit there has another sum".to_owned(), None);
+        }
+        let mut found = None;
+        if let Some(tables) = slot.data {
+            self.walk(&tables, &KeyRange::all(), Direction::Ascending, false, &mut |name, definition| {
+                if name == TABLE {
+                    found = Some(definition.to_vec());
+                }
+                std::ops::ControlFlow::Continue(())
+            });
+            found = found.or_else(|| self.doubtful_table(&tables));
+        }
+        match found.as_deref().map(format::table) {
+            Some(Some(table)) => self.table = table,
+            _ => self.lose(slot.offset, "the table `ordered bytes` cannot be found".to_owned(), None),
+        }
+    }
+
+    /// The definition of the table in a damaged list of tables, if the page it leads to has the sum it says.
+    fn doubtful_table(&self, tables: &Tree) -> Option<Vec<u8>> {
+        let bytes = self.bytes(tables.root).ok()?;
+        let Some(Page::Leaf(leaf)) = Page::parse(&bytes, tables.widths) else { return None };
+        let nth = (0..leaf.len()).find(|nth| leaf.key(*nth) == Some(TABLE))?;
+        let definition = leaf.value(nth)?;
+        let tree = format::table(definition)??;
+        self.page(tree.root, tree.widths).is_ok().then(|| definition.to_vec())
+    }
+
+    /// Whether every page of a commit has its sum. Notes no damage.
+    fn is_whole(&self, slot: &Slot) -> bool {
+        let before = lock(&self.damaged).clone();
+        let mut trees: Vec<Tree> = Vec::new();
+        for tables in [slot.data, slot.system].into_iter().flatten() {
+            trees.extend(self.tables(&tables));
+        }
+        for tree in &trees {
+            self.walk(tree, &KeyRange::all(), Direction::Ascending, false, &mut |_, _| {
+                std::ops::ControlFlow::Continue(())
+            });
+        }
+        let mut damaged = lock(&self.damaged);
+        let is_whole = damaged.len() == before.len();
+        *damaged = before;
+        is_whole
+    }
+
+    /// The trees of the tables that a tree of tables lists.
+    fn tables(&self, tables: &Tree) -> Vec<Tree> {
+        let mut trees = Vec::new();
+        let mut n_unknown = 0;
+        self.walk(tables, &KeyRange::all(), Direction::Ascending, false, &mut |_, definition| {
+            match format::table(definition) {
+                Some(tree) => trees.extend(tree),
+                None => n_unknown += 1,
+            }
+            std::ops::ControlFlow::Continue(())
+        });
+        if n_unknown > 0 {
+            let offset = self.header.as_ref().and_then(|header| header.place(tables.root.number));
+            self.lose(offset.map_or(0, |place| place.start), format!("`{n_unknown}` tables are of no known kind"), None);
+        }
+        trees
+    }
+
+    fn check_header(&self, header: &Header) {
+        let (primary, secondary) = (header.primary(), header.secondary());
+        if !header.is_open && header.n_bytes() != self.n_bytes {
+            let reason = format!("expected a file of `{}` bytes, got `{}`", header.n_bytes(), self.n_bytes);
+            self.lose(24, reason, None);
+        }
+        if !header.is_open && secondary.is_whole && secondary.transaction > primary.transaction {
+            self.lose(9, "it names a commit that is not its last".to_owned(), None);
+        }
+        if !header.is_open && !secondary.is_whole && secondary.transaction > 0 {
+            self.lose(secondary.offset, "the commit before the last has another sum".to_owned(), None);
+        }
+    }
+
+    /// Reads what is not the table itself: redb's own tables. Their damage is then in [`Pages::damage`].
+    pub fn check_rest(&self) {
+        let Some(slot) = self.slot else { return };
+        for tree in slot.system.map(|tables| self.tables(&tables)).unwrap_or_default() {
+            self.walk(&tree, &KeyRange::all(), Direction::Ascending, false, &mut |_, _| {
+                std::ops::ControlFlow::Continue(())
+            });
+        }
+    }
+
+    /// How many entries the table should have; none if the file does not say.
+    #[must_use]
+    pub fn n_entries(&self) -> Option<u64> {
+        self.slot?;
+        Some(self.table.map_or(0, |table| table.n_entries))
+    }
+
+    /// Up to about `n` keys that cut the table into parts of like size.
+    #[must_use]
+    pub fn cuts(&self, n: usize) -> Vec<Vec<u8>> {
+        let Some(table) = self.table else { return Vec::new() };
+        let mut level = vec![table.root];
+        let mut cuts: Vec<Vec<u8>> = Vec::new();
+        while !level.is_empty() && cuts.len() < n {
+            let mut below = Vec::new();
+            let mut keys = Vec::new();
+            for child in level {
+                let Ok(page) = self.page(child, table.widths) else { continue };
+                let Some(Page::Branch(branch)) = Page::parse(&page, table.widths) else { continue };
+                keys.extend((0..branch.n_children()).filter_map(|nth| branch.key(nth)).map(<[u8]>::to_vec));
+                below.extend((0..branch.n_children()).filter_map(|nth| branch.child(nth)));
+            }
+            cuts.extend(keys);
+            level = below;
+        }
+        cuts.sort_unstable();
+        let step = cuts.len().div_ceil(n.max(1)).max(1);
+        cuts.into_iter().step_by(step).collect()
+    }
+
+    /// What lies in damaged pages of the table, as far as it can still be told apart: nothing vouches for it.
+    pub fn doubtful(&self, visit: &mut dyn FnMut(u64, &[u8], &[u8])) {
+        let lost: Vec<(u64, Child)> =
+            lock(&self.damaged).iter().filter_map(|(offset, lost)| Some((*offset, lost.leaf?))).collect();
+        for (offset, child) in lost {
+            let Ok(bytes) = self.bytes(child) else { continue };
+            let Some(Page::Leaf(leaf)) = Page::parse(&bytes, Widths::default()) else { continue };
+            for nth in 0..leaf.len() {
+                if let (Some(key), Some(value)) = (leaf.key(nth), leaf.value(nth)) {
+                    visit(offset, key, value);
+                }
+            }
+        }
+    }
+
+    /// The bytes of a damaged page of the table, as they lie.
+    #[must_use]
+    pub fn lost_bytes(&self, offset: u64) -> Option<Vec<u8>> {
+        let child = lock(&self.damaged).get(&offset)?.leaf?;
+        self.bytes(child).ok()
+    }
+
+    fn lose(&self, offset: u64, reason: String, leaf: Option<Child>) {
+        lock(&self.damaged).entry(offset).or_insert(Lost { reason, leaf });
+    }
+
+    /// The bytes of a page, unchecked.
+    fn bytes(&self, child: Child) -> Result<Vec<u8>, (u64, String)> {
+        let place = self.header.as_ref().and_then(|header| header.place(child.number));
+        let Some(place) = place else {
+            return Err((0, format!("there is no page `{:x}`, which another names", child.number)));
+        };
+        if place.end > self.n_bytes {
+            return Err((place.start, format!("it ends at byte `{}`, before a page that is named", self.n_bytes)));
+        }
+        let mut bytes = vec![0; (place.end - place.start) as usize];
+        let read = self.file.read_exact_at(&mut bytes, place.start);
+        read.map_err(|error| (place.start, format!("it cannot be read: {error}")))?;
+        Ok(bytes)
+    }
+
+    /// A page that has its sum.
+    fn page(&self, child: Child, widths: Widths) -> Result<Arc<Vec<u8>>, (u64, String)> {
+        let slot = &self.cache[(child.number ^ child.number >> 20) as usize % N_CACHED];
+        if let Some((number, page)) = lock(slot).as_ref()
+            && *number == child.number
+        {
+            return Ok(Arc::clone(page));
+        }
+        let bytes = self.bytes(child)?;
+        let offset = self.header.as_ref().and_then(|header| header.place(child.number)).map_or(0, |place| place.start);
+        match Page::parse(&bytes, widths).and_then(|page| page.sum()) {
+            Some(sum) if sum == child.sum => {}
+            Some(_) => return Err((offset, "the page there has another sum".to_owned())),
+            None => return Err((offset, "there is no page of the engine's".to_owned())),
+        }
+        let page = Arc::new(bytes);
+        if page.len() as u64 <= 4 * PAGE_BYTES {
+            *lock(slot) = Some((child.number, Arc::clone(&page)));
+        }
+        Ok(page)
+    }
+}
+
+/// Gives what can be read; what a damaged page held is left out of ranges and noted.
+impl Read for Pages {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some(table) = self.table else { return Ok(None) };
+        self.find(&table, key).map_err(|(offset, reason)| {
+            Error::corrupt(&self.path, format!("{reason}, at byte `{offset}`"))
+        })
+    }
+
+    fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
+        if let Some(table) = self.table.filter(|_| !range.is_empty()) {
+            self.walk(&table, &range, direction, true, visit);
+        }
+        Ok(())
+    }
+}

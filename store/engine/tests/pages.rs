@@ -1,0 +1,172 @@
+//! The engine's file read without the engine: the same entries, damage named by its place, and nothing written.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use tracker_engine::{Batch, Direction, Durability, KeyRange, Options, Pages, Read, open};
+
+/// A store with some thousand entries, some of them larger than a page, some removed again.
+fn filled(dir: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let engine = open(dir, &Options::default()).unwrap();
+    let mut model = BTreeMap::new();
+    for part in 0..4_u32 {
+        let mut batch = Batch::new();
+        for nth in 0..1500_u32 {
+            let key = [b"key/".as_slice(), &(nth * 4 + part).to_be_bytes()].concat();
+            let n_bytes = if nth % 300 == 0 { 20_000 } else { (nth as usize * 7) % 90 };
+            let value = vec![(nth % 251) as u8; n_bytes];
+            batch.put(&key, &value);
+            model.insert(key, value);
+        }
+        engine.commit(&batch, Durability::Sync).unwrap();
+    }
+    let mut batch = Batch::new();
+    for key in model.keys().step_by(5).cloned().collect::<Vec<_>>() {
+        batch.delete(&key);
+        model.remove(&key);
+    }
+    engine.commit(&batch, Durability::Sync).unwrap();
+    model
+}
+
+fn entries(pages: &Pages, range: KeyRange<'_>, direction: Direction) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pages.collect(range, direction, usize::MAX).unwrap()
+}
+
+fn pages(dir: &Path) -> Pages {
+    Pages::open(dir, &Options::default()).unwrap()
+}
+
+#[test]
+fn it_reads_what_the_engine_wrote_in_both_directions_and_key_by_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = filled(dir.path());
+    let data = fs::read(dir.path().join("data.redb")).unwrap();
+    let pages = pages(dir.path());
+    let all: Vec<(Vec<u8>, Vec<u8>)> = model.clone().into_iter().collect();
+    assert_eq!(entries(&pages, KeyRange::all(), Direction::Ascending), all);
+    assert_eq!(pages.n_entries(), Some(all.len() as u64));
+    let mut backwards = entries(&pages, KeyRange::all(), Direction::Descending);
+    backwards.reverse();
+    assert_eq!(backwards, all);
+    let (start, end) = (&all[1000].0, &all[1700].0);
+    assert_eq!(entries(&pages, KeyRange::new(start, end), Direction::Ascending), all[1000..1700]);
+    for (key, value) in all.iter().step_by(37) {
+        assert_eq!(pages.get(key).unwrap().as_ref(), Some(value));
+        assert_eq!(pages.get(&[key.as_slice(), b"x"].concat()).unwrap(), None);
+    }
+    let cuts = pages.cuts(8);
+    assert!(cuts.len() >= 4 && cuts.is_sorted(), "{}", cuts.len());
+    pages.check_rest();
+    assert_eq!(pages.damage(), []);
+    drop(pages);
+    assert_eq!(fs::read(dir.path().join("data.redb")).unwrap(), data, "a reader wrote");
+}
+
+#[test]
+fn a_store_that_another_holds_is_read_as_of_one_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = filled(dir.path());
+    let holder = open(dir.path(), &Options::default()).unwrap();
+    let pages = pages(dir.path());
+    for round in 0..50_u32 {
+        let mut batch = Batch::new();
+        for (nth, key) in model.keys().enumerate().filter(|(nth, _)| nth % 50 == round as usize) {
+            batch.put(key, &nth.to_le_bytes_for_test());
+        }
+        holder.commit(&batch, Durability::Sync).unwrap();
+    }
+    let all: Vec<(Vec<u8>, Vec<u8>)> = model.into_iter().collect();
+    assert_eq!(entries(&pages, KeyRange::all(), Direction::Ascending), all);
+    assert_eq!(pages.damage(), []);
+}
+
+trait ForTest {
+    fn to_le_bytes_for_test(&self) -> [u8; 8];
+}
+
+impl ForTest for usize {
+    fn to_le_bytes_for_test(&self) -> [u8; 8] {
+        (*self as u64).to_le_bytes()
+    }
+}
+
+#[test]
+fn every_flipped_byte_is_named_by_its_page_or_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = filled(dir.path());
+    let path = dir.path().join("data.redb");
+    let whole = fs::read(&path).unwrap();
+    let all: Vec<(Vec<u8>, Vec<u8>)> = model.clone().into_iter().collect();
+    let mut n_named = 0;
+    for nth in 0..300_usize {
+        // The header byte by byte, the rest spread over the file.
+        let at = if nth < 60 { nth * 5 } else { (nth * 7919 * 131) % whole.len() };
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (nth % 8);
+        fs::write(&path, &bytes).unwrap();
+        let pages = pages(dir.path());
+        let read = entries(&pages, KeyRange::all(), Direction::Ascending);
+        pages.check_rest();
+        for (key, value) in &read {
+            assert_eq!(model.get(key), Some(value), "byte {at}: another entry was given");
+        }
+        if pages.damage().is_empty() {
+            assert_eq!(read, all, "byte {at}: entries are missing and nobody says so");
+        } else {
+            n_named += 1;
+        }
+        for (key, value) in all.iter().step_by(501) {
+            match pages.get(key) {
+                Ok(found) => assert!(found.is_none_or(|found| found == *value)),
+                Err(error) => assert!(error.to_string().contains("at byte"), "{error}"),
+            }
+        }
+        pages.doubtful(&mut |_, _, _| {});
+    }
+    assert!(n_named > 30, "{n_named}");
+}
+
+#[test]
+fn a_damaged_branch_does_not_hide_the_leaves_below_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = filled(dir.path());
+    let path = dir.path().join("data.redb");
+    let whole = fs::read(&path).unwrap();
+    let mut n_saved = 0;
+    for at in (4096..whole.len()).step_by(4096).filter(|at| whole[*at] == 2) {
+        let mut bytes = whole.clone();
+        let last = bytes[at..at + 4096].iter().rposition(|byte| *byte != 0).unwrap();
+        bytes[at + last] ^= 0x40; // The end of a key, which nothing below depends on.
+        fs::write(&path, &bytes).unwrap();
+        let pages = pages(dir.path());
+        let read = entries(&pages, KeyRange::all(), Direction::Ascending);
+        assert!(read.iter().all(|(key, value)| model.get(key) == Some(value)));
+        if pages.damage().iter().any(|damage| damage.offset == at as u64) {
+            assert_eq!(read.len(), model.len(), "page at {at}");
+            n_saved += 1;
+        }
+    }
+    assert!(n_saved > 0);
+}
+
+#[test]
+fn files_that_are_cut_short_or_swapped_or_random_are_named_and_never_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let path = dir.path().join("data.redb");
+    let whole = fs::read(&path).unwrap();
+    let noise = |n: usize| -> Vec<u8> { (0..n as u64).map(|nth| (nth.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as u8).collect() };
+    let header_of_noise = [&whole[..9], &noise(whole.len())].concat();
+    let cases = [Vec::new(), whole[..100].to_vec(), whole[..4096].to_vec(), whole[..whole.len() / 2].to_vec(), noise(50_000), header_of_noise];
+    for (nth, bytes) in cases.into_iter().enumerate() {
+        fs::write(&path, &bytes).unwrap();
+        let pages = pages(dir.path());
+        pages.range(KeyRange::all(), Direction::Ascending, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        pages.check_rest();
+        assert_ne!(pages.damage(), [], "case {nth}");
+    }
+}
