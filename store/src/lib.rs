@@ -18,6 +18,7 @@ mod artifact;
 mod clock;
 mod commit;
 mod error;
+mod fsck;
 #[cfg(test)]
 mod golden;
 mod id;
@@ -40,6 +41,7 @@ pub use artifact::{
 };
 pub use clock::Timestamp;
 pub use error::{Error, Result};
+pub use fsck::{Checked, Finding, Level, Progress, Repaired, Trouble, fsck, repair};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};
 pub use lineage::{Graph, GraphEdge, GraphNode, Toward, Walk};
 pub use model::{

@@ -246,7 +246,8 @@ impl NewRun {
     }
 }
 
-fn indexes(run: &Run) -> impl Iterator<Item = RunIndex<'_>> {
+/// The entries by which a run is found.
+pub(crate) fn indexes(run: &Run) -> impl Iterator<Item = RunIndex<'_>> {
     [
         Some(RunIndex::Status(run.status)),
         Some(RunIndex::Experiment(run.experiment)),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tracker_engine::{Batch, Durability, Engine, Error as EngineError, Memory, Options, Read};
+use tracker_engine::{
+    Batch, Direction, Durability, Engine, Error as EngineError, KeyRange, Memory, Options, Read, Visitor,
+};
 
 use crate::artifact::Packs;
 use crate::error::{Error, Result};
@@ -17,9 +19,9 @@ use crate::records::Stored;
 
 /// The format of records and keys that this build writes and reads.
 pub(crate) const FORMAT: u32 = 1;
-const FORMAT_KEY: &str = "format";
+pub(crate) const FORMAT_KEY: &str = "format";
 /// The folder of packs within the store's.
-const BLOBS: &str = "blobs";
+pub(crate) const BLOBS: &str = "blobs";
 /// How often a write is planned again when another writer changed what it read.
 const N_ATTEMPTS: usize = 64;
 
@@ -54,6 +56,12 @@ impl Store {
     /// # Errors
     /// `NotFound` if there is no store in `dir`; `Outdated` if it has another format; the engine's errors.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::refuse_missing(dir)?;
+        Self::create(dir)
+    }
+
+    /// Refuses a folder that is not there, or empty.
+    pub(crate) fn refuse_missing(dir: &Path) -> Result<()> {
         let is_missing = match dir.read_dir() {
             Ok(mut entries) => entries.next().is_none(),
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
@@ -65,7 +73,7 @@ impl Store {
                 hint: "`tracker run STUDY` makes one, and `--store DIR` or `TRACKER_STORE` names another".to_owned(),
             });
         }
-        Self::create(dir)
+        Ok(())
     }
 
     /// Opens the store in `dir`, making it and the folder if there is none.
@@ -100,6 +108,13 @@ impl Store {
             inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default(), writers: RwLock::default() }),
             read,
         })
+    }
+
+    /// A store over what can be read; writing to it fails.
+    pub(crate) fn frozen(read: Arc<dyn Read>, dir: Option<PathBuf>) -> Self {
+        let packs = dir.as_ref().map_or_else(Packs::memory, |dir| Packs::Dir(dir.join(BLOBS)));
+        let engine: Arc<dyn Engine> = Arc::new(Frozen(Arc::clone(&read)));
+        Self { inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default(), writers: RwLock::default() }), read }
     }
 
     /// The folder it lies in; none for a store in memory.
@@ -201,6 +216,39 @@ impl Store {
     }
 }
 
+/// An engine that is only read.
+struct Frozen(Arc<dyn Read>);
+
+impl Read for Frozen {
+    fn get(&self, key: &[u8]) -> tracker_engine::Result<Option<Vec<u8>>> {
+        self.0.get(key)
+    }
+
+    fn range(
+        &self,
+        range: KeyRange<'_>,
+        direction: Direction,
+        visit: &mut Visitor<'_>,
+    ) -> tracker_engine::Result<()> {
+        self.0.range(range, direction, visit)
+    }
+}
+
+impl Engine for Frozen {
+    fn commit(&self, _batch: &Batch, _durability: Durability) -> tracker_engine::Result<()> {
+        let source = Arc::new(std::io::Error::other("a check writes nothing"));
+        Err(EngineError::ReadOnly { path: PathBuf::from("the engine's file"), source })
+    }
+
+    fn snapshot(&self) -> tracker_engine::Result<Arc<dyn Read>> {
+        Ok(Arc::clone(&self.0))
+    }
+
+    fn name(&self) -> &'static str {
+        "frozen"
+    }
+}
+
 /// How long to leave other processes alone after being disappointed for the `nth` time.
 fn backoff(nth: usize) -> Duration {
     let jitter = crate::clock::jitter() % 1000;
@@ -208,7 +256,7 @@ fn backoff(nth: usize) -> Duration {
 }
 
 /// Refuses a store of another format.
-fn check_format(key: &[u8], value: Vec<u8>) -> Result<()> {
+pub(crate) fn check_format(key: &[u8], value: Vec<u8>) -> Result<()> {
     let found = value.try_into().map(u32::from_be_bytes).map_err(|_| Error::corrupt(key, "expected four bytes"))?;
     let remedy = match found.cmp(&FORMAT) {
         Ordering::Equal => return Ok(()),

@@ -40,7 +40,8 @@ pub use collect::{Collect, Collected};
 pub use draft::Draft;
 pub(crate) use known::plan as plan_known;
 pub use known::{Holder, Known};
-pub(crate) use packs::{PackId, Packs};
+pub(crate) use packs::{PackFile, PackId, PackState, Packs};
+pub(crate) use pieces::PieceReader;
 pub use read::FileReader;
 pub use usage::{Group, Share, Usage};
 pub use weights::Weights;
@@ -143,7 +144,7 @@ pub(crate) struct Coded {
 
 impl Place {
     /// The pack it is in, if it is in one.
-    fn pack(&self) -> Option<PackId> {
+    pub(crate) fn pack(&self) -> Option<PackId> {
         match self {
             Self::Inline(_) => None,
             Self::Packed(pack, _) => Some(*pack),
@@ -152,7 +153,7 @@ impl Place {
     }
 
     /// How many bytes a piece of `n_bytes` takes here.
-    fn n_stored(&self, n_bytes: u32) -> u64 {
+    pub(crate) fn n_stored(&self, n_bytes: u32) -> u64 {
         match self {
             Self::Inline(_) | Self::Packed(..) => u64::from(n_bytes),
             Self::Coded(coded) => u64::from(coded.n_stored),
@@ -162,7 +163,7 @@ impl Place {
 
 impl FilePieces {
     /// The digest of a file with these pieces.
-    fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         if let [piece] = self.pieces.as_slice() {
             return piece.digest;
         }

@@ -1,0 +1,213 @@
+//! Checking a store: every key, record, index, edge, series, file, piece and pack; and repairing what follows from what is left.
+//!
+//! The engine's file is read page by page, each against its sum, in stretches of ordered keys on several threads; the
+//! pieces of artifacts are read beside it, each against its digest. What should follow from records is held against what
+//! is there in sums, so memory does not grow with the store. A check writes nothing and works beside processes that write.
+//!
+//! Invariants: a check never panics over what it reads and never ends without having looked at all of it; what it does not tell
+//! is there and is right. Not here: what is safe by construction, see SAFETY.md.
+
+mod artifacts;
+mod entry;
+mod finding;
+mod repair;
+mod runs;
+mod scan;
+mod series;
+mod tally;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tracker_engine::{Options, Pages, Read};
+
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::store::{FORMAT_KEY, Store, check_format};
+
+use finding::{Fix, Sink, Tell};
+pub use finding::{Finding, Level, Trouble};
+pub use repair::Repaired;
+
+/// More threads would need more memory than they save time.
+const MAX_THREADS: usize = 8;
+/// Stretches of keys for each thread.
+const N_STRETCHES: usize = 8;
+
+/// What was checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Findings that are damage.
+    pub n_damages: u64,
+    /// Findings that are not.
+    pub n_notes: u64,
+    /// Entries of the engine.
+    pub n_entries: u64,
+    /// Metric series.
+    pub n_series: u64,
+    /// Pieces of artifacts whose digest was computed.
+    pub n_pieces: u64,
+    /// Bytes read: the engine's file and the pieces.
+    pub n_bytes: u64,
+    /// Bytes of packs that no record names, which `tracker gc` gives back in time.
+    pub free_bytes: u64,
+}
+
+/// How far a check is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes done, about.
+    pub done_bytes: u64,
+    /// Bytes in all, about.
+    pub total_bytes: u64,
+}
+
+/// Counts what is done, and tells.
+pub(crate) struct Meter<'a> {
+    tell: &'a (dyn Fn(Progress) + Sync),
+    done_bytes: AtomicU64,
+    total_bytes: u64,
+    /// Of the engine's file, a thousand entries.
+    entries_bytes: u64,
+}
+
+impl Meter<'_> {
+    pub(crate) fn entries(&self, n: u64) {
+        self.bytes(n * self.entries_bytes / 1000);
+    }
+
+    pub(crate) fn bytes(&self, n: u64) {
+        let done = self.done_bytes.fetch_add(n, Ordering::Relaxed) + n;
+        (self.tell)(Progress { done_bytes: done.min(self.total_bytes), total_bytes: self.total_bytes });
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Checks the store in `dir` and tells what is found, each thing as it is. Writes nothing; other processes may write
+/// meanwhile. `progress` is told often, from several threads.
+///
+/// # Errors
+/// What is no damage: there is no store, it is another program's, of another format, or held by a process that does not
+/// answer; `Io`.
+pub fn fsck(
+    dir: &Path,
+    found: &mut (dyn FnMut(Finding) + Send),
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Checked> {
+    check(dir, &mut |finding, _| found(finding), progress)
+}
+
+/// Repairs what [`fsck`] finds in the store in `dir`, as far as it follows from what can be read, sets aside what cannot, and tells
+/// what it finds before and after. Nothing that can be read is removed. May be killed at any moment and run again.
+///
+/// # Errors
+/// As [`fsck`]; `Contended` if another process holds the store and its file needs to be written anew; the engine's.
+pub fn repair(
+    dir: &Path,
+    found: &mut (dyn FnMut(Finding) + Send),
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Repaired> {
+    repair::repair(dir, found, progress)
+}
+
+/// As [`fsck`], with what would make each finding good.
+fn check(
+    dir: &Path,
+    found: &mut (dyn FnMut(Finding, Option<Fix>) + Send),
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Checked> {
+    let sink = Sink::new(found);
+    let mut checked = Checked::default();
+    match open(dir) {
+        Ok(pages) => checked = check_pages(dir, &pages, &sink, progress)?,
+        Err(error) => match Finding::of_error(Trouble::File, &error) {
+            Some(finding) => sink.tell(finding, None),
+            None => return Err(error),
+        },
+    }
+    checked.n_damages = sink.n_damages.load(Ordering::Relaxed);
+    checked.n_notes = sink.n_notes.load(Ordering::Relaxed);
+    Ok(checked)
+}
+
+fn open(dir: &Path) -> Result<Arc<Pages>> {
+    Store::refuse_missing(dir)?;
+    Ok(Arc::new(Pages::open(dir, &Options::default())?))
+}
+
+fn check_pages(
+    dir: &Path,
+    pages: &Arc<Pages>,
+    sink: &dyn Tell,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Checked> {
+    let read: Arc<dyn Read> = Arc::clone(pages) as Arc<dyn Read>;
+    let store = Store::frozen(read, Some(dir.to_path_buf()));
+    match store.get(&keys::meta(FORMAT_KEY)) {
+        Ok(Some(value)) => match check_format(&keys::meta(FORMAT_KEY), value) {
+            // Told with the other settings.
+            Ok(()) | Err(Error::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
+        },
+        Ok(None) if pages.damage().is_empty() && pages.n_entries() == Some(0) => {}
+        Ok(None) => {
+            sink.tell(Finding::damage(Trouble::Setting, "the setting `format` is missing").at_key(&keys::meta(FORMAT_KEY)), None);
+        }
+        Err(_) => {}
+    }
+    let n_entries = pages.n_entries().unwrap_or(0).max(1);
+    let packs_bytes = store.packs().list().map_or(0, |packs| packs.iter().map(crate::artifact::PackFile::n_bytes).sum());
+    let meter = Meter {
+        tell: progress,
+        done_bytes: AtomicU64::new(0),
+        total_bytes: pages.n_bytes() + packs_bytes,
+        entries_bytes: pages.n_bytes().saturating_mul(1000) / n_entries,
+    };
+    let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build();
+    let pool = pool.map_err(|error| Error::io("start threads for", dir, std::io::Error::other(error)))?;
+    let stretches = scan::Stretches::at(&pages.cuts(n_threads * N_STRETCHES));
+    let mut checked = pool.install(|| check_all(&store, &stretches, sink, &meter))?;
+    pages.check_rest();
+    tell_pages(pages, checked.n_entries, sink);
+    checked.n_bytes += pages.n_bytes();
+    Ok(checked)
+}
+
+fn check_all(store: &Store, stretches: &scan::Stretches, sink: &dyn Tell, meter: &Meter<'_>) -> Result<Checked> {
+    let (scanned, pieces) = rayon::join(
+        || -> Result<(u64, u64)> {
+            let n_entries = scan::scan(store, stretches, sink, meter)?;
+            Ok((n_entries, series::check(store, sink)?))
+        },
+        || artifacts::check(store, sink, meter),
+    );
+    let ((n_entries, n_series), artifacts) = (scanned?, pieces?);
+    runs::check(store, sink)?;
+    Ok(Checked {
+        n_entries,
+        n_series,
+        n_pieces: artifacts.n_pieces,
+        n_bytes: artifacts.n_bytes,
+        free_bytes: artifacts.free_bytes,
+        ..Checked::default()
+    })
+}
+
+fn tell_pages(pages: &Pages, n_read: u64, sink: &dyn Tell) {
+    let file: PathBuf = pages.path().to_path_buf();
+    let damage = pages.damage();
+    for page in &damage {
+        let finding = Finding::damage(Trouble::File, &page.reason).in_file(&file, page.offset);
+        sink.tell(finding, None);
+    }
+    if let Some(n_entries) = pages.n_entries().filter(|n| *n != n_read) {
+        let what = format!("expected `{n_entries}` entries, got `{n_read}`");
+        sink.tell(Finding { file: Some(file), ..Finding::damage(Trouble::File, what) }, None);
+    }
+}
