@@ -16,7 +16,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Redb, Result};
 
@@ -85,13 +85,26 @@ pub(crate) fn open_engine(dir: &Path, cache_bytes: usize) -> Result<Redb> {
     if check(dir)? == State::Store {
         return Redb::open(&data, cache_bytes);
     }
-    let claim = dir.join(FORMAT_NEW);
-    write_synced(&claim, format!("tracker store, layout {LAYOUT}, engine {ENGINE}\n").as_bytes())?;
-    sync_dir(dir)?;
+    let claim = claim(dir)?;
     let engine = Redb::create(&data, cache_bytes)?;
     fs::rename(&claim, dir.join(FORMAT)).map_err(|error| Error::io("rename", &claim, error))?;
     sync_dir(dir)?;
     Ok(engine)
+}
+
+/// Writes `FORMAT.new`, which claims the folder.
+fn claim(dir: &Path) -> Result<PathBuf> {
+    let claim = dir.join(FORMAT_NEW);
+    write_synced(&claim, format!("tracker store, layout {LAYOUT}, engine {ENGINE}\n").as_bytes())?;
+    sync_dir(dir)?;
+    Ok(claim)
+}
+
+/// Writes `FORMAT` anew. The caller holds the lock, and knows that the folder is a store.
+pub(crate) fn write_format(dir: &Path) -> Result<()> {
+    let claim = claim(dir)?;
+    fs::rename(&claim, dir.join(FORMAT)).map_err(|error| Error::io("rename", &claim, error))?;
+    sync_dir(dir)
 }
 
 /// Whether `FORMAT` is there and names this layout.
@@ -154,7 +167,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(|error| Error::io("write", path, error))
 }
 
-fn sync_dir(dir: &Path) -> Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| Error::io("sync", dir, error))
 }
 

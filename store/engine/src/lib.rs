@@ -24,6 +24,7 @@ mod memory;
 mod pages;
 mod range;
 mod redb;
+mod salvage;
 mod shared;
 
 use std::ops::ControlFlow;
@@ -37,6 +38,7 @@ pub use crate::memory::Memory;
 pub use crate::pages::{PageDamage, Pages};
 pub use crate::range::{Direction, KeyRange};
 pub use crate::redb::{Counts, Redb};
+pub use crate::salvage::{Salvaged, has_lost_format, mend_format, open_alone, salvage};
 pub use crate::shared::open;
 
 /// A consistent reader: an engine as of now, or a snapshot as of when it was taken.

@@ -259,7 +259,7 @@ fn write_pid(file: &mut File) -> io::Result<()> {
 }
 
 /// Says who holds `dir` and did not answer.
-fn unavailable(dir: &Path, waited: Duration) -> Error {
+pub(crate) fn unavailable(dir: &Path, waited: Duration) -> Error {
     let pid = fs::read_to_string(dir.join(LOCK)).ok().and_then(|text| text.trim().parse().ok());
     Error::Unavailable { dir: dir.to_path_buf(), pid, stopped: pid.is_some_and(is_stopped), waited }
 }

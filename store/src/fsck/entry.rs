@@ -273,7 +273,7 @@ impl<'a> Worker<'a> {
                 if level == 1 {
                     self.meet(key, value);
                 } else {
-                    drop(self.series_record::<Summary>(run, name, key, value));
+                    self.series_record::<Summary>(run, name, key, value);
                 }
                 self.needs_head(run, name, key);
             }

@@ -127,6 +127,10 @@ fn check(
         Ok(pages) => checked = check_pages(dir, &pages, &sink, progress)?,
         Err(error) => match Finding::of_error(Trouble::File, &error) {
             Some(finding) => sink.tell(finding, None),
+            None if tracker_engine::has_lost_format(dir) => {
+                let what = "it does not say what a store's does, and the engine's file beside it is a store's";
+                sink.tell(Finding::damage(Trouble::File, what).in_file(dir.join("FORMAT"), 0), None);
+            }
             None => return Err(error),
         },
     }

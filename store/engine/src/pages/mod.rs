@@ -84,6 +84,27 @@ impl Pages {
             Some(alone) => Kept::Alone { _alone: alone },
             None => Kept::Snapshot { _snapshot: shared::open(dir, options)?.snapshot()? },
         };
+        Self::kept(dir, kept)
+    }
+
+    /// As [`Pages::open`], and no other process can open the store while this lives.
+    ///
+    /// # Errors
+    /// `Unavailable` if another process holds the store.
+    pub(crate) fn open_alone(dir: &Path) -> Result<Self> {
+        if layout::check(dir)? != layout::State::Store {
+            return Err(Error::corrupt(&dir.join(layout::FORMAT), "it is missing"));
+        }
+        Self::of_file(dir)
+    }
+
+    /// As [`Pages::open_alone`], whatever else is in the folder.
+    pub(crate) fn of_file(dir: &Path) -> Result<Self> {
+        let alone = Alone::take(dir)?.ok_or_else(|| shared::unavailable(dir, std::time::Duration::ZERO))?;
+        Self::kept(dir, Kept::Alone { _alone: alone })
+    }
+
+    fn kept(dir: &Path, kept: Kept) -> Result<Self> {
         let path = dir.join(DATA);
         let file = match File::open(&path) {
             Ok(file) => file,
