@@ -51,7 +51,13 @@ fn check(dir: &Path) -> Result<()> {
         let checked = tracker_store::fsck(dir, &mut tell, &|_| {})?;
         let secs = wall.elapsed().as_secs_f64();
         println!("{checked:?}");
-        println!("{:.2} s wall, {:.2} s CPU, {:.0} MB/s, peak {:.0} MB", secs, cpu_secs() - cpu, n_bytes / 1e6 / secs, peak_rss_mb());
+        println!(
+            "{:.2} s wall, {:.2} s CPU, {:.0} MB/s, peak {:.0} MB",
+            secs,
+            cpu_secs() - cpu,
+            n_bytes / 1e6 / secs,
+            peak_rss_mb()
+        );
     }
     Ok(())
 }
@@ -69,7 +75,8 @@ fn fill(store_dir: &Path) -> Result<()> {
     }
     for series in 0..N_SERIES {
         let mut recording = Recording::new();
-        let point = |step: i64| Point::new(step, 1_795_000_000_000 + step * 137, ((step * 7919 + series as i64) as f64).sin());
+        let point =
+            |step: i64| Point::new(step, 1_795_000_000_000 + step * 137, ((step * 7919 + series as i64) as f64).sin());
         let points: Vec<Point> = (0..N_POINTS).map(point).collect();
         recording.put_points(bench.run, &format!("loss/{series}"), &points)?;
         bench.store.commit(&recording, Durability::Os)?;

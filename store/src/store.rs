@@ -114,7 +114,10 @@ impl Store {
     pub(crate) fn frozen(read: Arc<dyn Read>, dir: Option<PathBuf>) -> Self {
         let packs = dir.as_ref().map_or_else(Packs::memory, |dir| Packs::Dir(dir.join(BLOBS)));
         let engine: Arc<dyn Engine> = Arc::new(Frozen(Arc::clone(&read)));
-        Self { inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default(), writers: RwLock::default() }), read }
+        Self {
+            inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default(), writers: RwLock::default() }),
+            read,
+        }
     }
 
     /// The folder it lies in; none for a store in memory.
@@ -224,12 +227,7 @@ impl Read for Frozen {
         self.0.get(key)
     }
 
-    fn range(
-        &self,
-        range: KeyRange<'_>,
-        direction: Direction,
-        visit: &mut Visitor<'_>,
-    ) -> tracker_engine::Result<()> {
+    fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> tracker_engine::Result<()> {
         self.0.range(range, direction, visit)
     }
 }

@@ -170,7 +170,10 @@ fn a_lost_content_is_named_with_what_names_it() {
     let statement = all.keys().find(|key| key.starts_with(&[0x10, 3])).unwrap().clone();
     change(dir.path(), |batch| batch.delete(&statement));
     let named = damage(dir.path());
-    assert!(named.iter().all(|finding| finding.trouble == Trouble::Edge || finding.trouble == Trouble::Index), "{named:?}");
+    assert!(
+        named.iter().all(|finding| finding.trouble == Trouble::Edge || finding.trouble == Trouble::Index),
+        "{named:?}"
+    );
     assert!(named.iter().any(|finding| finding.what.contains("an edge names `statement:")), "{named:?}");
     let (done, findings) = repaired(dir.path());
     assert!(done.left.n_damages > 0);
@@ -186,8 +189,8 @@ fn a_lost_piece_is_named_with_the_versions_checkpoints_and_runs_that_lose_it() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path());
     let pack = files(dir.path()).into_iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "pack"));
-    // The first pack has the root of all weights.
-    let (path, mut bytes) = pack.min_by_key(|(path, _)| path.clone()).unwrap();
+    // The largest pack begins with what the weights of both versions are told from.
+    let (path, mut bytes) = pack.max_by_key(|(_, bytes)| bytes.len()).unwrap();
     bytes[1000] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let named = damage(dir.path());

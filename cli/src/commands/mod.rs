@@ -3,6 +3,7 @@
 pub mod artifact;
 pub mod completions;
 pub mod devices;
+pub mod fsck;
 pub mod materialize;
 pub mod measures;
 pub mod merge;

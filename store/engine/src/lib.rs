@@ -37,7 +37,7 @@ pub use crate::layout::LAYOUT;
 pub use crate::memory::Memory;
 pub use crate::pages::{PageDamage, Pages};
 pub use crate::range::{Direction, KeyRange};
-pub use crate::redb::{Counts, Redb};
+pub use crate::redb::{Counts, Redb, is_guarded};
 pub use crate::salvage::{Salvaged, has_lost_format, mend_format, open_alone, salvage};
 pub use crate::shared::open;
 

@@ -16,6 +16,7 @@
 mod tests;
 mod write;
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -373,9 +374,23 @@ fn inspect(path: &Path) -> Result<()> {
     })
 }
 
+thread_local! {
+    /// How many guards this thread is under.
+    static N_GUARDS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether a panic of this thread would be caught by the engine and reported as damage: then nobody else need tell of it.
+#[must_use]
+pub fn is_guarded() -> bool {
+    N_GUARDS.get() > 0
+}
+
 /// Runs redb code. It may panic over a damaged file; that is reported as damage.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    N_GUARDS.set(N_GUARDS.get() + 1);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    N_GUARDS.set(N_GUARDS.get() - 1);
+    done.unwrap_or_else(|panic| {
         let message = panic
             .downcast_ref::<String>()
             .map(String::as_str)

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use crate::layout::{self, DATA, FORMAT};
 use crate::shared::Alone;
-use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Options, PageDamage, Pages, Read, Redb, Result, Visitor};
+use crate::{
+    Batch, Direction, Durability, Engine, Error, KeyRange, Options, PageDamage, Pages, Read, Redb, Result, Visitor,
+};
 
 /// Where the new file is written.
 const DATA_NEW: &str = "data.redb.salvaged";

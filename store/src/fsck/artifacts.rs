@@ -121,7 +121,8 @@ impl Check<'_> {
                 Some(Some(pieces)) => {
                     let n_bytes: u64 = pieces.pieces.iter().map(|piece| u64::from(piece.n_bytes)).sum();
                     if n_bytes != file.n_bytes {
-                        let what = format!("expected the file {} to have `{}` bytes, got `{n_bytes}`", place(), file.n_bytes);
+                        let what =
+                            format!("expected the file {} to have `{}` bytes, got `{n_bytes}`", place(), file.n_bytes);
                         self.sink.tell(Finding::damage(Trouble::Artifact, what).at_key(&key), None);
                     }
                     if self.seen_files.insert(&file.digest) {

@@ -37,16 +37,7 @@ pub(super) struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     pub(super) fn new(store: &'a Store, sink: &'a dyn Tell, books: Books<'a>) -> Self {
-        Self {
-            store,
-            sink,
-            books,
-            n_entries: 0,
-            last_node: None,
-            last_run: None,
-            last_stage: None,
-            last_series: None,
-        }
+        Self { store, sink, books, n_entries: 0, last_node: None, last_run: None, last_stage: None, last_series: None }
     }
 
     pub(super) fn entry(&mut self, key: &[u8], value: &[u8]) {
@@ -288,7 +279,8 @@ impl<'a> Worker<'a> {
             return Some(found);
         }
         let reason = found.err().map_or_else(|| NOT_ITSELF.to_owned(), |error| reason(&error));
-        let finding = Finding::damage(Trouble::Series, format!("{reason} (series `{name}` of run `{run}`)")).at_key(key);
+        let finding =
+            Finding::damage(Trouble::Series, format!("{reason} (series `{name}` of run `{run}`)")).at_key(key);
         self.tell_with(finding, Fix::Series { run, key: name.to_owned() });
         None
     }
@@ -344,7 +336,10 @@ impl<'a> Worker<'a> {
         };
         self.last_run = Some((run, is_there));
         if !is_there {
-            self.tell(Finding::damage(Trouble::Edge, format!("{} is of run `{run}`, which is not there", named(key))).at_key(key));
+            self.tell(
+                Finding::damage(Trouble::Edge, format!("{} is of run `{run}`, which is not there", named(key)))
+                    .at_key(key),
+            );
         }
     }
 
@@ -374,7 +369,9 @@ impl<'a> Worker<'a> {
         };
         self.last_node = Some((*node, is_there));
         if !is_there {
-            self.tell(Finding::damage(Trouble::Edge, format!("an edge names `{node}`, which is not there")).at_key(key));
+            self.tell(
+                Finding::damage(Trouble::Edge, format!("an edge names `{node}`, which is not there")).at_key(key),
+            );
         }
     }
 
@@ -388,9 +385,10 @@ impl<'a> Worker<'a> {
             return;
         }
         let is_there = self.is_there(&keys::series(run, name));
-        let was_told = self.last_series.replace((run, name.to_owned(), is_there)).is_some_and(|(last, last_name, _)| {
-            last == run && last_name == name
-        });
+        let was_told = self
+            .last_series
+            .replace((run, name.to_owned(), is_there))
+            .is_some_and(|(last, last_name, _)| last == run && last_name == name);
         if !is_there && !was_told {
             let what = format!("the series `{name}` of run `{run}` has no head");
             let fix = Fix::Series { run, key: name.to_owned() };
@@ -460,7 +458,9 @@ pub(super) fn named(key: &[u8]) -> String {
         None => "an entry".to_owned(),
         Some(Parsed::Node(node)) => format!("the record of `{node}`"),
         Some(Parsed::EdgeUp { from, relation, to, .. }) => format!("the edge `{from}` {relation} `{to}`"),
-        Some(Parsed::EdgeDown { from, relation, to, .. }) => format!("the reverse of the edge `{from}` {relation} `{to}`"),
+        Some(Parsed::EdgeDown { from, relation, to, .. }) => {
+            format!("the reverse of the edge `{from}` {relation} `{to}`")
+        }
         Some(Parsed::Recorded { run, node }) => format!("the note that run `{run}` recorded `{node}`"),
         Some(Parsed::Stage { run, stage }) => format!("the stage `{stage}` of run `{run}`"),
         Some(Parsed::Param { run, key }) => format!("the param `{key}` of run `{run}`"),
@@ -468,7 +468,9 @@ pub(super) fn named(key: &[u8]) -> String {
         Some(Parsed::Experiment(id)) => format!("the experiment `{id}`"),
         Some(Parsed::ExperimentName(name)) => format!("the name `{name}` of an experiment"),
         Some(Parsed::RunIndex { run, .. }) => format!("the entry by which run `{run}` is found"),
-        Some(Parsed::ParamIndex { key, run, .. }) => format!("the entry by which run `{run}` is found by param `{key}`"),
+        Some(Parsed::ParamIndex { key, run, .. }) => {
+            format!("the entry by which run `{run}` is found by param `{key}`")
+        }
         Some(Parsed::Latest { key, run, .. }) => format!("the entry by which run `{run}` is found by metric `{key}`"),
         Some(
             Parsed::Series { run, key }
@@ -478,7 +480,9 @@ pub(super) fn named(key: &[u8]) -> String {
         ) => format!("a part of the series `{key}` of run `{run}`"),
         Some(Parsed::Version { name, number }) => format!("the version `{name}:v{number}`"),
         Some(Parsed::Alias { name, alias }) => format!("the alias `{name}:{alias}`"),
-        Some(Parsed::VersionOf { name, digest }) => format!("the number of the version of `{name}` with manifest `{digest}`"),
+        Some(Parsed::VersionOf { name, digest }) => {
+            format!("the number of the version of `{name}` with manifest `{digest}`")
+        }
         Some(Parsed::File(digest)) => format!("the file `{digest}`"),
         Some(Parsed::Piece(digest)) => format!("the piece `{digest}`"),
         Some(Parsed::NextVersion(name)) => format!("the next number of `{name}`"),

@@ -161,7 +161,6 @@ impl<'a> Sink<'a> {
     pub(crate) fn new(found: &'a mut (dyn FnMut(Finding, Option<Fix>) + Send)) -> Self {
         Self { found: Mutex::new(found), n_damages: AtomicU64::new(0), n_notes: AtomicU64::new(0) }
     }
-
 }
 
 /// Where findings can be told.

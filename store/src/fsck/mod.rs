@@ -27,8 +27,8 @@ use crate::error::{Error, Result};
 use crate::keys;
 use crate::store::{FORMAT_KEY, Store, check_format};
 
-use finding::{Fix, Sink, Tell};
 pub use finding::{Finding, Level, Trouble};
+use finding::{Fix, Sink, Tell};
 pub use repair::Repaired;
 
 /// More threads would need more memory than they save time.
@@ -125,6 +125,7 @@ fn check(
     let mut checked = Checked::default();
     match open(dir) {
         Ok(pages) => checked = check_pages(dir, &pages, &sink, progress)?,
+        Err(error @ Error::NotFound { .. }) => return Err(error),
         Err(error) => match Finding::of_error(Trouble::File, &error) {
             Some(finding) => sink.tell(finding, None),
             None if tracker_engine::has_lost_format(dir) => {
@@ -160,12 +161,16 @@ fn check_pages(
         },
         Ok(None) if pages.damage().is_empty() && pages.n_entries() == Some(0) => {}
         Ok(None) => {
-            sink.tell(Finding::damage(Trouble::Setting, "the setting `format` is missing").at_key(&keys::meta(FORMAT_KEY)), None);
+            sink.tell(
+                Finding::damage(Trouble::Setting, "the setting `format` is missing").at_key(&keys::meta(FORMAT_KEY)),
+                None,
+            );
         }
         Err(_) => {}
     }
     let n_entries = pages.n_entries().unwrap_or(0).max(1);
-    let packs_bytes = store.packs().list().map_or(0, |packs| packs.iter().map(crate::artifact::PackFile::n_bytes).sum());
+    let packs_bytes =
+        store.packs().list().map_or(0, |packs| packs.iter().map(crate::artifact::PackFile::n_bytes).sum());
     let meter = Meter {
         tell: progress,
         done_bytes: AtomicU64::new(0),

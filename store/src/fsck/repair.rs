@@ -144,7 +144,8 @@ impl Repair<'_> {
         self.sync()?;
         tracker_engine::mend_format(self.dir)?;
         self.done.is_format_mended = true;
-        let finding = Finding::note(Trouble::Repair, "`FORMAT` was written anew; the engine's file says what it must be");
+        let finding =
+            Finding::note(Trouble::Repair, "`FORMAT` was written anew; the engine's file says what it must be");
         found(Finding { file: Some(path), ..finding });
         Ok(())
     }
@@ -181,7 +182,10 @@ impl Repair<'_> {
             let what = format!("{} was kept from a damaged page; nothing vouches for it", named(&key));
             found(Finding::note(Trouble::Repair, what).at_key(&key));
         }
-        let what = format!("the engine's file was written anew with `{}` entries; the damaged one is kept", salvaged.n_entries);
+        let what = format!(
+            "the engine's file was written anew with `{}` entries; the damaged one is kept",
+            salvaged.n_entries
+        );
         found(Finding { file: Some(salvaged.kept.clone()), ..Finding::note(Trouble::Repair, what) });
         self.done.quarantine.push(salvaged.kept);
         self.done.is_file_salvaged = true;

@@ -23,7 +23,9 @@ pub(super) fn check(store: &Store, sink: &dyn Tell) -> Result<()> {
         };
         // A record that cannot be read is told elsewhere.
         if !is_held && store.run(run).is_ok_and(|run| !run.study.is_empty()) {
-            let what = format!("run `{run}` is said to be running, and no process here works on it; `tracker run --resume {run}` goes on");
+            let what = format!(
+                "run `{run}` is said to be running, and no process here works on it; `tracker run --resume {run}` goes on"
+            );
             sink.tell(Finding::note(Trouble::Run, what), None);
         }
     }

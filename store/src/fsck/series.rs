@@ -121,8 +121,8 @@ fn are_groups(groups: &[Summary], mut blocks: &[Summary]) -> bool {
     for group in groups {
         let n = blocks.iter().take_while(|block| block.first <= group.last).count();
         let (these, rest) = blocks.split_at(n);
-        let is_right = n <= GROUP_BLOCKS
-            && Summary::join(these).is_some_and(|joined| joined.encode().ok() == group.encode().ok());
+        let is_right =
+            n <= GROUP_BLOCKS && Summary::join(these).is_some_and(|joined| joined.encode().ok() == group.encode().ok());
         if !is_right {
             return false;
         }

@@ -149,10 +149,7 @@ fn run_text(bytes: &[u8]) -> Option<(RunId, &str)> {
     Some((run, whole_text(rest)?))
 }
 
-fn series<'a>(
-    bytes: &'a [u8],
-    end: impl FnOnce(RunId, &'a str, &'a [u8]) -> Option<Parsed<'a>>,
-) -> Option<Parsed<'a>> {
+fn series<'a>(bytes: &'a [u8], end: impl FnOnce(RunId, &'a str, &'a [u8]) -> Option<Parsed<'a>>) -> Option<Parsed<'a>> {
     let (run, rest) = run(bytes)?;
     let (key, rest) = text(rest)?;
     end(run, key, rest)

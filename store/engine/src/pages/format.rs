@@ -119,7 +119,8 @@ pub(super) struct Header {
 impl Header {
     /// Reads a header, or says where it is damaged and how.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, (u64, String)> {
-        let short = || (bytes.len() as u64, format!("expected a header of `{HEADER_BYTES}` bytes, got `{}`", bytes.len()));
+        let short =
+            || (bytes.len() as u64, format!("expected a header of `{HEADER_BYTES}` bytes, got `{}`", bytes.len()));
         if bytes.len() < HEADER_BYTES {
             return Err(short());
         }
@@ -161,7 +162,8 @@ impl Header {
 
     /// How long the file should be, in bytes.
     pub(super) fn n_bytes(&self) -> u64 {
-        let last = if self.last_pages == 0 { 0 } else { u64::from(self.region_header_pages) + u64::from(self.last_pages) };
+        let last =
+            if self.last_pages == 0 { 0 } else { u64::from(self.region_header_pages) + u64::from(self.last_pages) };
         PAGE_BYTES + u64::from(self.full_regions) * self.region_bytes() + last * PAGE_BYTES
     }
 

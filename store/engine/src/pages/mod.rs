@@ -184,6 +184,10 @@ impl Pages {
                 continue;
             }
             if slot.is_whole || slot.data.is_some_and(|tree| self.page(tree.root, tree.widths).is_ok()) {
+                if slot.offset != primary.offset && !is_open {
+                    let reason = "the last commit cannot be read; what follows is the one before it";
+                    self.lose(primary.offset, reason.to_owned(), None);
+                }
                 self.take(slot);
                 return Ok(());
             }
@@ -255,7 +259,11 @@ impl Pages {
         });
         if n_unknown > 0 {
             let offset = self.header.as_ref().and_then(|header| header.place(tables.root.number));
-            self.lose(offset.map_or(0, |place| place.start), format!("`{n_unknown}` tables are of no known kind"), None);
+            self.lose(
+                offset.map_or(0, |place| place.start),
+                format!("`{n_unknown}` tables are of no known kind"),
+                None,
+            );
         }
         trees
     }
@@ -382,9 +390,8 @@ impl Pages {
 impl Read for Pages {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some(table) = self.table else { return Ok(None) };
-        self.find(&table, key).map_err(|(offset, reason)| {
-            Error::corrupt(&self.path, format!("{reason}, at byte `{offset}`"))
-        })
+        self.find(&table, key)
+            .map_err(|(offset, reason)| Error::corrupt(&self.path, format!("{reason}, at byte `{offset}`")))
     }
 
     fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {

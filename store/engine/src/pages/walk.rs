@@ -95,7 +95,10 @@ impl Walk<'_> {
 
     fn leaf(&self, leaf: &Leaf<'_>, visit: &mut Visitor<'_>) -> ControlFlow<()> {
         let start = first(leaf.len(), |nth| leaf.key(nth).is_some_and(|key| key < self.range.start()));
-        let end = self.range.end().map_or(leaf.len(), |end| first(leaf.len(), |nth| leaf.key(nth).is_some_and(|key| key < end)));
+        let end = self
+            .range
+            .end()
+            .map_or(leaf.len(), |end| first(leaf.len(), |nth| leaf.key(nth).is_some_and(|key| key < end)));
         let mut show = |nth| match (leaf.key(nth), leaf.value(nth)) {
             (Some(key), Some(value)) => visit(key, value),
             _ => ControlFlow::Continue(()),
