@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use tracker_store::{Checked, Finding, Level, Progress, Repaired};
+use tracker_store::{Checked, Finding, Progress, Repaired};
 
 use crate::failure::Answer;
 use crate::printer::Printer;

@@ -93,7 +93,8 @@ pub trait Engine: Read {
     /// unless the disk failed so that the file cannot be opened again. `Unavailable`: it may or may not have been.
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<()>;
 
-    /// The state as of now, unmoved by later commits. Short-lived: it holds back the reuse of space.
+    /// The state as of now, unmoved by later commits. Short-lived: it holds back the reuse of space, and the first commit of a
+    /// process that only read so far ends it (`SnapshotLost`): take another.
     ///
     /// # Errors
     /// As [`Read::get`].

@@ -9,6 +9,7 @@
 //! - After a failed write redb takes no more of them, so the file is closed and opened anew; a commit whose outcome that
 //!   leaves open is looked up and answered with what is in the file.
 //! - A panic of redb over a damaged file becomes `Corrupt`; a panic of a visitor stays one.
+//! - Who only reads writes nothing, unless the file was left open by a process that was killed.
 //!
 //! Not here: who may open the file (`shared`), what a store folder is (`layout`).
 
@@ -23,7 +24,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ::redb::{
-    CommitError, CursorError, Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase, StorageError,
+    CommitError, CursorError, Database, DatabaseError, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction,
+    ReadableDatabase, StorageError,
     TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
@@ -41,13 +43,19 @@ pub struct Redb {
     path: PathBuf,
     opener: Opener,
     /// `None` after a failed write, until the file is opened anew.
-    database: RwLock<Option<Database>>,
+    database: RwLock<Option<Handle>>,
     group: Group,
     n_commits: AtomicU64,
     n_syncs: AtomicU64,
 }
 
-/// How the file is opened, and opened anew after a failure.
+/// The open file. One that is opened to be written is written to at once, so that waits for the first commit.
+enum Handle {
+    Reading(ReadOnlyDatabase),
+    Writing(Database),
+}
+
+/// How the file is opened to be written, and opened anew after a failure.
 type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 
 /// How many commits were acknowledged, and with how many transactions, each synced once.
@@ -66,9 +74,13 @@ impl Redb {
     /// `Busy` if it is open elsewhere; `Foreign` if it is a redb file of another program; `Corrupt` if it is damaged or
     /// not there; `ReadOnly`, `Full`, `Io`.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self> {
-        inspect(path)?;
+        let reading = inspect(path, cache_bytes)?;
         let file = path.to_path_buf();
-        Self::open_through(path, Box::new(move || Database::builder().set_cache_size(cache_bytes).open(&file)))
+        let opener: Opener = Box::new(move || Database::builder().set_cache_size(cache_bytes).open(&file));
+        match reading {
+            Some(database) => Ok(Self::with(path, opener, Handle::Reading(database))),
+            None => Self::open_through(path, opener),
+        }
     }
 
     /// Makes an empty file at `path` and opens it. An empty or half-made file that is there is completed.
@@ -109,14 +121,18 @@ impl Redb {
 
     fn open_through(path: &Path, opener: Opener) -> Result<Self> {
         let database = guarded(path, || opener().map_err(|error| open_error(path, error)))?;
-        Ok(Self {
+        Ok(Self::with(path, opener, Handle::Writing(database)))
+    }
+
+    fn with(path: &Path, opener: Opener, handle: Handle) -> Self {
+        Self {
             path: path.to_path_buf(),
             opener,
-            database: RwLock::new(Some(database)),
+            database: RwLock::new(Some(handle)),
             group: Group::default(),
             n_commits: AtomicU64::new(0),
             n_syncs: AtomicU64::new(0),
-        })
+        }
     }
 
     fn make_table(&self) -> Result<()> {
@@ -130,11 +146,12 @@ impl Redb {
 
     fn view(&self) -> Result<View> {
         let transaction: ReadTransaction = guarded(&self.path, || {
-            let database = self.database()?;
-            let Some(database) = database.as_ref() else {
-                return Err(Error::corrupt(&self.path, "it is closed"));
+            let begun = match self.database()?.as_ref() {
+                Some(Handle::Reading(database)) => database.begin_read(),
+                Some(Handle::Writing(database)) => database.begin_read(),
+                None => return Err(Error::corrupt(&self.path, "it is closed")),
             };
-            database.begin_read().map_err(|error| self.transaction_error(error))
+            begun.map_err(|error| self.transaction_error(error))
         })?;
         let table = guarded(&self.path, || transaction.open_table(TABLE).map_err(|error| self.table_error(error)))?;
         Ok(View { path: self.path.clone(), table })
@@ -213,8 +230,8 @@ impl Redb {
     }
 
     fn begin_write(&self) -> Result<WriteTransaction> {
-        let database = self.database()?;
-        let Some(database) = database.as_ref() else {
+        let database = self.writable()?;
+        let Some(Handle::Writing(database)) = database.as_ref() else {
             return Err(Error::corrupt(&self.path, "it is closed"));
         };
         let mut transaction = database.begin_write().map_err(|error| self.transaction_error(error))?;
@@ -223,8 +240,31 @@ impl Redb {
         Ok(transaction)
     }
 
+    /// The database, open to be written. Snapshots that were taken before the first commit are lost to it.
+    fn writable(&self) -> Result<RwLockReadGuard<'_, Option<Handle>>> {
+        loop {
+            let current = self.database()?;
+            if matches!(current.as_ref(), Some(Handle::Writing(_))) {
+                return Ok(current);
+            }
+            drop(current);
+            let mut current = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(Handle::Reading(database)) = current.take_if(|handle| matches!(handle, Handle::Reading(_))) {
+                drop(database.close());
+                match (self.opener)() {
+                    Ok(database) => *current = Some(Handle::Writing(database)),
+                    Err(error) => {
+                        // It can still be read, if it cannot be written.
+                        *current = inspect(&self.path, 0).ok().flatten().map(Handle::Reading);
+                        return Err(open_error(&self.path, error));
+                    }
+                }
+            }
+        }
+    }
+
     /// The open database, opened anew if the last write to it failed.
-    fn database(&self) -> Result<RwLockReadGuard<'_, Option<Database>>> {
+    fn database(&self) -> Result<RwLockReadGuard<'_, Option<Handle>>> {
         loop {
             let current = self.database.read().unwrap_or_else(PoisonError::into_inner);
             if current.is_some() {
@@ -233,7 +273,8 @@ impl Redb {
             drop(current);
             let mut current = self.database.write().unwrap_or_else(PoisonError::into_inner);
             if current.is_none() {
-                *current = Some((self.opener)().map_err(|error| open_error(&self.path, error))?);
+                let database = (self.opener)().map_err(|error| open_error(&self.path, error))?;
+                *current = Some(Handle::Writing(database));
             }
         }
     }
@@ -354,21 +395,23 @@ impl Read for View {
     }
 }
 
-/// Refuses a redb file of another program before anything in it is written. A file that was not closed cleanly cannot be
-/// looked into without repairing it, so it is let through; `FORMAT` vouches for it.
-fn inspect(path: &Path) -> Result<()> {
+/// Opens a file to be read, and refuses one of another program. Nothing is written. `None` for a file that was not closed
+/// cleanly: it cannot be looked into without repairing it, so it is let through; `FORMAT` vouches for it.
+fn inspect(path: &Path, cache_bytes: usize) -> Result<Option<ReadOnlyDatabase>> {
     if !path.try_exists().map_err(|error| Error::io("look at", path, error))? {
         return Err(Error::corrupt(path, "it is missing"));
     }
     guarded(path, || {
-        let database = match Database::builder().set_cache_size(0).open_read_only(path) {
+        let database = match Database::builder().set_cache_size(cache_bytes).open_read_only(path) {
             Ok(database) => database,
-            Err(DatabaseError::RepairAborted) => return Ok(()),
+            Err(DatabaseError::RepairAborted) => return Ok(None),
             Err(error) => return Err(open_error(path, error)),
         };
         let transaction = database.begin_read().map_err(|error| other_error(path, error))?;
-        match transaction.open_table(TABLE) {
-            Ok(_) => Ok(()),
+        let opened = transaction.open_table(TABLE).map(drop);
+        drop(transaction);
+        match opened {
+            Ok(()) => Ok(Some(database)),
             Err(error) => Err(table_error(path, error)),
         }
     })

@@ -71,7 +71,11 @@ fn a_store_that_another_holds_is_read_as_of_one_commit() {
     let dir = tempfile::tempdir().unwrap();
     let model = filled(dir.path());
     let holder = open(dir.path(), &Options::default()).unwrap();
+    let mut first = Batch::new();
+    first.put(model.keys().next().unwrap(), model.values().next().unwrap());
+    holder.commit(&first, Durability::Sync).unwrap();
     let pages = pages(dir.path());
+    assert!(pages.is_shared());
     for round in 0..50_u32 {
         let mut batch = Batch::new();
         for (nth, key) in model.keys().enumerate().filter(|(nth, _)| nth % 50 == round as usize) {
@@ -82,6 +86,36 @@ fn a_store_that_another_holds_is_read_as_of_one_commit() {
     let all: Vec<(Vec<u8>, Vec<u8>)> = model.into_iter().collect();
     assert_eq!(entries(&pages, KeyRange::all(), Direction::Ascending), all);
     assert_eq!(pages.damage(), []);
+    assert!(pages.is_kept());
+    drop(holder);
+    assert!(!pages.is_kept(), "nobody keeps it any more");
+}
+
+#[test]
+fn who_only_reads_writes_nothing_and_a_first_commit_takes_older_snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = filled(dir.path());
+    let path = dir.path().join("data.redb");
+    let before = fs::read(&path).unwrap();
+    {
+        let reader = open(dir.path(), &Options::default()).unwrap();
+        assert_eq!(reader.collect(KeyRange::all(), Direction::Ascending, usize::MAX).unwrap().len(), model.len());
+        drop(reader.snapshot().unwrap());
+    }
+    assert_eq!(fs::read(&path).unwrap(), before);
+    let holder = open(dir.path(), &Options::default()).unwrap();
+    let snapshot = holder.snapshot().unwrap();
+    let (key, value) = model.iter().next().unwrap();
+    assert_eq!(snapshot.get(key).unwrap().as_ref(), Some(value));
+    let mut batch = Batch::new();
+    batch.put(b"new", b"1");
+    holder.commit(&batch, Durability::Sync).unwrap();
+    assert!(matches!(snapshot.get(key), Err(tracker_engine::Error::SnapshotLost)));
+    assert_eq!(holder.get(key).unwrap().as_ref(), Some(value));
+    let later = holder.snapshot().unwrap();
+    batch.put(b"new", b"2");
+    holder.commit(&batch, Durability::Sync).unwrap();
+    assert_eq!(later.get(b"new").unwrap().as_deref(), Some(b"1".as_slice()));
 }
 
 trait ForTest {

@@ -33,6 +33,8 @@ pub use repair::Repaired;
 
 /// More threads would need more memory than they save time.
 const MAX_THREADS: usize = 8;
+/// How often a check begins again because the process that held the store went away.
+const N_ATTEMPTS: usize = 8;
 /// Stretches of keys for each thread.
 const N_STRETCHES: usize = 8;
 
@@ -121,23 +123,38 @@ fn check(
     found: &mut (dyn FnMut(Finding, Option<Fix>) + Send),
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Checked> {
-    let sink = Sink::new(found);
-    let mut checked = Checked::default();
-    match open(dir) {
-        Ok(pages) => checked = check_pages(dir, &pages, &sink, progress)?,
-        Err(error @ Error::NotFound { .. }) => return Err(error),
-        Err(error) => match Finding::of_error(Trouble::File, &error) {
-            Some(finding) => sink.tell(finding, None),
-            None if tracker_engine::has_lost_format(dir) => {
-                let what = "it does not say what a store's does, and the engine's file beside it is a store's";
-                sink.tell(Finding::damage(Trouble::File, what).in_file(dir.join("FORMAT"), 0), None);
-            }
-            None => return Err(error),
-        },
+    for _ in 0..N_ATTEMPTS {
+        let pages = match open(dir) {
+            Ok(pages) => pages,
+            Err(error) => return refused(dir, error, found),
+        };
+        if !pages.is_shared() {
+            return check_pages(dir, &pages, found, progress);
+        }
+        // What a process that is gone no longer keeps may have been overwritten while it was read: then none of it counts.
+        let mut heard = Vec::new();
+        let checked = check_pages(dir, &pages, &mut |finding, fix| heard.push((finding, fix)), progress);
+        if pages.is_kept() {
+            heard.into_iter().for_each(|(finding, fix)| found(finding, fix));
+            return checked;
+        }
     }
-    checked.n_damages = sink.n_damages.load(Ordering::Relaxed);
-    checked.n_notes = sink.n_notes.load(Ordering::Relaxed);
-    Ok(checked)
+    Err(Error::Contended { what: "store", name: dir.display().to_string() })
+}
+
+/// Tells what stands before any check, if it is damage.
+fn refused(dir: &Path, error: Error, found: &mut (dyn FnMut(Finding, Option<Fix>) + Send)) -> Result<Checked> {
+    let finding = match (&error, Finding::of_error(Trouble::File, &error)) {
+        (Error::NotFound { .. }, _) => return Err(error),
+        (_, Some(finding)) => finding,
+        (_, None) if tracker_engine::has_lost_format(dir) => {
+            let what = "it does not say what a store's does, and the engine's file beside it is a store's";
+            Finding::damage(Trouble::File, what).in_file(dir.join("FORMAT"), 0)
+        }
+        (_, None) => return Err(error),
+    };
+    found(finding, None);
+    Ok(Checked { n_damages: 1, ..Checked::default() })
 }
 
 fn open(dir: &Path) -> Result<Arc<Pages>> {
@@ -148,9 +165,10 @@ fn open(dir: &Path) -> Result<Arc<Pages>> {
 fn check_pages(
     dir: &Path,
     pages: &Arc<Pages>,
-    sink: &dyn Tell,
+    found: &mut (dyn FnMut(Finding, Option<Fix>) + Send),
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Checked> {
+    let sink = &Sink::new(found);
     let read: Arc<dyn Read> = Arc::clone(pages) as Arc<dyn Read>;
     let store = Store::frozen(read, Some(dir.to_path_buf()));
     match store.get(&keys::meta(FORMAT_KEY)) {
@@ -185,6 +203,8 @@ fn check_pages(
     pages.check_rest();
     tell_pages(pages, checked.n_entries, sink);
     checked.n_bytes += pages.n_bytes();
+    checked.n_damages = sink.n_damages.load(Ordering::Relaxed);
+    checked.n_notes = sink.n_notes.load(Ordering::Relaxed);
     Ok(checked)
 }
 

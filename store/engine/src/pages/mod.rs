@@ -51,7 +51,7 @@ pub struct Pages {
     table: Option<Tree>,
     cache: Vec<Mutex<Option<(u64, Arc<Vec<u8>>)>>>,
     damaged: Mutex<BTreeMap<u64, Lost>>,
-    _kept: Kept,
+    kept: Kept,
 }
 
 /// A damaged page: why, and whether it is one of the table's.
@@ -64,9 +64,9 @@ struct Lost {
 /// What keeps the commit from being overwritten.
 enum Kept {
     /// Nobody else may open the store.
-    Alone { _alone: Alone },
+    Alone(#[allow(dead_code, reason = "held, not used")] Alone),
     /// The process that holds the store keeps it.
-    Snapshot { _snapshot: Arc<dyn Read> },
+    Snapshot(Arc<dyn Read>),
 }
 
 impl Pages {
@@ -81,8 +81,8 @@ impl Pages {
             return Err(Error::corrupt(&dir.join(layout::FORMAT), "it is missing"));
         }
         let kept = match Alone::take(dir)? {
-            Some(alone) => Kept::Alone { _alone: alone },
-            None => Kept::Snapshot { _snapshot: shared::open(dir, options)?.snapshot()? },
+            Some(alone) => Kept::Alone(alone),
+            None => Kept::Snapshot(shared::open(dir, options)?.snapshot()?),
         };
         Self::kept(dir, kept)
     }
@@ -101,7 +101,7 @@ impl Pages {
     /// As [`Pages::open_alone`], whatever else is in the folder.
     pub(crate) fn of_file(dir: &Path) -> Result<Self> {
         let alone = Alone::take(dir)?.ok_or_else(|| shared::unavailable(dir, std::time::Duration::ZERO))?;
-        Self::kept(dir, Kept::Alone { _alone: alone })
+        Self::kept(dir, Kept::Alone(alone))
     }
 
     fn kept(dir: &Path, kept: Kept) -> Result<Self> {
@@ -114,7 +114,7 @@ impl Pages {
             Err(error) => return Err(Error::io("open", &path, error)),
         };
         let n_bytes = file.metadata().map_err(|error| Error::io("look at", &path, error))?.len();
-        let is_alone = matches!(kept, Kept::Alone { .. });
+        let is_alone = matches!(kept, Kept::Alone(_));
         let mut pages = Self {
             path,
             file,
@@ -124,10 +124,25 @@ impl Pages {
             table: None,
             cache: (0..N_CACHED).map(|_| Mutex::new(None)).collect(),
             damaged: Mutex::default(),
-            _kept: kept,
+            kept,
         };
         pages.choose(is_alone)?;
         Ok(pages)
+    }
+
+    /// Whether another process holds the store, so that what was read counts only if [`Pages::is_kept`] in the end.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.kept, Kept::Snapshot(_))
+    }
+
+    /// Whether nothing that was read so far can have been overwritten: false once the process that kept it is gone.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        match &self.kept {
+            Kept::Alone(_) => true,
+            Kept::Snapshot(snapshot) => snapshot.get(&[]).is_ok(),
+        }
     }
 
     /// The file.
