@@ -124,7 +124,10 @@ impl Error {
             Self::Outdated { remedy, .. } => Some((*remedy).to_owned()),
             Self::Contended { .. } => Some("try again".to_owned()),
             Self::Corrupt { .. } | Self::CorruptFile { .. } | Self::Engine(tracker_engine::Error::Corrupt { .. }) => {
-                Some("`tracker fsck` says what is damaged, and `tracker fsck --repair` saves what can be read".to_owned())
+                Some(
+                    "`tracker fsck` says what is damaged, and `tracker fsck --repair` saves what can be read"
+                        .to_owned(),
+                )
             }
             Self::Engine(tracker_engine::Error::Full { .. }) => Some("make room on that disk".to_owned()),
             Self::Engine(tracker_engine::Error::ReadOnly { .. }) => Some(

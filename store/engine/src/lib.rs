@@ -35,7 +35,7 @@ pub use crate::batch::{Batch, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, O
 pub use crate::error::{Error, Result};
 pub use crate::layout::LAYOUT;
 pub use crate::memory::Memory;
-pub use crate::pages::{PageDamage, Pages};
+pub use crate::pages::{DoubtfulVisitor, PageDamage, Pages};
 pub use crate::range::{Direction, KeyRange};
 pub use crate::redb::{Counts, Redb, is_guarded};
 pub use crate::salvage::{Salvaged, has_lost_format, mend_format, open_alone, salvage};

@@ -25,8 +25,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ::redb::{
     CommitError, CursorError, Database, DatabaseError, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction,
-    ReadableDatabase, StorageError,
-    TableDefinition, TableError, TransactionError, WriteTransaction,
+    ReadableDatabase, StorageError, TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
 use crate::group::{Group, Member};

@@ -72,12 +72,25 @@ pub(super) fn check(store: &Store, sink: &dyn Tell, meter: &Meter<'_>) -> Result
     Ok(check.counts)
 }
 
-/// A record, if it is there and can be read; what cannot be is told elsewhere.
-fn get<T: Stored>(store: &Store, key: &[u8]) -> Result<Option<Option<T>>> {
+/// What lies at a key.
+enum Found<T> {
+    Value(T),
+    /// Something that cannot be read, which is told elsewhere.
+    Unreadable,
+    Nothing,
+}
+
+impl<T> Found<T> {
+    fn value(self) -> Option<T> {
+        if let Self::Value(value) = self { Some(value) } else { None }
+    }
+}
+
+fn get<T: Stored>(store: &Store, key: &[u8]) -> Result<Found<T>> {
     match store.get(key) {
-        Ok(None) => Ok(None),
-        Ok(Some(record)) => Ok(Some(T::decode(key, &record).ok())),
-        Err(Error::Engine(tracker_engine::Error::Corrupt { .. })) => Ok(Some(None)),
+        Ok(None) => Ok(Found::Nothing),
+        Ok(Some(record)) => Ok(T::decode(key, &record).map_or(Found::Unreadable, Found::Value)),
+        Err(Error::Engine(tracker_engine::Error::Corrupt { .. })) => Ok(Found::Unreadable),
         Err(error) => Err(error),
     }
 }
@@ -97,13 +110,13 @@ impl Check<'_> {
             let version = version?;
             let node = NodeId::content_of(Kind::Artifact, version.manifest);
             match get::<Manifest>(self.store, &keys::node(&node))? {
-                None => {
+                Found::Nothing => {
                     let what = format!("`{}:v{}` names `{node}`, which is not there", version.name, version.number);
                     let key = keys::version(&version.name, version.number);
                     self.sink.tell(Finding::damage(Trouble::Artifact, what).at_key(&key), None);
                 }
-                Some(Some(manifest)) if seen.insert(&version.manifest) => self.files(&version, &manifest)?,
-                Some(_) => {}
+                Found::Value(manifest) if seen.insert(&version.manifest) => self.files(&version, &manifest)?,
+                _ => {}
             }
         }
         Ok(())
@@ -114,11 +127,11 @@ impl Check<'_> {
             let key = keys::file(&file.digest);
             let place = || format!("`{}` of `{}:v{}`", file.path, version.name, version.number);
             match get::<FilePieces>(self.store, &key)? {
-                None => {
+                Found::Nothing => {
                     let what = format!("the file {} is not there", place());
                     self.sink.tell(Finding::damage(Trouble::Artifact, what).at_key(&key), None);
                 }
-                Some(Some(pieces)) => {
+                Found::Value(pieces) => {
                     let n_bytes: u64 = pieces.pieces.iter().map(|piece| u64::from(piece.n_bytes)).sum();
                     if n_bytes != file.n_bytes {
                         let what =
@@ -129,7 +142,7 @@ impl Check<'_> {
                         self.pieces(&pieces)?;
                     }
                 }
-                Some(None) => {}
+                Found::Unreadable => {}
             }
         }
         Ok(())
@@ -143,7 +156,7 @@ impl Check<'_> {
                 if !self.seen_pieces.insert(&piece.digest) {
                     break;
                 }
-                if let Some(Some(Piece { place })) = get::<Piece>(self.store, &keys::piece(&piece.digest))? {
+                if let Found::Value(Piece { place }) = get::<Piece>(self.store, &keys::piece(&piece.digest))? {
                     if let Some(pack) = place.pack() {
                         *self.live.entry(pack).or_default() += place.n_stored(piece.n_bytes);
                     }
@@ -174,7 +187,7 @@ impl Check<'_> {
                     lock(&self.lost).insert(piece.digest);
                 }
             }
-            let place = get::<Piece>(self.store, &keys::piece(&piece.digest))?.flatten();
+            let place = get::<Piece>(self.store, &keys::piece(&piece.digest))?.value();
             let n_stored = place.map_or(0, |Piece { place }| place.n_stored(piece.n_bytes));
             self.meter.bytes(n_stored);
             Ok(n_stored)
@@ -191,7 +204,7 @@ impl Check<'_> {
                 continue;
             };
             let number = u32::from_be_bytes(number);
-            if get::<Version>(self.store, &keys::version(name, number))?.is_none() {
+            if matches!(get::<Version>(self.store, &keys::version(name, number))?, Found::Nothing) {
                 let what = format!("`{name}:{alias}` leads to `v{number}`, which is not there");
                 self.sink.tell(Finding::damage(Trouble::Artifact, what).at_key(&key), None);
             }
@@ -229,7 +242,7 @@ impl Check<'_> {
         for version in versions(self.store) {
             let version = version?;
             let node = NodeId::content_of(Kind::Artifact, version.manifest);
-            let Some(Some(manifest)) = get::<Manifest>(self.store, &keys::node(&node))? else { continue };
+            let Found::Value(manifest) = get::<Manifest>(self.store, &keys::node(&node))? else { continue };
             for file in &manifest.files {
                 if !self.loses(&file.digest, &lost)? {
                     continue;
@@ -281,7 +294,7 @@ impl Check<'_> {
     }
 
     fn loses(&self, file: &Digest, lost: &BTreeSet<Digest>) -> Result<bool> {
-        let Some(Some(pieces)) = get::<FilePieces>(self.store, &keys::file(file))? else { return Ok(false) };
+        let Found::Value(pieces) = get::<FilePieces>(self.store, &keys::file(file))? else { return Ok(false) };
         for piece in pieces.pieces {
             if lost.contains(&piece.digest) {
                 return Ok(true);

@@ -2,8 +2,8 @@
 
 use super::finding::{Finding, Fix, Tell, Trouble};
 use super::tally::{Remembered, Tally};
+use super::words::{named, reason};
 use crate::artifact::{FilePieces, Manifest, Piece, Version};
-use crate::error::Error;
 use crate::id::{Kind, NodeId, RunId, StageId};
 use crate::keys::{self, Parsed};
 use crate::model::{
@@ -442,51 +442,4 @@ const NOT_ITSELF: &str = "written again it would be other bytes";
 
 fn is_block(points: &[crate::series::Point], first: &[u8; 24]) -> bool {
     points.first().is_some_and(|point| point.sortable() == *first) && points.windows(2).all(|pair| pair[0] < pair[1])
-}
-
-/// What is wrong, without the key, which is told beside it.
-fn reason(error: &Error) -> String {
-    match error {
-        Error::Corrupt { reason, .. } => reason.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// What lies at a key, in words.
-pub(super) fn named(key: &[u8]) -> String {
-    match keys::parse(key) {
-        None => "an entry".to_owned(),
-        Some(Parsed::Node(node)) => format!("the record of `{node}`"),
-        Some(Parsed::EdgeUp { from, relation, to, .. }) => format!("the edge `{from}` {relation} `{to}`"),
-        Some(Parsed::EdgeDown { from, relation, to, .. }) => {
-            format!("the reverse of the edge `{from}` {relation} `{to}`")
-        }
-        Some(Parsed::Recorded { run, node }) => format!("the note that run `{run}` recorded `{node}`"),
-        Some(Parsed::Stage { run, stage }) => format!("the stage `{stage}` of run `{run}`"),
-        Some(Parsed::Param { run, key }) => format!("the param `{key}` of run `{run}`"),
-        Some(Parsed::Tag { run, key }) => format!("the tag `{key}` of run `{run}`"),
-        Some(Parsed::Experiment(id)) => format!("the experiment `{id}`"),
-        Some(Parsed::ExperimentName(name)) => format!("the name `{name}` of an experiment"),
-        Some(Parsed::RunIndex { run, .. }) => format!("the entry by which run `{run}` is found"),
-        Some(Parsed::ParamIndex { key, run, .. }) => {
-            format!("the entry by which run `{run}` is found by param `{key}`")
-        }
-        Some(Parsed::Latest { key, run, .. }) => format!("the entry by which run `{run}` is found by metric `{key}`"),
-        Some(
-            Parsed::Series { run, key }
-            | Parsed::Tail { run, key, .. }
-            | Parsed::Block { run, key, .. }
-            | Parsed::Summary { run, key, .. },
-        ) => format!("a part of the series `{key}` of run `{run}`"),
-        Some(Parsed::Version { name, number }) => format!("the version `{name}:v{number}`"),
-        Some(Parsed::Alias { name, alias }) => format!("the alias `{name}:{alias}`"),
-        Some(Parsed::VersionOf { name, digest }) => {
-            format!("the number of the version of `{name}` with manifest `{digest}`")
-        }
-        Some(Parsed::File(digest)) => format!("the file `{digest}`"),
-        Some(Parsed::Piece(digest)) => format!("the piece `{digest}`"),
-        Some(Parsed::NextVersion(name)) => format!("the next number of `{name}`"),
-        Some(Parsed::Weights(holder)) => format!("the note on the weights of `{holder}`"),
-        Some(Parsed::Meta(name)) => format!("the setting `{name}`"),
-    }
 }

@@ -15,6 +15,7 @@ mod runs;
 mod scan;
 mod series;
 mod tally;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -135,7 +136,9 @@ fn check(
         let mut heard = Vec::new();
         let checked = check_pages(dir, &pages, &mut |finding, fix| heard.push((finding, fix)), progress);
         if pages.is_kept() {
-            heard.into_iter().for_each(|(finding, fix)| found(finding, fix));
+            for (finding, fix) in heard {
+                found(finding, fix);
+            }
             return checked;
         }
     }

@@ -17,9 +17,10 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use tracker_engine::{Batch, Durability, Memory, Options, PageDamage};
 
-use super::entry::{Books, Worker, named};
+use super::entry::{Books, Worker};
 use super::finding::{Fix, Tell};
 use super::tally::Tally;
+use super::words::named;
 use super::{Checked, Finding, Level, Progress, Trouble, lock, series};
 use crate::error::{Error, Result, hex};
 use crate::id::RunId;
@@ -248,7 +249,9 @@ impl Repair<'_> {
         }
         let n_done = match store.commit_batch(&whole, Durability::Sync) {
             Ok(()) => {
-                fixes.iter().for_each(|fix| self.count(fix));
+                for fix in fixes {
+                    self.count(fix);
+                }
                 fixes.len() as u64
             }
             Err(Error::Engine(tracker_engine::Error::Conflict { .. })) if fixes.len() > 1 => {

@@ -7,9 +7,10 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 use tracker_engine::{Direction, KeyRange};
 
-use super::entry::{Books, Worker, named};
+use super::entry::{Books, Worker};
 use super::finding::{Finding, Fix, Tell, Trouble};
 use super::tally::{Both, Remembered, Tally};
+use super::words::named;
 use super::{Meter, lock};
 use crate::error::Result;
 use crate::store::Store;

@@ -131,8 +131,11 @@ fn are_groups(groups: &[Summary], mut blocks: &[Summary]) -> bool {
     blocks.is_empty()
 }
 
+/// Values with their keys.
+type Keyed<T> = Vec<(Vec<u8>, T)>;
+
 /// The records below a prefix; none if one of them cannot be read.
-fn read<T: crate::records::Stored>(store: &Store, prefix: &[u8]) -> Result<Option<Vec<(Vec<u8>, T)>>> {
+fn read<T: crate::records::Stored>(store: &Store, prefix: &[u8]) -> Result<Option<Keyed<T>>> {
     let mut all = Vec::new();
     for entry in store.entries(prefix) {
         let (key, record) = entry?;

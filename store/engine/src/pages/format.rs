@@ -194,9 +194,9 @@ pub(super) enum Page<'a> {
 impl<'a> Page<'a> {
     pub(super) fn parse(bytes: &'a [u8], widths: Widths) -> Option<Self> {
         let n = usize::from(u16_at(bytes, 2)?);
-        match bytes.first()? {
-            &LEAF if n > 0 => Some(Self::Leaf(Leaf { bytes, n, widths })),
-            &BRANCH if n > 0 => Some(Self::Branch(Branch { bytes, n, widths })),
+        match *bytes.first()? {
+            LEAF if n > 0 => Some(Self::Leaf(Leaf { bytes, n, widths })),
+            BRANCH if n > 0 => Some(Self::Branch(Branch { bytes, n, widths })),
             _ => None,
         }
     }
@@ -235,13 +235,11 @@ impl<'a> Leaf<'a> {
     }
 
     fn value_end(&self, nth: usize) -> Option<usize> {
-        match self.widths.value {
-            Some(width) => self.key_end(self.n - 1)?.checked_add(width.checked_mul(nth + 1)?),
-            None => {
-                let before = if self.widths.key.is_none() { 4 * self.n } else { 0 };
-                u32_at(self.bytes, 4 + before + 4 * nth).map(|end| end as usize)
-            }
+        if let Some(width) = self.widths.value {
+            return self.key_end(self.n - 1)?.checked_add(width.checked_mul(nth + 1)?);
         }
+        let before = if self.widths.key.is_none() { 4 * self.n } else { 0 };
+        u32_at(self.bytes, 4 + before + 4 * nth).map(|end| end as usize)
     }
 
     pub(super) fn key(&self, nth: usize) -> Option<&'a [u8]> {
@@ -294,8 +292,14 @@ impl<'a> Branch<'a> {
     }
 }
 
-/// The tree of a table, from its definition; none in the tree if it is empty, none at all if it cannot be read.
-pub(super) fn table(definition: &[u8]) -> Option<Option<Tree>> {
+/// What the definition of a table says.
+pub(super) enum Table {
+    Empty,
+    Filled(Tree),
+}
+
+/// A table, from its definition; none if that cannot be read.
+pub(super) fn table(definition: &[u8]) -> Option<Table> {
     const NORMAL: u8 = 3;
     if *definition.first()? != NORMAL {
         return None;
@@ -306,7 +310,7 @@ pub(super) fn table(definition: &[u8]) -> Option<Option<Tree>> {
     };
     let widths = Widths { key: width(42)?, value: width(47)? };
     match definition.get(9)? {
-        0 => Some(None),
-        _ => tree_at(definition, 10, widths).map(Some),
+        0 => Some(Table::Empty),
+        _ => tree_at(definition, 10, widths).map(Table::Filled),
     }
 }

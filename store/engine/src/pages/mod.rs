@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use self::format::{Child, HEADER_BYTES, Header, PAGE_BYTES, Page, Slot, Tree, Widths};
+use self::format::{Child, HEADER_BYTES, Header, PAGE_BYTES, Page, Slot, Table, Tree, Widths};
 use crate::group::lock;
 use crate::layout::{self, DATA};
 use crate::shared::{self, Alone};
@@ -49,10 +49,16 @@ pub struct Pages {
     header: Option<Header>,
     slot: Option<Slot>,
     table: Option<Tree>,
-    cache: Vec<Mutex<Option<(u64, Arc<Vec<u8>>)>>>,
+    cache: Vec<Mutex<Option<Cached>>>,
     damaged: Mutex<BTreeMap<u64, Lost>>,
     kept: Kept,
 }
+
+/// A page that has its sum, by its number.
+type Cached = (u64, Arc<Vec<u8>>);
+
+/// What is shown a doubtful entry: where its page is, key and value.
+pub type DoubtfulVisitor<'a> = dyn FnMut(u64, &[u8], &[u8]) + 'a;
 
 /// A damaged page: why, and whether it is one of the table's.
 #[derive(Clone, Debug)]
@@ -228,7 +234,8 @@ impl Pages {
             found = found.or_else(|| self.doubtful_table(&tables));
         }
         match found.as_deref().map(format::table) {
-            Some(Some(table)) => self.table = table,
+            Some(Some(Table::Filled(table))) => self.table = Some(table),
+            Some(Some(Table::Empty)) => {}
             _ => self.lose(slot.offset, "the table `ordered bytes` cannot be found".to_owned(), None),
         }
     }
@@ -239,8 +246,10 @@ impl Pages {
         let Some(Page::Leaf(leaf)) = Page::parse(&bytes, tables.widths) else { return None };
         let nth = (0..leaf.len()).find(|nth| leaf.key(*nth) == Some(TABLE))?;
         let definition = leaf.value(nth)?;
-        let tree = format::table(definition)??;
-        self.page(tree.root, tree.widths).is_ok().then(|| definition.to_vec())
+        match format::table(definition)? {
+            Table::Filled(tree) if self.page(tree.root, tree.widths).is_ok() => Some(definition.to_vec()),
+            _ => None,
+        }
     }
 
     /// Whether every page of a commit has its sum. Notes no damage.
@@ -267,7 +276,8 @@ impl Pages {
         let mut n_unknown = 0;
         self.walk(tables, &KeyRange::all(), Direction::Ascending, false, &mut |_, definition| {
             match format::table(definition) {
-                Some(tree) => trees.extend(tree),
+                Some(Table::Filled(tree)) => trees.push(tree),
+                Some(Table::Empty) => {}
                 None => n_unknown += 1,
             }
             std::ops::ControlFlow::Continue(())
@@ -338,7 +348,7 @@ impl Pages {
     }
 
     /// What lies in damaged pages of the table, as far as it can still be told apart: nothing vouches for it.
-    pub fn doubtful(&self, visit: &mut dyn FnMut(u64, &[u8], &[u8])) {
+    pub fn doubtful(&self, visit: &mut DoubtfulVisitor<'_>) {
         let lost: Vec<(u64, Child)> =
             lock(&self.damaged).iter().filter_map(|(offset, lost)| Some((*offset, lost.leaf?))).collect();
         for (offset, child) in lost {
