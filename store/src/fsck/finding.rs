@@ -155,17 +155,24 @@ pub(crate) struct Sink<'a> {
     found: Mutex<&'a mut (dyn FnMut(Finding, Option<Fix>) + Send)>,
     pub(crate) n_damages: AtomicU64,
     pub(crate) n_notes: AtomicU64,
+    enough: u64,
 }
 
 impl<'a> Sink<'a> {
-    pub(crate) fn new(found: &'a mut (dyn FnMut(Finding, Option<Fix>) + Send)) -> Self {
-        Self { found: Mutex::new(found), n_damages: AtomicU64::new(0), n_notes: AtomicU64::new(0) }
+    /// `enough`: after so much damage what only costs more readings may be left for later.
+    pub(crate) fn new(found: &'a mut (dyn FnMut(Finding, Option<Fix>) + Send), enough: u64) -> Self {
+        Self { found: Mutex::new(found), n_damages: AtomicU64::new(0), n_notes: AtomicU64::new(0), enough }
     }
 }
 
 /// Where findings can be told.
 pub(crate) trait Tell: Sync {
     fn tell(&self, finding: Finding, fix: Option<Fix>);
+
+    /// Whether what was told is enough for now.
+    fn has_enough(&self) -> bool {
+        false
+    }
 }
 
 impl Tell for Sink<'_> {
@@ -173,5 +180,9 @@ impl Tell for Sink<'_> {
         let counter = if finding.level == Level::Damage { &self.n_damages } else { &self.n_notes };
         counter.fetch_add(1, Ordering::Relaxed);
         (self.found.lock().unwrap_or_else(PoisonError::into_inner))(finding, fix);
+    }
+
+    fn has_enough(&self) -> bool {
+        self.n_damages.load(Ordering::Relaxed) >= self.enough
     }
 }

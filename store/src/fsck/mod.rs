@@ -102,7 +102,7 @@ pub fn fsck(
     found: &mut (dyn FnMut(Finding) + Send),
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Checked> {
-    check(dir, &mut |finding, _| found(finding), progress)
+    check(dir, &mut |finding, _| found(finding), u64::MAX, progress)
 }
 
 /// Repairs what [`fsck`] finds in the store in `dir`, as far as it follows from what can be read, sets aside what cannot, and tells
@@ -118,10 +118,11 @@ pub fn repair(
     repair::repair(dir, found, progress)
 }
 
-/// As [`fsck`], with what would make each finding good.
+/// As [`fsck`], with what would make each finding good. After `enough` of them some may be left for the next time.
 fn check(
     dir: &Path,
     found: &mut (dyn FnMut(Finding, Option<Fix>) + Send),
+    enough: u64,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Checked> {
     for _ in 0..N_ATTEMPTS {
@@ -130,11 +131,11 @@ fn check(
             Err(error) => return refused(dir, error, found),
         };
         if !pages.is_shared() {
-            return check_pages(dir, &pages, found, progress);
+            return check_pages(dir, &pages, found, enough, progress);
         }
         // What a process that is gone no longer keeps may have been overwritten while it was read: then none of it counts.
         let mut heard = Vec::new();
-        let checked = check_pages(dir, &pages, &mut |finding, fix| heard.push((finding, fix)), progress);
+        let checked = check_pages(dir, &pages, &mut |finding, fix| heard.push((finding, fix)), enough, progress);
         if pages.is_kept() {
             for (finding, fix) in heard {
                 found(finding, fix);
@@ -169,9 +170,10 @@ fn check_pages(
     dir: &Path,
     pages: &Arc<Pages>,
     found: &mut (dyn FnMut(Finding, Option<Fix>) + Send),
+    enough: u64,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Checked> {
-    let sink = &Sink::new(found);
+    let sink = &Sink::new(found, enough);
     let read: Arc<dyn Read> = Arc::clone(pages) as Arc<dyn Read>;
     let store = Store::frozen(read, Some(dir.to_path_buf()));
     match store.get(&keys::meta(FORMAT_KEY)) {

@@ -33,8 +33,8 @@ const QUARANTINE: &str = "quarantine";
 const MAX_FIXES: usize = 200_000;
 /// Bytes of one batch.
 const BATCH_BYTES: usize = 4 << 20;
-/// Each round makes good what the one before left open; more would mean that they undo each other.
-const MAX_ROUNDS: usize = 16;
+/// Rounds that may pass without less damage: setting aside one thing shows others. More would mean that they undo each other.
+const MAX_IDLE_ROUNDS: usize = 8;
 
 /// What a repair did, and what it could not do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,14 +67,14 @@ pub(super) fn repair(dir: &Path, found: &mut Found<'_>, progress: &(dyn Fn(Progr
     if tracker_engine::has_lost_format(dir) {
         repair.mend_format(found)?;
     }
-    let (checked, mut fixes) = repair.look(found, progress)?;
+    let (checked, mut fixes) = repair.look(found, u64::MAX, progress)?;
     repair.done.before = checked;
     if checked.n_damages == 0 {
         repair.done.left = checked;
         return Ok(repair.done);
     }
     match repair.salvage(found) {
-        Ok(true) => (_, fixes) = repair.look(&mut |_| {}, progress)?,
+        Ok(true) => (_, fixes) = repair.look(&mut |_| {}, MAX_FIXES as u64, progress)?,
         Ok(false) => {}
         Err(Error::Engine(tracker_engine::Error::Corrupt { path, reason })) => {
             let what = format!("cannot be repaired, a backup may have it: {reason}");
@@ -84,13 +84,18 @@ pub(super) fn repair(dir: &Path, found: &mut Found<'_>, progress: &(dyn Fn(Progr
         }
         Err(error) => return Err(error),
     }
-    for _ in 0..MAX_ROUNDS {
+    let (mut n_idle, mut n_least) = (0, checked.n_damages);
+    loop {
         let n_done = repair.apply(&fixes)?;
         // Told once more is what is left when nothing more can be done.
         let mut left = Vec::new();
-        let (checked, next) = repair.look(&mut |finding| left.push(finding), progress)?;
+        let mut note = |finding| left.push(finding);
+        let (checked, next) = repair.look(&mut note, MAX_FIXES as u64, progress)?;
         repair.done.left = checked;
-        if n_done == 0 || next.is_empty() {
+        let is_better = checked.n_damages < n_least || checked.n_damages >= MAX_FIXES as u64;
+        n_idle = if is_better { 0 } else { n_idle + 1 };
+        n_least = n_least.min(checked.n_damages);
+        if n_done == 0 || next.is_empty() || n_idle == MAX_IDLE_ROUNDS {
             for finding in left.into_iter().filter(|finding| finding.level == Level::Damage) {
                 let what = format!("cannot be repaired, a backup may have it: {}", finding.what);
                 found(Finding { trouble: Trouble::Repair, what, ..finding });
@@ -124,7 +129,12 @@ struct Repair<'a> {
 
 impl Repair<'_> {
     /// Checks the store. Returns what was found and what would make it good.
-    fn look(&self, found: &mut Found<'_>, progress: &(dyn Fn(Progress) + Sync)) -> Result<(Checked, Vec<Fix>)> {
+    fn look(
+        &self,
+        found: &mut Found<'_>,
+        enough: u64,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(Checked, Vec<Fix>)> {
         let mut fixes = Vec::new();
         let checked = super::check(
             self.dir,
@@ -133,6 +143,7 @@ impl Repair<'_> {
                 fixes.truncate(MAX_FIXES);
                 found(finding);
             },
+            enough,
             progress,
         )?;
         Ok((checked, fixes))

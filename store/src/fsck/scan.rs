@@ -45,6 +45,9 @@ pub(super) fn scan(store: &Store, stretches: &Stretches, sink: &dyn Tell, meter:
     })?;
     let (tally, n_entries) = sums.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     for group in tally.unsettled() {
+        if sink.has_enough() {
+            break;
+        }
         settle(store, stretches, &group, sink)?;
     }
     Ok(n_entries)
