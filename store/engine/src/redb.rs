@@ -20,7 +20,7 @@ mod write;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ::redb::{
@@ -50,8 +50,15 @@ pub struct Redb {
 
 /// The open file. One that is opened to be written is written to at once, so that waits for the first commit.
 enum Handle {
-    Reading(ReadOnlyDatabase),
+    /// With whether what was begun on it is over.
+    Reading(ReadOnlyDatabase, Arc<AtomicBool>),
     Writing(Database),
+}
+
+impl Handle {
+    fn reading(database: ReadOnlyDatabase) -> Self {
+        Self::Reading(database, Arc::default())
+    }
 }
 
 /// How the file is opened to be written, and opened anew after a failure.
@@ -77,7 +84,7 @@ impl Redb {
         let file = path.to_path_buf();
         let opener: Opener = Box::new(move || Database::builder().set_cache_size(cache_bytes).open(&file));
         match reading {
-            Some(database) => Ok(Self::with(path, opener, Handle::Reading(database))),
+            Some(database) => Ok(Self::with(path, opener, Handle::reading(database))),
             None => Self::open_through(path, opener),
         }
     }
@@ -144,16 +151,17 @@ impl Redb {
     }
 
     fn view(&self) -> Result<View> {
-        let transaction: ReadTransaction = guarded(&self.path, || {
-            let begun = match self.database()?.as_ref() {
-                Some(Handle::Reading(database)) => database.begin_read(),
-                Some(Handle::Writing(database)) => database.begin_read(),
+        let (transaction, is_lost) = guarded(&self.path, || {
+            let (begun, is_lost) = match self.database()?.as_ref() {
+                Some(Handle::Reading(database, is_lost)) => (database.begin_read(), Some(Arc::clone(is_lost))),
+                Some(Handle::Writing(database)) => (database.begin_read(), None),
                 None => return Err(Error::corrupt(&self.path, "it is closed")),
             };
-            begun.map_err(|error| self.transaction_error(error))
+            let transaction: ReadTransaction = begun.map_err(|error| self.transaction_error(error))?;
+            Ok((transaction, is_lost))
         })?;
         let table = guarded(&self.path, || transaction.open_table(TABLE).map_err(|error| self.table_error(error)))?;
-        Ok(View { path: self.path.clone(), table })
+        Ok(View { path: self.path.clone(), table, is_lost })
     }
 
     /// Writes the members of a group in one transaction.
@@ -248,13 +256,16 @@ impl Redb {
             }
             drop(current);
             let mut current = self.database.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(Handle::Reading(database)) = current.take_if(|handle| matches!(handle, Handle::Reading(_))) {
+            if let Some(Handle::Reading(database, is_lost)) =
+                current.take_if(|handle| matches!(handle, Handle::Reading(..)))
+            {
+                is_lost.store(true, Ordering::Release);
                 drop(database.close());
                 match (self.opener)() {
                     Ok(database) => *current = Some(Handle::Writing(database)),
                     Err(error) => {
                         // It can still be read, if it cannot be written.
-                        *current = inspect(&self.path, 0).ok().flatten().map(Handle::Reading);
+                        *current = inspect(&self.path, 0).ok().flatten().map(Handle::reading);
                         return Err(open_error(&self.path, error));
                     }
                 }
@@ -335,7 +346,16 @@ impl Read for Redb {
     }
 
     fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
-        self.view()?.range(range, direction, visit)
+        let mut n_seen = 0_u64;
+        let mut count = |key: &[u8], value: &[u8]| {
+            n_seen += 1;
+            visit(key, value)
+        };
+        match self.view()?.range(range.clone(), direction, &mut count) {
+            // The file was closed and opened anew between the two calls.
+            Err(Error::SnapshotLost) if n_seen == 0 => self.view()?.range(range, direction, visit),
+            answer => answer,
+        }
     }
 }
 
@@ -357,10 +377,22 @@ impl Engine for Redb {
 struct View {
     path: PathBuf,
     table: ReadOnlyTable<Bytes, Bytes>,
+    /// Set once the file was opened to be written; what redb still has in memory of it is then not given any more.
+    is_lost: Option<Arc<AtomicBool>>,
+}
+
+impl View {
+    fn check_kept(&self) -> Result<()> {
+        match &self.is_lost {
+            Some(is_lost) if is_lost.load(Ordering::Acquire) => Err(Error::SnapshotLost),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Read for View {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.check_kept()?;
         guarded(&self.path, || {
             let value = self.table.get(key).map_err(|error| storage_error(&self.path, error))?;
             Ok(value.map(|value| value.value().to_vec()))
@@ -371,6 +403,7 @@ impl Read for View {
         if range.is_empty() {
             return Ok(());
         }
+        self.check_kept()?;
         let mut entries = guarded(&self.path, || {
             self.table.range::<&[u8]>(range.bounds()).map_err(|error| storage_error(&self.path, error))
         })?;

@@ -29,6 +29,8 @@ use crate::{Direction, Error, KeyRange, Options, Read, Result, Visitor};
 const TABLE: &[u8] = b"ordered bytes";
 /// Pages kept for reads of single keys, 4 KiB each and more.
 const N_CACHED: usize = 4096;
+/// A file up to this size is read without letting others open the store meanwhile, who wait so long with patience.
+const LONG_BYTES: u64 = 1 << 30;
 /// How often the header is read again because it was written meanwhile.
 const N_ATTEMPTS: usize = 8;
 
@@ -77,20 +79,33 @@ enum Kept {
 
 impl Pages {
     /// Reads the engine's file of the store in `dir`, which is not written to. Other processes that hold the store may write
-    /// meanwhile; if none does, none can open it while this lives.
+    /// meanwhile; if none does, none can open it while this lives, unless the file is large.
     ///
     /// # Errors
     /// `Foreign`, `Newer`, or `Corrupt` if `dir` is no store; `Unavailable` if a process holds it and does not answer; `Io`.
     /// A damaged file is no error: see [`Pages::damage`].
     pub fn open(dir: &Path, options: &Options) -> Result<Self> {
+        Self::open_in_time(dir, options, LONG_BYTES)
+    }
+
+    fn open_in_time(dir: &Path, options: &Options, long_bytes: u64) -> Result<Self> {
         if layout::check(dir)? != layout::State::Store {
             return Err(Error::corrupt(&dir.join(layout::FORMAT), "it is missing"));
         }
-        let kept = match Alone::take(dir)? {
-            Some(alone) => Kept::Alone(alone),
-            None => Kept::Snapshot(shared::open(dir, options)?.snapshot()?),
-        };
-        Self::kept(dir, kept)
+        let shared = || -> Result<Kept> { Ok(Kept::Snapshot(shared::open(dir, options)?.snapshot()?)) };
+        let Some(alone) = Alone::take(dir)? else { return Self::kept(dir, shared()?) };
+        let pages = Self::kept(dir, Kept::Alone(alone))?;
+        if pages.n_bytes <= long_bytes || !pages.damage().is_empty() {
+            return Ok(pages);
+        }
+        // Reading it takes long, and nothing is wrong with its beginning: others are served meanwhile.
+        drop(pages);
+        match shared() {
+            Ok(kept) => Self::kept(dir, kept),
+            // What the engine cannot open is read without it, while the others wait.
+            Err(Error::Corrupt { .. }) => Self::open_alone(dir),
+            Err(error) => Err(error),
+        }
     }
 
     /// As [`Pages::open`], and no other process can open the store while this lives.
@@ -424,5 +439,35 @@ impl Read for Pages {
             self.walk(&table, &range, direction, true, visit);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::{Batch, Durability};
+
+    #[test]
+    fn others_are_served_while_a_large_file_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let puts = |value: &[u8]| {
+            let mut batch = Batch::new();
+            batch.put(b"key", value);
+            batch
+        };
+        let open = || crate::open(dir.path(), &Options::default()).unwrap();
+        open().commit(&puts(b"1"), Durability::Sync).unwrap();
+        let small = Pages::open(dir.path(), &Options::default()).unwrap();
+        assert!(!small.is_shared());
+        drop(small);
+        let large = Pages::open_in_time(dir.path(), &Options::default(), 0).unwrap();
+        assert!(large.is_shared() && large.is_kept());
+        // What another commits meanwhile is not seen, and the check is told to begin again.
+        open().commit(&puts(b"2"), Durability::Sync).unwrap();
+        assert!(!large.is_kept());
+        let again = Pages::open_in_time(dir.path(), &Options::default(), 0).unwrap();
+        open().commit(&puts(b"3"), Durability::Sync).unwrap();
+        assert!(again.get(b"key").unwrap().is_some());
     }
 }
