@@ -105,6 +105,57 @@ pub enum Command {
         #[arg(long, default_value_t = 50)]
         limit: usize,
     },
+    /// Write a backup of the whole store, beside writers; or check one.
+    Backup {
+        /// A folder, which may have an earlier backup: what is there already is not written again, and that one stays whole until the
+        /// last step. A name that ends in `.tar` is one file; `-` is a tar on stdout, or with `--verify` on stdin.
+        target: PathBuf,
+        /// Check every byte of the backup or export that is there, and write nothing; exits 1 if anything is damaged.
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Make a store of a backup, in the folder of `--store`, which must be empty or not there; every byte is checked.
+    Restore {
+        /// A backup: its folder, its `.tar`, or `-` for stdin.
+        backup: PathBuf,
+    },
+    /// Write runs to one file, with every run, content and artifact they came from; `tracker import` reads it.
+    Export {
+        /// Runs, by id or unique prefix.
+        #[arg(required = true)]
+        runs: Vec<String>,
+        /// The file, which must not be there; `-` for stdout.
+        #[arg(required = true)]
+        file: PathBuf,
+        /// Of a run that is a sweep, its cells too.
+        #[arg(long)]
+        sweep: bool,
+    },
+    /// Take in the runs of an export: what is there already stays; a run that is there with other contents is refused before anything
+    /// is written.
+    Import {
+        /// The file; `-` for stdin.
+        file: PathBuf,
+    },
+    /// Bring the store to this build's format: a backup first, then batch by batch; one that was killed goes on where it stopped.
+    Migrate {
+        /// Say what would be done, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Where the backup goes; without it beside the store, `STORE.format-N.backup`.
+        #[arg(long, value_name = "FOLDER", conflicts_with = "dry_run")]
+        backup: Option<PathBuf>,
+        /// Make no backup: it takes as much room as the store.
+        #[arg(long, conflicts_with_all = ["dry_run", "backup"])]
+        no_backup: bool,
+    },
+    /// Let another engine keep the store: everything is copied and compared before the new one takes the old one's place. No other
+    /// command may have the store open.
+    Convert {
+        /// The engine.
+        #[arg(long, value_enum)]
+        engine: Engine,
+    },
     /// Compare runs or checkpoints by several objectives: which points no other beats, and files of it.
     Pareto(ParetoArgs),
     /// Write the files of a checkpoint to a folder; one that is stored as a recipe is made, and its digest checked.
@@ -482,6 +533,27 @@ impl Aspect {
             Self::Run => "run",
             Self::Environment => "environment",
             Self::Data => "data",
+        }
+    }
+}
+
+/// What can keep a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// One file and a journal: the default.
+    Redb,
+    /// A log of pages: quick to write, larger on disk.
+    Sled,
+    /// Sorted runs, compressed: smallest on disk; in builds with the feature `rocksdb`.
+    Rocksdb,
+}
+
+impl From<Engine> for tracker_store::EngineKind {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Redb => Self::Redb,
+            Engine::Sled => Self::Sled,
+            Engine::Rocksdb => Self::Rocksdb,
         }
     }
 }

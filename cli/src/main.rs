@@ -53,6 +53,20 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         }
         Command::Fsck { repair } => commands::fsck::fsck(store, *repair, printer),
         Command::Du { by, limit } => commands::room::du(store, *by, *limit, printer),
+        Command::Backup { target, verify: false } => commands::backup::backup(store, target, printer),
+        Command::Backup { target, verify: true } => commands::backup::verify(target, printer),
+        Command::Restore { backup } => commands::backup::restore(store, backup, printer),
+        Command::Export { runs, file, sweep } => commands::transfer::export(store, runs, file, *sweep, printer),
+        Command::Import { file } => commands::transfer::import(store, file, printer),
+        Command::Migrate { dry_run, backup, no_backup } => {
+            let before = match (dry_run, no_backup) {
+                (true, _) => commands::migrate::Before::Rehearse,
+                (false, true) => commands::migrate::Before::Nothing,
+                (false, false) => commands::migrate::Before::BackUp(backup.as_deref()),
+            };
+            commands::migrate::migrate(store, &before, printer)
+        }
+        Command::Convert { engine } => commands::convert::convert(store, (*engine).into(), printer),
         Command::Pareto(args) => commands::pareto::pareto(store, args, printer),
         Command::Materialize { checkpoint, out, workers } => {
             commands::materialize::materialize(store, checkpoint, out, *workers, printer)

@@ -38,6 +38,13 @@ impl Printer {
         io::stdout().lock().write_all(text.as_bytes())
     }
 
+    /// Stdout, for bytes that are no text; none if a person would see them.
+    #[must_use]
+    pub fn bytes(&self) -> Option<io::StdoutLock<'static>> {
+        let out = io::stdout().lock();
+        (!out.is_terminal()).then_some(out)
+    }
+
     /// Writes one line to stdout.
     ///
     /// # Errors

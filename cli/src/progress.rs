@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracker_lab::Event;
+use tracker_store::Progress;
 
 use crate::printer::Printer;
 
@@ -56,4 +57,26 @@ fn style() -> ProgressStyle {
     // The template is a constant; the default style is as good should it ever not parse.
     ProgressStyle::with_template("{msg:<28} {wide_bar} {pos:>6}/{len:<6} {eta:>5}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Shows how many bytes a work has done, to whoever watches.
+pub fn of_bytes(printer: &Printer) -> impl FnMut(Progress) + use<> {
+    let target = if printer.is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    let style = |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let known = style("{msg:<10} {wide_bar} {bytes:>11}/{total_bytes:<11} {bytes_per_sec:>12}");
+    let unknown = style("{msg:<10} {bytes:>11} {bytes_per_sec:>12}");
+    let mut last = None;
+    move |progress| {
+        if last != Some((progress.what, progress.total_bytes.is_some())) {
+            last = Some((progress.what, progress.total_bytes.is_some()));
+            bar.reset();
+            bar.set_message(progress.what);
+            bar.set_style(if progress.total_bytes.is_some() { known.clone() } else { unknown.clone() });
+        }
+        if let Some(total) = progress.total_bytes {
+            bar.set_length(total);
+        }
+        bar.set_position(progress.done_bytes);
+    }
 }

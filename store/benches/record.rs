@@ -1,11 +1,11 @@
-//! Recording: a million samples with their verdicts and edges; a million rewards; points of a series; runs. Bars: 20 s CPU
-//! and 300 MB for samples, 10 s CPU for rewards.
+//! Recording: a million samples with their verdicts and edges; a million rewards. Bars: 20 s CPU and 300 MB for samples, 10 s CPU
+//! for rewards.
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 
 mod measure;
 
-use measure::{Bench, cpu_secs, new_run, once, peak_rss_mb};
-use tracker_store::{Durability, NodeId, Point, Program, Query, Recording, Result, Reward, Store, Table, Tally};
+use measure::{Bench, once, peak_rss_mb};
+use tracker_store::{Durability, NodeId, Program, Query, Recording, Result, Reward, Store, Table, Tally};
 
 const N_ITEMS: u32 = 62_500;
 const N_SAMPLES: u32 = 16;
@@ -29,8 +29,6 @@ fn bench(dir: &std::path::Path) -> Result<()> {
     let question =
         Query::new(Table::Rewards).of_run(bench.run).filter(&format!("scorer = '{scorer}' AND value < 0.1"))?;
     once("the rewards of one scorer below 0.1", || bench.store.query(&question))?;
-    points(&bench)?;
-    runs(&bench)?;
     println!("peak {:.0} MB", peak_rss_mb());
     Ok(())
 }
@@ -85,50 +83,6 @@ fn batch(bench: &Bench, start: u32) -> Result<Recording> {
         }
     }
     Ok(recording)
-}
-
-fn points(bench: &Bench) -> Result<()> {
-    const N_POINTS: i64 = 1_000_000;
-    let loss =
-        |step: i64| f64::from(1.0_f32 / (1.0 + step as f32 / 1000.0) + ((step * 2_654_435_761) % 1000) as f32 / 1e5);
-    let jitter = |step: i64| 1_790_000_000_000 + step * 137 + (step * 40_503) % 11;
-    let before = cpu_secs();
-    for start in (0..N_POINTS).step_by(1000) {
-        let points: Vec<Point> = (start..start + 1000).map(|step| Point::new(step, jitter(step), loss(step))).collect();
-        let mut recording = Recording::new();
-        recording.put_points(bench.run, "loss", &points)?;
-        bench.store.commit(&recording, Durability::Os)?;
-    }
-    println!("points in batches of 1,000: {:.2} µs CPU a point", (cpu_secs() - before) * 1e6 / N_POINTS as f64);
-    let before = cpu_secs();
-    for step in 0..2000 {
-        let mut recording = Recording::new();
-        recording.put_points(bench.run, "single", &[Point::new(step, jitter(step), loss(step))])?;
-        bench.store.commit(&recording, Durability::Os)?;
-    }
-    println!("points one by one: {:.1} µs CPU a point", (cpu_secs() - before) * 1e6 / 2000.0);
-    let points = measure::median_millis("history of 1,000,000 points", || {
-        bench.store.history(bench.run, "loss", None).map(Iterator::count)
-    });
-    println!("  ({} points)", points?);
-    measure::median_millis("plot of them in 500 buckets", || bench.store.plot(bench.run, "loss", 500))?;
-    Ok(())
-}
-
-fn runs(bench: &Bench) -> Result<()> {
-    const N_RUNS: u32 = 300;
-    let before = cpu_secs();
-    for nth in 0..N_RUNS {
-        let run = bench.store.create_run(&new_run(&format!("run {nth}")))?.id;
-        let mut recording = Recording::new();
-        for key in 0..10 {
-            recording.put_param(run, &format!("param {key}"), "0.1")?;
-            recording.put_points(run, &format!("metric {key}"), &[Point::new(0, 0, f64::from(key))])?;
-        }
-        bench.store.commit(&recording, Durability::Os)?;
-    }
-    println!("a run with 10 params and 10 metrics: {:.2} ms CPU", (cpu_secs() - before) * 1000.0 / f64::from(N_RUNS));
-    Ok(())
 }
 
 fn size_of(dir: &std::path::Path) -> f64 {

@@ -60,7 +60,7 @@ impl Store {
         self.end_run(id, &Ending { status: Status::Finished, message: String::new(), record_digest })
     }
 
-    fn plan(&self, recording: &Recording, batch: &mut Batch) -> Result<()> {
+    pub(crate) fn plan(&self, recording: &Recording, batch: &mut Batch) -> Result<()> {
         self.plan_stages(recording, batch)?;
         self.plan_params(recording, batch)?;
         for ((run, key), value) in &recording.tags {
@@ -68,6 +68,9 @@ impl Store {
         }
         plan_contents(recording, batch);
         plan_edges(recording, batch)?;
+        for (run, node) in &recording.bare {
+            batch.put(&keys::recorded(*run, node), &[]);
+        }
         for ((run, key), points) in &recording.points {
             self.plan_points(*run, key, points, batch)?;
         }
@@ -77,7 +80,7 @@ impl Store {
         self.plan_rows(recording, batch)
     }
 
-    fn check_runs(&self, recording: &Recording) -> Result<()> {
+    pub(crate) fn check_runs(&self, recording: &Recording) -> Result<()> {
         let stages = recording.stages.keys().map(|(run, _)| *run);
         let texts =
             recording.params.keys().chain(recording.tags.keys()).chain(recording.points.keys()).map(|(run, _)| *run);
@@ -119,6 +122,9 @@ impl Store {
                     batch.require_absent(&param);
                     batch.put(&param, value.as_bytes());
                     batch.put(&keys::param_index_entry(key, value, *run), &[]);
+                    if let Some(entry) = keys::param_number_entry(key, value, *run) {
+                        batch.put(&entry, &[]);
+                    }
                 }
             }
         }

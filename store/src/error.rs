@@ -41,6 +41,14 @@ pub enum Error {
         /// What was to be written, shortened.
         got: String,
     },
+    /// A run to be imported is there with other contents; nothing was written.
+    #[error("run `{run}` is there already, and differs from the one in the file: {}", differences.join("; "))]
+    Differs {
+        /// The run.
+        run: crate::id::RunId,
+        /// What differs, each with how much of it is on either side.
+        differences: Vec<String>,
+    },
     /// Another writer kept changing the same record; try again.
     #[error("{what} `{name}` is being changed by other writers")]
     Contended {
@@ -99,6 +107,16 @@ pub enum Error {
         /// What to run.
         remedy: &'static str,
     },
+    /// A backup or an export was written by a newer build. It was left as it is.
+    #[error("expected `{}` to have format `{supported}` or lower, got `{found}`", path.display())]
+    Newer {
+        /// The backup or the export.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The highest format this build reads.
+        supported: u32,
+    },
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] tracker_engine::Error),
@@ -129,6 +147,8 @@ impl Error {
                         .to_owned(),
                 )
             }
+            Self::Differs { .. } => Some("import it into another store".to_owned()),
+            Self::Newer { .. } => Some("use the newer build of tracker that wrote it".to_owned()),
             Self::Engine(tracker_engine::Error::Full { .. }) => Some("make room on that disk".to_owned()),
             Self::Engine(tracker_engine::Error::ReadOnly { .. }) => Some(
                 "a store is read and written by whoever opens it: get those permissions, or name another with --store"
@@ -141,15 +161,19 @@ impl Error {
     /// Whether what was asked for is at fault, rather than the store, this machine or this program.
     #[must_use]
     pub fn is_input(&self) -> bool {
-        use tracker_engine::Error::{Foreign, Newer, ReadOnly};
+        use tracker_engine::Error::{Foreign, InUse, Newer, NotBuilt, ReadOnly};
         match self {
             Self::NotFound { .. }
             | Self::Ambiguous { .. }
             | Self::Conflict { .. }
+            | Self::Differs { .. }
             | Self::Invalid { .. }
             | Self::Syntax { .. }
-            | Self::Outdated { .. } => true,
-            Self::Engine(error) => matches!(error, Foreign { .. } | Newer { .. } | ReadOnly { .. }),
+            | Self::Outdated { .. }
+            | Self::Newer { .. } => true,
+            Self::Engine(error) => {
+                matches!(error, Foreign { .. } | InUse { .. } | Newer { .. } | NotBuilt { .. } | ReadOnly { .. })
+            }
             _ => false,
         }
     }

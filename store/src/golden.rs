@@ -1,4 +1,5 @@
-//! The bytes of every key and every record of format 1, held to `tests/golden/format-1.txt`.
+//! The bytes of every key and every record of format 1, held to `tests/golden/format-1.txt`, and of what later formats have beside
+//! them (`format-2.txt`).
 //!
 //! A line that changes is a change of the format: leave the old line, add a version, write a migration.
 
@@ -310,6 +311,16 @@ fn keys_and_records_of_format_1_never_change() {
 }
 
 #[test]
+fn what_format_2_added_never_changes() {
+    let mut lines = Lines::default();
+    for (name, value) in [("run_by_number", "0.1"), ("run_by_zero", " -0 "), ("run_by_less", "-2e3")] {
+        lines.key(name, &keys::param_number_entry("lr", value, RUN).unwrap());
+    }
+    assert!(["auto", "NaN", ""].iter().all(|value| keys::param_number_entry("lr", value, RUN).is_none()));
+    assert_eq!(lines.0.join("\n") + "\n", include_str!("../tests/golden/format-2.txt"));
+}
+
+#[test]
 fn a_damaged_record_is_an_error_at_its_key_and_never_a_panic() {
     let records: Vec<Vec<u8>> = GOLDEN
         .lines()
@@ -344,13 +355,13 @@ fn a_length_that_is_not_there_allocates_nothing_like_it() {
 
 #[test]
 fn a_store_of_another_format_is_refused_unchanged() {
-    for (found, remedy) in [(0_u32, "tracker migrate"), (2, "newer build")] {
+    for (found, remedy) in [(0_u32, "tracker migrate"), (1, "tracker migrate"), (3, "newer build")] {
         let engine = std::sync::Arc::new(Memory::new());
         let mut batch = Batch::new();
         batch.put(&keys::meta("format"), &found.to_be_bytes());
         engine.commit(&batch, Durability::Os).unwrap();
         let error = crate::Store::over(engine, None).unwrap_err();
-        assert!(matches!(error, crate::Error::Outdated { supported: 1, .. }), "{error}");
+        assert!(matches!(error, crate::Error::Outdated { supported: 2, .. }), "{error}");
         assert!(error.hint().unwrap().contains(remedy), "{error}");
     }
 }

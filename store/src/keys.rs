@@ -38,6 +38,8 @@ pub(crate) mod tag {
     pub(crate) const RUN_INDEX: u8 = 0x22;
     /// `key 0, value 0, run 16` → nothing: runs by param.
     pub(crate) const PARAM_INDEX: u8 = 0x23;
+    /// `key 0, number 8, run 16` → nothing: runs by a param that is a number.
+    pub(crate) const PARAM_NUMBER: u8 = 0x24;
     /// `run 16, key` → head of a series.
     pub(crate) const SERIES: u8 = 0x30;
     /// `run 16, key 0, chunk 8` → points not yet sealed.
@@ -365,6 +367,17 @@ pub(crate) fn param_index_entry(key: &str, value: &str, run: RunId) -> Vec<u8> {
     let mut entry = param_index(key, value);
     entry.extend_from_slice(run.as_bytes());
     entry
+}
+
+/// Runs whose param is this number; 0 stands for -0.
+pub(crate) fn param_number(key: &str, number: f64) -> Vec<u8> {
+    Key::new(tag::PARAM_NUMBER).text(key).bytes(&sortable_f64(number + 0.0)).end()
+}
+
+/// None of a param that is no number; blanks around one are left out.
+pub(crate) fn param_number_entry(key: &str, value: &str, run: RunId) -> Option<Vec<u8>> {
+    let number: f64 = value.trim().parse().ok().filter(|number: &f64| !number.is_nan())?;
+    Some(Key(param_number(key, number)).bytes(run.as_bytes()).end())
 }
 
 pub(crate) fn series(run: RunId, key: &str) -> Vec<u8> {

@@ -15,8 +15,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 mod artifact;
+mod backup;
+mod bundle;
 mod clock;
 mod commit;
+mod convert;
 mod error;
 mod fsck;
 #[cfg(test)]
@@ -35,13 +38,17 @@ mod rows;
 mod runs;
 mod series;
 mod store;
+mod transfer;
 
 pub use artifact::{
-    Collect, Collected, Draft, FileEntry, FileReader, Group, Holder, Known, Manifest, Share, Usage, Version, Weights,
+    Collect, Collected, Draft, FileEntry, FileReader, Group, Holder, Known, Manifest, Renumbered, Share, Usage,
+    Version, Weights,
 };
+pub use backup::{Restored, Saved};
+pub use bundle::{BUNDLE_FORMAT, Bundle, Counts, Damage, Progress, Purpose, RunFacts, Section, Target, Watch};
 pub use clock::Timestamp;
 pub use error::{Error, Result};
-pub use fsck::{Checked, Finding, Level, Progress, Repaired, Trouble, fsck, repair};
+pub use fsck::{CheckProgress, Checked, Finding, Level, Repaired, Trouble, fsck, repair};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};
 pub use lineage::{Graph, GraphEdge, GraphNode, Toward, Walk};
 pub use model::{
@@ -54,7 +61,8 @@ pub use recording::Recording;
 pub use rows::Rows;
 pub use series::{Bucket, History, Point, Series};
 pub use store::Store;
-pub use tracker_engine::Durability;
+pub use tracker_engine::{Converted, Durability, Kind as EngineKind, Options as EngineOptions, Step as ConversionStep};
+pub use transfer::{Arrival, Exported, Imported, ImportedRun};
 
 /// The README's example, compiled.
 #[cfg(doctest)]

@@ -84,6 +84,8 @@ pub struct Recording {
     pub(crate) tags: BTreeMap<(RunId, String), String>,
     pub(crate) points: BTreeMap<(RunId, String), Vec<Point>>,
     pub(crate) known: Vec<Known>,
+    /// Contents of which something was recorded, and which are not there themselves.
+    pub(crate) bare: Vec<(RunId, NodeId)>,
     n_bytes: usize,
 }
 
@@ -180,6 +182,26 @@ impl Recording {
         self.n_bytes += 160 + record.len() + 96 * ups.len();
         let staged = self.contents.entry(node).or_insert_with(|| StagedContent { record, ups, runs: BTreeSet::new() });
         staged.runs.insert(run);
+    }
+
+    /// Stages a content that no run is said to have recorded.
+    pub(crate) fn put_unrecorded(&mut self, node: NodeId, record: Vec<u8>, ups: Vec<(Relation, NodeId)>) {
+        self.n_bytes += 80 + record.len();
+        self.contents.entry(node).or_insert_with(|| StagedContent { record, ups, runs: BTreeSet::new() });
+    }
+
+    /// Stages that `run` recorded a content, if that is staged.
+    pub(crate) fn record_content(&mut self, run: RunId, node: &NodeId) -> bool {
+        let Some(content) = self.contents.get_mut(node) else { return false };
+        content.runs.insert(run);
+        self.n_bytes += 80 + 96 * content.ups.len();
+        true
+    }
+
+    /// Stages that `run` recorded something of a content that is not there itself, such as an edge from it.
+    pub(crate) fn put_bare(&mut self, run: RunId, node: NodeId) {
+        self.n_bytes += 80;
+        self.bare.push((run, node));
     }
 
     /// Records a sample at `row`. Returns its node.
@@ -306,6 +328,7 @@ impl Recording {
         self.rows.extend(other.rows);
         self.edges.extend(other.edges);
         self.known.extend(other.known);
+        self.bare.extend(other.bare);
         for (node, content) in other.contents {
             match self.contents.entry(node) {
                 std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(content)),

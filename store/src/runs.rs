@@ -56,14 +56,15 @@ impl Store {
             .collect()
     }
 
-    /// Makes a run: it has an id, began now and is running.
+    /// Makes a run: it has an id, began now and is running. It survives the death of the process at once and a loss of power in a while,
+    /// with all that is recorded of it meanwhile.
     ///
     /// # Errors
     /// `Invalid` if the run's, the experiment's or the study's name cannot be one.
     pub fn create_run(&self, new: &NewRun) -> Result<Run> {
         new.check()?;
         let id = RunId::fresh();
-        let run = self.write("run", &id, Durability::Sync, |batch| self.plan_run(new, id, batch, Status::Running))?;
+        let run = self.write("run", &id, Durability::Os, |batch| self.plan_run(new, id, batch, Status::Running))?;
         self.known().runs.insert(id);
         Ok(run)
     }
@@ -246,7 +247,6 @@ impl NewRun {
     }
 }
 
-/// The entries by which a run is found.
 pub(crate) fn indexes(run: &Run) -> impl Iterator<Item = RunIndex<'_>> {
     [
         Some(RunIndex::Status(run.status)),

@@ -1,7 +1,6 @@
 //! The store: one engine, the files beside it, and what is known of both without asking.
 
-use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::reader::{Entries, again};
 use crate::records::Stored;
 
 /// The format of records and keys that this build writes and reads.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 pub(crate) const FORMAT_KEY: &str = "format";
 /// The folder of packs within the store's.
 pub(crate) const BLOBS: &str = "blobs";
@@ -43,11 +42,32 @@ struct Inner {
     writers: RwLock<()>,
 }
 
+/// Most heads of series that are kept at hand.
+const MAX_HEADS: usize = 1 << 14;
+
 /// What was seen to exist. Runs and stages are never taken away while a process has the store open.
 #[derive(Default)]
 pub(crate) struct Known {
     pub(crate) runs: BTreeSet<RunId>,
     pub(crate) stages: BTreeSet<(RunId, StageId)>,
+    /// Heads of series as they were last written here, by key. Others may have written since: who plans on one requires it.
+    heads: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Known {
+    pub(crate) fn head(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.heads.get(key).cloned()
+    }
+
+    pub(crate) fn keep_head(&mut self, key: &[u8], record: &[u8]) {
+        if self.heads.len() >= MAX_HEADS {
+            self.heads.clear();
+        }
+        match self.heads.get_mut(key) {
+            Some(kept) => record.clone_into(kept),
+            None => drop(self.heads.insert(key.to_vec(), record.to_vec())),
+        }
+    }
 }
 
 impl Store {
@@ -56,24 +76,8 @@ impl Store {
     /// # Errors
     /// `NotFound` if there is no store in `dir`; `Outdated` if it has another format; the engine's errors.
     pub fn open(dir: &Path) -> Result<Self> {
-        Self::refuse_missing(dir)?;
+        require_store(dir)?;
         Self::create(dir)
-    }
-
-    /// Refuses a folder that is not there, or empty.
-    pub(crate) fn refuse_missing(dir: &Path) -> Result<()> {
-        let is_missing = match dir.read_dir() {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-        };
-        if is_missing {
-            return Err(Error::NotFound {
-                what: "store",
-                name: dir.display().to_string(),
-                hint: "`tracker run STUDY` makes one, and `--store DIR` or `TRACKER_STORE` names another".to_owned(),
-            });
-        }
-        Ok(())
     }
 
     /// Opens the store in `dir`, making it and the folder if there is none.
@@ -81,8 +85,31 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], save that a missing store is made.
     pub fn create(dir: &Path) -> Result<Self> {
-        let engine = tracker_engine::open(dir, &Options::default())?;
+        Self::create_with(dir, &Options::default())
+    }
+
+    /// As [`Store::create`], with an engine, a cache and a patience of the caller's choosing. A store that is there keeps the
+    /// engine it has; [`Store::convert`] changes it.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn create_with(dir: &Path, options: &Options) -> Result<Self> {
+        let engine = tracker_engine::open(dir, options)?;
         Self::over(engine, Some(dir.to_path_buf()))
+    }
+
+    /// Opens the store in `dir`, of this build's format or an earlier one, to back it up before it is migrated. Nothing else is to be asked
+    /// of a store of an earlier format.
+    ///
+    /// # Errors
+    /// As [`Store::open`], `Outdated` of a newer format alone.
+    pub fn open_older(dir: &Path) -> Result<Self> {
+        require_store(dir)?;
+        let store = Self::unchecked(tracker_engine::open(dir, &Options::default())?, Some(dir.to_path_buf()));
+        match store.format()? {
+            0..=FORMAT => Ok(store),
+            newer => Err(outdated(newer)),
+        }
     }
 
     /// An empty store in memory, gone with its last handle.
@@ -102,22 +129,29 @@ impl Store {
             batch.put(&key, &FORMAT.to_be_bytes());
             engine.commit(&batch, Durability::Sync)?;
         }
+        Ok(Self::unchecked(engine, dir))
+    }
+
+    fn unchecked(engine: Arc<dyn Engine>, dir: Option<PathBuf>) -> Self {
         let packs = dir.as_ref().map_or_else(Packs::memory, |dir| Packs::Dir(dir.join(BLOBS)));
         let read: Arc<dyn Read> = engine.clone();
-        Ok(Self {
-            inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default(), writers: RwLock::default() }),
-            read,
-        })
+        let inner = Inner { engine, dir, packs, known: Mutex::default(), writers: RwLock::default() };
+        Self { inner: Arc::new(inner), read }
     }
 
     /// A store over what can be read; writing to it fails.
     pub(crate) fn frozen(read: Arc<dyn Read>, dir: Option<PathBuf>) -> Self {
-        let packs = dir.as_ref().map_or_else(Packs::memory, |dir| Packs::Dir(dir.join(BLOBS)));
-        let engine: Arc<dyn Engine> = Arc::new(Frozen(Arc::clone(&read)));
-        Self {
-            inner: Arc::new(Inner { engine, dir, packs, known: Mutex::default(), writers: RwLock::default() }),
-            read,
-        }
+        Self::unchecked(Arc::new(Frozen(read)), dir)
+    }
+
+    /// The format of its records and keys.
+    ///
+    /// # Errors
+    /// `Corrupt` if it says none; the engine's.
+    pub fn format(&self) -> Result<u32> {
+        let key = keys::meta(FORMAT_KEY);
+        let value = self.get(&key)?.ok_or_else(|| Error::corrupt(&key, "the store does not say its format"))?;
+        format_of(&key, value)
     }
 
     /// The folder it lies in; none for a store in memory.
@@ -196,7 +230,10 @@ impl Store {
             }
             match self.inner.engine.commit(&batch, durability) {
                 Ok(()) => Ok(Some(planned)),
-                Err(EngineError::Conflict { .. }) => Ok(None),
+                Err(EngineError::Conflict { key }) => {
+                    self.known().heads.remove(&key);
+                    Ok(None)
+                }
                 Err(error) => Err(error.into()),
             }
         };
@@ -247,6 +284,22 @@ impl Engine for Frozen {
     }
 }
 
+/// Refuses a folder that is missing or empty.
+pub(crate) fn require_store(dir: &Path) -> Result<()> {
+    let is_missing = match dir.read_dir() {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if !is_missing {
+        return Ok(());
+    }
+    Err(Error::NotFound {
+        what: "store",
+        name: dir.display().to_string(),
+        hint: "`tracker run STUDY` makes one, and `--store DIR` or `TRACKER_STORE` names another".to_owned(),
+    })
+}
+
 /// How long to leave other processes alone after being disappointed for the `nth` time.
 fn backoff(nth: usize) -> Duration {
     let jitter = crate::clock::jitter() % 1000;
@@ -255,13 +308,19 @@ fn backoff(nth: usize) -> Duration {
 
 /// Refuses a store of another format.
 pub(crate) fn check_format(key: &[u8], value: Vec<u8>) -> Result<()> {
-    let found = value.try_into().map(u32::from_be_bytes).map_err(|_| Error::corrupt(key, "expected four bytes"))?;
-    let remedy = match found.cmp(&FORMAT) {
-        Ordering::Equal => return Ok(()),
-        Ordering::Less => "run `tracker migrate`",
-        Ordering::Greater => "use the newer build of tracker that wrote it",
-    };
-    Err(Error::Outdated { found, supported: FORMAT, remedy })
+    match format_of(key, value)? {
+        FORMAT => Ok(()),
+        found => Err(outdated(found)),
+    }
+}
+
+fn format_of(key: &[u8], value: Vec<u8>) -> Result<u32> {
+    value.try_into().map(u32::from_be_bytes).map_err(|_| Error::corrupt(key, "expected four bytes"))
+}
+
+fn outdated(found: u32) -> Error {
+    let remedy = if found < FORMAT { "run `tracker migrate`" } else { "use the newer build of tracker that wrote it" };
+    Error::Outdated { found, supported: FORMAT, remedy }
 }
 
 impl std::fmt::Debug for Store {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use tracker_store::{Checked, Finding, Progress, Repaired};
+use tracker_store::{CheckProgress, Checked, Finding, Repaired};
 
 use crate::failure::Answer;
 use crate::printer::Printer;
@@ -18,7 +18,7 @@ pub fn fsck(dir: &Path, repair: bool, printer: &Printer) -> anyhow::Result<Answe
         let told = bar.suspend(|| tell(&finding, printer));
         failed = failed.take().or(told.err());
     };
-    let progress = |progress: Progress| {
+    let progress = |progress: CheckProgress| {
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.done_bytes);
     };

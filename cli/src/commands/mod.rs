@@ -1,12 +1,15 @@
 //! One file a command family.
 
 pub mod artifact;
+pub mod backup;
 pub mod completions;
+pub mod convert;
 pub mod devices;
 pub mod fsck;
 pub mod materialize;
 pub mod measures;
 pub mod merge;
+pub mod migrate;
 pub mod pareto;
 pub mod query;
 pub mod relabel;
@@ -17,3 +20,4 @@ pub mod runs;
 pub mod studies;
 pub mod sweep;
 pub mod table;
+pub mod transfer;

@@ -75,6 +75,6 @@ pub fn du(dir: &Path, by: Grouping, limit: usize, printer: &Printer) -> anyhow::
 }
 
 /// A size, with a unit.
-fn bytes(n: u64) -> String {
+pub fn bytes(n: u64) -> String {
     indicatif::HumanBytes(n).to_string()
 }

@@ -12,8 +12,13 @@ pub(crate) const STAGE: &str = "attempt";
 
 /// Processor seconds of this process so far, user and system.
 pub(crate) fn cpu_secs() -> f64 {
+    cpu_secs_of(std::process::id())
+}
+
+/// Those of another process.
+pub(crate) fn cpu_secs_of(process: u32) -> f64 {
     const TICKS_PER_SEC: f64 = 100.0;
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
     let fields: Vec<&str> = after_name.split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(f64::NAN);

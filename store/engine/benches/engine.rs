@@ -4,17 +4,20 @@
 //! processes on the machine move the wall clock; compare CPU.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints its figures, and fails by panicking")]
 
+mod measure;
+
 use std::fs;
 use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use tracker_engine::{Batch, Direction, Durability, Engine, KeyRange, Options, Read, Redb, open};
+
+use measure::{Cost, cpu_time_of, folder, key, kill, load, median, peak_rss_mb, write_from};
 
 const HOLD: &str = "TRACKER_ENGINE_BENCH_HOLD";
 
@@ -23,9 +26,10 @@ fn main() {
         return hold(Path::new(&dir));
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let benches: [(&str, fn()); 6] = [
+    let benches: [(&str, fn()); 7] = [
         ("bulk", bulk),
         ("scattered", scattered),
+        ("journal", journal),
         ("writers", writers),
         ("socket", socket),
         ("takeover", takeover),
@@ -81,6 +85,35 @@ fn scattered() {
         engine.commit(&batch, Durability::Os).unwrap();
     }
     println!("load, scattered              {:6.2} µs CPU a key", cost.end().cpu.as_secs_f64());
+}
+
+/// Commits that survive kill -9 alone: a value that is replaced, and a key that is added.
+fn journal() {
+    const N: u64 = 300_000;
+    let dir = folder();
+    let mut holder = spawn_holder(&dir.path().join("shared"));
+    let engines: [(&str, Arc<dyn Engine>); 2] = [
+        ("in process", Arc::new(Redb::create(&dir.path().join("data"), 64 << 20).unwrap())),
+        ("over the socket", open(&dir.path().join("shared"), &Options::default()).unwrap()),
+    ];
+    for (how, engine) in engines {
+        let before = cpu_time_of(holder.id());
+        let cost = Cost::start();
+        for i in 0..N {
+            let mut batch = Batch::new();
+            batch.put(b"the same", &i.to_be_bytes());
+            batch.put(&key(i), &[1; 24]);
+            engine.commit(&batch, Durability::Os).unwrap();
+        }
+        let (cost, there) = (cost.end(), cpu_time_of(holder.id()).saturating_sub(before));
+        println!(
+            "commits not synced, {how:<16} {:6.2} µs CPU (and {:.2} there)  {:6.2} µs wall",
+            cost.cpu.as_secs_f64() * 1e6 / N as f64,
+            there.as_secs_f64() * 1e6 / N as f64,
+            cost.wall.as_secs_f64() * 1e6 / N as f64
+        );
+    }
+    kill(&mut holder);
 }
 
 fn writers() {
@@ -182,52 +215,6 @@ fn opening() {
     }
 }
 
-/// Small commits from `n_threads` for two seconds: commits a second, CPU µs a commit.
-fn write_from(engine: &dyn Engine, n_threads: u64) -> (f64, f64) {
-    let n_done = AtomicU64::new(0);
-    let cost = Cost::start();
-    thread::scope(|scope| {
-        for thread in 0..n_threads {
-            let (cost, n_done) = (&cost, &n_done);
-            scope.spawn(move || {
-                for i in 0.. {
-                    if cost.wall.elapsed() > Duration::from_secs(2) {
-                        break;
-                    }
-                    let mut batch = Batch::new();
-                    batch.put(&[&key(thread)[..], &u64::to_be_bytes(i)].concat(), &[1; 100]);
-                    engine.commit(&batch, Durability::Sync).unwrap();
-                    n_done.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    let cost = cost.end();
-    let n_done = n_done.into_inner() as f64;
-    (n_done / cost.wall.as_secs_f64(), cost.cpu.as_secs_f64() * 1e6 / n_done)
-}
-
-fn load(engine: &dyn Engine, start: u64, n_keys: u64) {
-    let mut batch = Batch::new();
-    for i in start..start + n_keys {
-        batch.put(&key(i), &[(i % 256) as u8; 100]);
-        if (i + 1) % 10_000 == 0 || i + 1 == start + n_keys {
-            engine.commit(&batch, Durability::Os).unwrap();
-            batch.clear();
-        }
-    }
-}
-
-fn key(i: u64) -> [u8; 40] {
-    let mut key = [b'k'; 40];
-    key[32..].copy_from_slice(&i.to_be_bytes());
-    key
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in(std::env::var("TRACKER_BENCH_DIR").unwrap_or_else(|_| ".".to_owned())).unwrap()
-}
-
 /// The other process: holds `dir` until it is killed.
 fn hold(dir: &Path) {
     let _engine = open(dir, &Options::default()).unwrap();
@@ -246,49 +233,4 @@ fn spawn_holder(dir: &Path) -> Child {
     let mut line = [0; 8];
     child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
     child
-}
-
-fn kill(child: &mut Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-/// Wall clock and CPU since a start.
-struct Cost {
-    wall: Instant,
-    cpu: Duration,
-}
-
-struct Spent {
-    wall: Duration,
-    cpu: Duration,
-}
-
-impl Cost {
-    fn start() -> Self {
-        Self { wall: Instant::now(), cpu: cpu_time() }
-    }
-
-    fn end(&self) -> Spent {
-        Spent { wall: self.wall.elapsed(), cpu: cpu_time().saturating_sub(self.cpu) }
-    }
-}
-
-/// User and system time of this process, in steps of 10 ms.
-fn cpu_time() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
-}
-
-fn peak_rss_mb() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
 }

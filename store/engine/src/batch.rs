@@ -21,6 +21,7 @@ const PUT: u8 = 0;
 const DELETE: u8 = 1;
 const REQUIRE_ABSENT: u8 = 2;
 const REQUIRE_EQUALS: u8 = 3;
+const PUT_NEW: u8 = 4;
 
 /// One operation of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,13 @@ impl Batch {
     /// Sets `key` to `value`.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         self.push(PUT, key, value);
+    }
+
+    /// Sets `key`, which the caller knows to be absent: by its own preconditions, or because nobody else writes it. That may spare the
+    /// engine work when the key is deleted again. Where it is not so, the value is set all the same, but what was there before may show
+    /// again after such a deletion.
+    pub fn put_new(&mut self, key: &[u8], value: &[u8]) {
+        self.push(PUT_NEW, key, value);
     }
 
     /// Removes `key`; no error if it is absent.
@@ -174,6 +182,31 @@ impl Batch {
         writes
     }
 
+    /// What the batch writes, as it was added.
+    pub(crate) fn raw_writes(&self) -> impl Iterator<Item = Write<'_>> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            loop {
+                let (kind, key, value, tail) = split(rest)?;
+                rest = tail;
+                if is_write(kind) {
+                    return Some(Write { key, value: (kind != DELETE).then_some(value), is_new: kind == PUT_NEW });
+                }
+            }
+        })
+    }
+
+    /// Adds the bytes of its writes, without its preconditions, to `bytes`.
+    pub(crate) fn extend_with_writes(&self, bytes: &mut Vec<u8>) {
+        let mut rest = self.bytes.as_slice();
+        while let Some((kind, .., tail)) = split(rest) {
+            if is_write(kind) {
+                bytes.extend_from_slice(&rest[..rest.len() - tail.len()]);
+            }
+            rest = tail;
+        }
+    }
+
     /// The first precondition that `get` shows not to hold.
     pub(crate) fn first_unmet<E>(
         &self,
@@ -218,15 +251,15 @@ impl Batch {
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let (kind, key, value, tail) = split(rest)?;
-            let takes_value = kind == PUT || kind == REQUIRE_EQUALS;
-            if kind > REQUIRE_EQUALS || key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES {
+            let takes_value = matches!(kind, PUT | PUT_NEW | REQUIRE_EQUALS);
+            if kind > PUT_NEW || key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES {
                 return None;
             }
             if !takes_value && !value.is_empty() {
                 return None;
             }
             batch.n_ops += 1;
-            batch.n_writes += usize::from(kind <= DELETE);
+            batch.n_writes += usize::from(is_write(kind));
             rest = tail;
         }
         batch.bytes = bytes;
@@ -235,7 +268,7 @@ impl Batch {
 
     fn push(&mut self, kind: u8, key: &[u8], value: &[u8]) {
         self.n_ops += 1;
-        self.n_writes += usize::from(kind <= DELETE);
+        self.n_writes += usize::from(is_write(kind));
         if key.len() > MAX_KEY_BYTES {
             self.oversize.get_or_insert(("key", MAX_KEY_BYTES, key.len()));
             return;
@@ -253,6 +286,19 @@ impl Batch {
     }
 }
 
+fn is_write(kind: u8) -> bool {
+    matches!(kind, PUT | PUT_NEW | DELETE)
+}
+
+/// One write of a batch, as it was added.
+pub(crate) struct Write<'a> {
+    pub(crate) key: &'a [u8],
+    /// None if the key is deleted.
+    pub(crate) value: Option<&'a [u8]>,
+    /// Whether the key is known to be absent before.
+    pub(crate) is_new: bool,
+}
+
 struct Ops<'a> {
     rest: &'a [u8],
 }
@@ -264,7 +310,7 @@ impl<'a> Iterator for Ops<'a> {
         let (kind, key, value, rest) = split(self.rest)?;
         self.rest = rest;
         match kind {
-            PUT => Some(Op::Put { key, value }),
+            PUT | PUT_NEW => Some(Op::Put { key, value }),
             DELETE => Some(Op::Delete { key }),
             REQUIRE_ABSENT => Some(Op::RequireAbsent { key }),
             REQUIRE_EQUALS => Some(Op::RequireEquals { key, value }),

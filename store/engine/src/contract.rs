@@ -1,7 +1,10 @@
 //! What every engine must do, as one suite that each of them passes.
 //!
-//! For tests: it panics where an engine falls short. [`check`] is given a way to make an empty engine; nothing here knows
-//! which engine it is.
+//! For tests: it panics where an engine falls short. [`check`] is given a way to make an empty engine, [`check_files`] a
+//! way to open one over files; nothing here knows which engine it is.
+
+mod durability;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -9,6 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+pub use self::durability::check_files;
+use self::snapshots::{
+    snapshots_do_not_move, snapshots_hold_while_a_writer_goes_on, snapshots_of_many_states_live_together,
+};
 use crate::{
     Batch, Direction, Durability, Engine, Entry, Error, KeyRange, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, Read,
 };
@@ -28,7 +35,11 @@ pub fn check(make: impl Fn() -> Arc<dyn Engine>) {
     batches_are_whole_or_absent(&*make());
     preconditions_judge_the_state_before_the_batch(&*make());
     snapshots_do_not_move(&*make());
+    snapshots_of_many_states_live_together(&*make());
+    snapshots_hold_while_a_writer_goes_on(&make());
     empty_and_largest_keys_and_values_are_kept(&*make());
+    values_of_every_size_are_kept(&*make());
+    long_keys_are_kept(&*make());
     what_is_too_large_is_refused(&*make());
     large_batches_are_written(&*make());
     counters_lose_no_increment(&make());
@@ -210,32 +221,6 @@ fn preconditions_judge_the_state_before_the_batch(engine: &dyn Engine) {
     commit(engine, &only_asks);
 }
 
-fn snapshots_do_not_move(engine: &dyn Engine) {
-    let snapshot = |engine: &dyn Engine| match engine.snapshot() {
-        Ok(snapshot) => snapshot,
-        Err(error) => panic!("taking a snapshot failed: {error}"),
-    };
-    let empty = snapshot(engine);
-    put(engine, b"a", b"1");
-    let one = snapshot(engine);
-    put(engine, b"a", b"2");
-    put(engine, b"b", b"1");
-    assert_eq!(entries(&*empty, KeyRange::all(), Ascending), []);
-    assert_eq!(get(&*one, b"a").as_deref(), Some(b"1".as_slice()));
-    assert_eq!(get(&*one, b"b"), None);
-    assert_eq!(keys(&*one, KeyRange::all(), Descending), [b"a"]);
-    drop(empty);
-    assert_eq!(get(&*one, b"a").as_deref(), Some(b"1".as_slice()), "a snapshot ends with its own handle only");
-    assert_eq!(keys(engine, KeyRange::all(), Ascending), [b"a", b"b"]);
-    let mut n_seen = 0;
-    let visited = one.range(KeyRange::all(), Ascending, &mut |key, value| {
-        assert_eq!(get(&*one, key).as_deref(), Some(value));
-        n_seen += 1;
-        ControlFlow::Continue(())
-    });
-    assert!(visited.is_ok() && n_seen == 1);
-}
-
 fn empty_and_largest_keys_and_values_are_kept(engine: &dyn Engine) {
     let long_key = vec![b'k'; MAX_KEY_BYTES];
     let long_value: Vec<u8> = (0..MAX_VALUE_BYTES).map(|i| (i % 251) as u8).collect();
@@ -246,6 +231,52 @@ fn empty_and_largest_keys_and_values_are_kept(engine: &dyn Engine) {
     let all = entries(engine, KeyRange::all(), Descending);
     assert_eq!(all.len(), 2);
     assert!(all[0] == (long_key, long_value), "the largest entry came back changed from a range");
+}
+
+/// Around the sizes at which engines change how they keep a value.
+fn values_of_every_size_are_kept(engine: &dyn Engine) {
+    let mut model = BTreeMap::new();
+    let mut sizes: Vec<usize> = (0..22).flat_map(|power| [(1 << power) - 1, 1 << power, (1 << power) + 1]).collect();
+    for around in [6, 24, 48, 100, 1_000] {
+        sizes.extend([around * 1024 - 1, around * 1024, around * 1024 + 1]);
+    }
+    // Each is written over by the next larger, and the largest by the smallest.
+    for shift in [0, 1] {
+        let mut batch = Batch::new();
+        for (i, _) in sizes.iter().enumerate() {
+            let (key, value) = ((i as u32).to_be_bytes(), vec![i as u8; sizes[(i + shift) % sizes.len()]]);
+            batch.put(&key, &value);
+            model.insert(key.to_vec(), value);
+        }
+        commit(engine, &batch);
+        compare(engine, &model, &KeyRange::all());
+        for (key, value) in &model {
+            assert!(get(engine, key).as_ref() == Some(value), "{} bytes came back changed", value.len());
+        }
+    }
+}
+
+/// More long keys than a node of a tree has room for.
+fn long_keys_are_kept(engine: &dyn Engine) {
+    let mut model = BTreeMap::new();
+    for round in 0..4_u8 {
+        let mut batch = Batch::new();
+        for i in 0..20_u8 {
+            let key = [vec![i / 3; MAX_KEY_BYTES - 2 - usize::from(round)], vec![i, round]].concat();
+            batch.put(&key, &[i]);
+            model.insert(key, vec![i]);
+        }
+        commit(engine, &batch);
+    }
+    compare(engine, &model, &KeyRange::all());
+    let gone: Vec<Vec<u8>> = model.keys().step_by(2).cloned().collect();
+    let mut batch = Batch::new();
+    for key in gone {
+        batch.delete(&key);
+        model.remove(&key);
+    }
+    commit(engine, &batch);
+    compare(engine, &model, &KeyRange::all());
 }
 
 fn what_is_too_large_is_refused(engine: &dyn Engine) {
@@ -395,7 +426,10 @@ fn random_operations_agree_with_a_map(engine: &dyn Engine, seed: u64) {
         if let Some(key) = first_unmet {
             expect_conflict(engine, &batch, &key);
         } else {
-            commit(engine, &batch);
+            let durability = if random.below(2) == 0 { Durability::Os } else { Durability::Sync };
+            if let Err(error) = engine.commit(&batch, durability) {
+                panic!("a commit without cause to fail failed: {error}");
+            }
             model = after;
         }
         let (start, end) = (random.key(), random.key());
@@ -415,10 +449,10 @@ fn compare(engine: &dyn Engine, model: &BTreeMap<Vec<u8>, Vec<u8>>, range: &KeyR
 }
 
 /// `SplitMix64`: the same operations on every machine. Source: Steele, Lea and Flood 2014.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

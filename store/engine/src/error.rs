@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Kind;
+
 /// The result of an engine call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -34,6 +36,14 @@ pub enum Error {
         stopped: bool,
         /// How long was waited.
         waited: Duration,
+    },
+    /// Another process has the store open, which must be had alone. End it and try again.
+    #[error("store `{}` is open in {}; end it and try again", dir.display(), holder(*pid, false))]
+    InUse {
+        /// The store folder.
+        dir: PathBuf,
+        /// The process that holds it, if known.
+        pid: Option<u32>,
     },
     /// Another program has the file open.
     #[error("`{}` is open in another program", path.display())]
@@ -78,6 +88,14 @@ pub enum Error {
         found: u32,
         /// The highest layout this build knows.
         supported: u32,
+    },
+    /// The store is kept by an engine that this build lacks. Nothing was written; build it in, or convert the store.
+    #[error("`{}` is kept by engine `{engine}`, which this build lacks; build tracker with `--features {engine}`", path.display())]
+    NotBuilt {
+        /// The store folder, or the data in it.
+        path: PathBuf,
+        /// The engine.
+        engine: Kind,
     },
     /// The disk or the quota is full; nothing of the batch was written. Free some space and try again.
     #[error("no space left for `{}`", path.display())]

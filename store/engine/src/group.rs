@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::{Batch, Result};
+use crate::{Batch, Durability, Result};
 
 /// The most bytes of waiting batches one leader takes, so that a transaction stays in memory.
 const MAX_GROUP_BYTES: usize = 16 << 20;
@@ -17,6 +17,8 @@ const MAX_GROUP_BYTES: usize = 16 << 20;
 /// One commit of a group.
 pub(crate) struct Member<'a> {
     pub(crate) batch: &'a Batch,
+    /// What it must survive; a group is written with the strongest of its members.
+    pub(crate) durability: Durability,
     /// Whether it was sent before and not answered, so that it may be applied already.
     pub(crate) resent: bool,
     /// What its committer is told; the writer of the group sets it.
@@ -24,8 +26,8 @@ pub(crate) struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    pub(crate) fn new(batch: &'a Batch, resent: bool) -> Self {
-        Self { batch, resent, outcome: Ok(()) }
+    pub(crate) fn new(batch: &'a Batch, durability: Durability, resent: bool) -> Self {
+        Self { batch, durability, resent, outcome: Ok(()) }
     }
 }
 
@@ -43,6 +45,7 @@ struct Line {
 
 struct Waiter {
     batch: Batch,
+    durability: Durability,
     resent: bool,
     turn: Arc<Turn>,
 }
@@ -62,12 +65,18 @@ enum Fate {
 impl Group {
     /// Commits `batch` through `write`, which writes a whole group in one transaction and sets each member's outcome.
     /// `write` must not panic: the rest of the group would wait for ever.
-    pub(crate) fn commit(&self, batch: &Batch, resent: bool, write: impl FnOnce(&mut [Member<'_>])) -> Result<()> {
+    pub(crate) fn commit(
+        &self,
+        batch: &Batch,
+        durability: Durability,
+        resent: bool,
+        write: impl FnOnce(&mut [Member<'_>]),
+    ) -> Result<()> {
         let turn = {
             let mut line = lock(&self.line);
             if line.has_leader {
                 let turn = Arc::new(Turn::default());
-                line.waiting.push_back(Waiter { batch: batch.clone(), resent, turn: Arc::clone(&turn) });
+                line.waiting.push_back(Waiter { batch: batch.clone(), durability, resent, turn: Arc::clone(&turn) });
                 Some(turn)
             } else {
                 line.has_leader = true;
@@ -81,8 +90,8 @@ impl Group {
         };
         let _handover = Handover { group: self };
         let mut members = Vec::with_capacity(1 + others.len());
-        members.push(Member::new(batch, resent));
-        members.extend(others.iter().map(|other| Member::new(&other.batch, other.resent)));
+        members.push(Member::new(batch, durability, resent));
+        members.extend(others.iter().map(|other| Member::new(&other.batch, other.durability, other.resent)));
         write(&mut members);
         let mut outcomes = members.into_iter().map(|member| member.outcome);
         let own = outcomes.next().unwrap_or(Ok(()));

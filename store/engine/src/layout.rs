@@ -1,11 +1,16 @@
 //! What a store folder is.
 //!
 //! ```text
-//! FORMAT       one line: `tracker store, layout 1, engine redb`
-//! data.redb    the engine's file
+//! FORMAT       one line: `tracker store, layout 2, engine redb`
+//! data.redb    the engine's file, or folder: `data.` and its name
+//! data.journal what redb has acknowledged and not written there yet; no file at most times
+//! CONVERTING   one line, there while a store goes from one engine to another: `redb to sled`
 //! LOCK         locked by the process that holds the engine open; its text is that process's id
 //! socket       where that process serves the others
 //! ```
+//!
+//! Layout 1 had no journal. A store of layout 1 is one of layout 2 without a journal, and becomes one when it is opened, so that
+//! builds which do not look for a journal refuse it from then on.
 //!
 //! A folder is a store exactly when `FORMAT` says so. It is made under the lock, in an order that a kill at any point
 //! leaves either no store, whose making the next opener takes up again, or a whole one: first `FORMAT.new`, synced, which
@@ -17,28 +22,33 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::{Error, Redb, Result};
+use crate::kind::Local;
+use crate::{Error, Kind, Options, Result, UnknownKind};
 
 /// The layout of a store folder that this build writes, and the highest it reads.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
+/// The lowest layout there was, and is read.
+const OLDEST_LAYOUT: u32 = 1;
 
 pub(crate) const LOCK: &str = "LOCK";
+/// Says that data of two engines may be there, and which.
+const CONVERTING: &str = "CONVERTING";
 pub(crate) const SOCKET: &str = "socket";
 /// Where a socket is made before it is moved into place.
 pub(crate) const SOCKET_NEW: &str = "socket.new";
 pub(crate) const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
-pub(crate) const DATA: &str = "data.redb";
-const ENGINE: &str = "redb";
+const JOURNAL: &str = "data.journal";
 /// `FORMAT` is one line; what is longer is another program's.
 const MAX_FORMAT_BYTES: u64 = 256;
 
 /// What a folder is, as far as [`check`] saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// A store of this layout.
-    Store,
+    /// A store of this layout, kept by this engine.
+    Store(Kind),
     /// Not there, or empty, or half made.
     Empty,
 }
@@ -46,10 +56,11 @@ pub(crate) enum State {
 /// Looks at `dir` without writing.
 ///
 /// # Errors
-/// `Foreign`, `Newer` or `Corrupt` if it must not be opened; `Io` if it cannot be read.
+/// `Foreign`, `Newer`, `NotBuilt` or `Corrupt` if it must not be opened; `Io` if it cannot be read.
 pub(crate) fn check(dir: &Path) -> Result<State> {
-    if read_format(dir)? {
-        return Ok(State::Store);
+    if let Some((_, engine)) = read_format(dir)? {
+        engine.require_built(dir)?;
+        return Ok(State::Store(engine));
     }
     let is_claimed = is_claimed(dir)?;
     let entries = match fs::read_dir(dir) {
@@ -64,14 +75,16 @@ pub(crate) fn check(dir: &Path) -> Result<State> {
         let name = entry.map_err(|error| Error::io("read the folder", dir, error))?.file_name();
         let is_ours = match name.to_str() {
             Some(LOCK | SOCKET | SOCKET_NEW | FORMAT_NEW) => true,
-            Some(DATA) => is_claimed,
+            Some(JOURNAL) => is_claimed,
+            Some(name) if Kind::ALL.iter().any(|kind| kind.data_name() == name) => is_claimed,
             Some(name) => name.starts_with('.') || name == "lost+found",
             None => false,
         };
         // Another process may have finished making the store since the first look.
         if !is_ours {
-            if read_format(dir)? {
-                return Ok(State::Store);
+            if let Some((_, engine)) = read_format(dir)? {
+                engine.require_built(dir)?;
+                return Ok(State::Store(engine));
             }
             return Err(Error::foreign(dir, format!("it has no `FORMAT` and holds `{}`", name.display())));
         }
@@ -80,38 +93,111 @@ pub(crate) fn check(dir: &Path) -> Result<State> {
 }
 
 /// Opens the engine of `dir`, making the store if there is none. The caller holds the lock.
-pub(crate) fn open_engine(dir: &Path, cache_bytes: usize) -> Result<Redb> {
-    let data = dir.join(DATA);
-    if check(dir)? == State::Store {
-        return Redb::open(&data, cache_bytes);
+pub(crate) fn open_engine(dir: &Path, options: &Options) -> Result<Arc<dyn Local>> {
+    if let State::Store(kind) = check(dir)? {
+        clear_conversion(dir, kind)?;
+        if read_format(dir)?.is_some_and(|(layout, _)| layout < LAYOUT) {
+            write_claim(dir, kind)?;
+            settle_claim(dir)?;
+        }
+        return kind.open(&data_path(dir, kind), options.cache_bytes);
     }
-    let claim = claim(dir)?;
-    let engine = Redb::create(&data, cache_bytes)?;
-    fs::rename(&claim, dir.join(FORMAT)).map_err(|error| Error::io("rename", &claim, error))?;
-    sync_dir(dir)?;
+    let kind = options.engine;
+    kind.require_built(dir)?;
+    if is_claimed(dir)? {
+        // What was half made acknowledged nothing.
+        Kind::ALL.into_iter().try_for_each(|half_made| remove_data(dir, half_made))?;
+    }
+    write_claim(dir, kind)?;
+    let engine = kind.create(&data_path(dir, kind), options.cache_bytes)?;
+    settle_claim(dir)?;
     Ok(engine)
 }
 
-/// Writes `FORMAT.new`, which claims the folder.
-fn claim(dir: &Path) -> Result<PathBuf> {
-    let claim = dir.join(FORMAT_NEW);
-    write_synced(&claim, format!("tracker store, layout {LAYOUT}, engine {ENGINE}\n").as_bytes())?;
-    sync_dir(dir)?;
-    Ok(claim)
+/// Where the data of `kind` lies in the store at `dir`.
+pub(crate) fn data_path(dir: &Path, kind: Kind) -> PathBuf {
+    dir.join(kind.data_name())
 }
 
-/// Writes `FORMAT` anew. The caller holds the lock, and knows that the folder is a store.
-pub(crate) fn write_format(dir: &Path) -> Result<()> {
-    let claim = claim(dir)?;
+/// Says that data of `to` is about to be made beside that of `from`.
+pub(crate) fn begin_conversion(dir: &Path, from: Kind, to: Kind) -> Result<()> {
+    let path = data_path(dir, to);
+    if path.try_exists().map_err(|error| Error::io("look at", &path, error))? {
+        return Err(Error::foreign(&path, format!("`FORMAT` names engine `{from}`, so move it out of the way")));
+    }
+    write_synced(&dir.join(CONVERTING), format!("{from} to {to}\n").as_bytes())?;
+    sync_dir(dir)
+}
+
+/// Makes `to` keep the store from now on; its data is whole and synced.
+pub(crate) fn replace_engine(dir: &Path, to: Kind) -> Result<()> {
+    write_claim(dir, to)?;
+    settle_claim(dir)
+}
+
+/// Ends a conversion, if one was begun, by removing the data that `kept`, the engine of the store, does not need.
+/// The caller holds the lock.
+pub(crate) fn clear_conversion(dir: &Path, kept: Kind) -> Result<()> {
+    let path = dir.join(CONVERTING);
+    let Some(text) = read_start(&path)? else {
+        return Ok(());
+    };
+    // A line cut short was not synced, so nothing was made yet.
+    if let Some((from, to)) = text.strip_suffix('\n').and_then(|line| line.split_once(" to ")) {
+        for kind in [from, to].into_iter().filter_map(|name| name.parse().ok()).filter(|&kind: &Kind| kind != kept) {
+            remove_data(dir, kind)?;
+        }
+    }
+    remove(&dir.join(FORMAT_NEW))?;
+    remove(&path)?;
+    sync_dir(dir)
+}
+
+/// Writes `FORMAT` anew. The caller holds the lock, and knows that `kind` keeps the store.
+pub(crate) fn write_format(dir: &Path, kind: Kind) -> Result<()> {
+    write_claim(dir, kind)?;
+    settle_claim(dir)
+}
+
+/// Says in `FORMAT.new` that `kind` is to keep the store.
+fn write_claim(dir: &Path, kind: Kind) -> Result<()> {
+    let text = format!("tracker store, layout {LAYOUT}, engine {kind}\n");
+    write_synced(&dir.join(FORMAT_NEW), text.as_bytes())?;
+    sync_dir(dir)
+}
+
+/// Makes `FORMAT.new` be `FORMAT`.
+fn settle_claim(dir: &Path) -> Result<()> {
+    let claim = dir.join(FORMAT_NEW);
     fs::rename(&claim, dir.join(FORMAT)).map_err(|error| Error::io("rename", &claim, error))?;
     sync_dir(dir)
 }
 
-/// Whether `FORMAT` is there and names this layout.
-fn read_format(dir: &Path) -> Result<bool> {
+/// Removes the data of `kind`, if there is any.
+fn remove_data(dir: &Path, kind: Kind) -> Result<()> {
+    if kind == Kind::Redb {
+        remove(&dir.join(JOURNAL))?;
+    }
+    remove(&data_path(dir, kind))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// The layout and the engine that `FORMAT` names, if it is there.
+fn read_format(dir: &Path) -> Result<Option<(u32, Kind)>> {
     let path = dir.join(FORMAT);
     let Some(text) = read_start(&path)? else {
-        return Ok(false);
+        return Ok(None);
     };
     let Some(rest) = text.strip_prefix("tracker store, layout ") else {
         return Err(if text.trim().is_empty() {
@@ -127,16 +213,14 @@ fn read_format(dir: &Path) -> Result<bool> {
     if found > LAYOUT {
         return Err(Error::Newer { path, found, supported: LAYOUT });
     }
-    if found < LAYOUT {
+    if found < OLDEST_LAYOUT {
         return Err(Error::corrupt(&path, format!("there never was a layout `{found}`")));
     }
-    match fields.next().and_then(|field| field.strip_prefix("engine ")) {
-        Some(ENGINE) => Ok(true),
-        engine => Err(Error::corrupt(
-            &path,
-            format!("expected engine `{ENGINE}`, which is what this build has, got `{}`", engine.unwrap_or_default()),
-        )),
-    }
+    let engine = fields.next().and_then(|field| field.strip_prefix("engine ")).unwrap_or_default();
+    engine
+        .parse()
+        .map(|kind| Some((found, kind)))
+        .map_err(|unknown: UnknownKind| Error::corrupt(&path, unknown.to_string()))
 }
 
 /// Whether the making of a store was begun here.
@@ -176,6 +260,8 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
+    const DATA: &str = "data.redb";
+
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
     }
@@ -213,7 +299,7 @@ mod tests {
         let dir = folder();
         drop(::redb::Database::create(dir.path().join(DATA)).unwrap());
         assert!(matches!(check_refused(dir.path(), "holds `data.redb`"), Error::Foreign { .. }));
-        fs::write(dir.path().join(FORMAT), "tracker store, layout 1, engine redb\n").unwrap();
+        fs::write(dir.path().join(FORMAT), "tracker store, layout 2, engine redb\n").unwrap();
         fs::write(dir.path().join(LOCK), "").unwrap();
         let before = contents(dir.path());
         let error = crate::open(dir.path(), &crate::Options::default()).err().unwrap();
@@ -225,9 +311,9 @@ mod tests {
     #[test]
     fn a_newer_layout_is_refused_untouched() {
         let dir = folder();
-        fs::write(dir.path().join(FORMAT), "tracker store, layout 2, engine redb\n").unwrap();
-        let error = check_refused(dir.path(), "layout `1` or lower, got `2`; use the newer build");
-        assert!(matches!(error, Error::Newer { found: 2, supported: 1, .. }));
+        fs::write(dir.path().join(FORMAT), "tracker store, layout 3, engine redb\n").unwrap();
+        let error = check_refused(dir.path(), "layout `2` or lower, got `3`; use the newer build");
+        assert!(matches!(error, Error::Newer { found: 3, supported: 2, .. }));
     }
 
     #[test]
@@ -236,13 +322,40 @@ mod tests {
             ("", "it is empty"),
             ("tracker store, layout x", "expected a layout number, got `x`"),
             ("tracker store, layout 0, engine redb", "there never was a layout `0`"),
-            ("tracker store, layout 1, engine rocksdb", "got `rocksdb`"),
+            ("tracker store, layout 2, engine abacus", "expected an engine, `redb`, `sled` or `rocksdb`, got `abacus`"),
             ("MZ\u{0}\u{1}", "does not begin with `tracker store, layout`"),
         ] {
             let dir = folder();
             fs::write(dir.path().join(FORMAT), text).unwrap();
             check_refused(dir.path(), expected);
         }
+    }
+
+    #[test]
+    fn a_store_of_an_engine_that_is_not_built_is_refused_untouched() {
+        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_built()) {
+            let dir = folder();
+            fs::write(dir.path().join(FORMAT), format!("tracker store, layout 2, engine {kind}\n")).unwrap();
+            let error = check_refused(dir.path(), &format!("build tracker with `--features {kind}`"));
+            assert!(matches!(error, Error::NotBuilt { engine, .. } if engine == kind));
+            let options = Options { engine: kind, ..Options::default() };
+            let error = crate::open(&folder().path().join("new"), &options).err().unwrap();
+            assert!(matches!(error, Error::NotBuilt { engine, .. } if engine == kind), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_store_of_the_layout_before_is_opened_and_is_of_this_one_then() {
+        let dir = folder();
+        let mut batch = crate::Batch::new();
+        batch.put(b"a", b"1");
+        let engine = crate::open(dir.path(), &crate::Options::default()).unwrap();
+        engine.commit(&batch, crate::Durability::Sync).unwrap();
+        drop(engine);
+        fs::write(dir.path().join(FORMAT), "tracker store, layout 1, engine redb\n").unwrap();
+        let engine = crate::open(dir.path(), &crate::Options::default()).unwrap();
+        assert_eq!(engine.get(b"a").unwrap().as_deref(), Some(b"1".as_slice()));
+        assert_eq!(fs::read_to_string(dir.path().join(FORMAT)).unwrap(), "tracker store, layout 2, engine redb\n");
     }
 
     #[test]

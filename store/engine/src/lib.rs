@@ -17,29 +17,42 @@
 mod batch;
 #[doc(hidden)]
 pub mod contract;
+mod convert;
 mod error;
+#[doc(hidden)]
+pub mod faulty;
 mod group;
+mod kind;
 mod layout;
 mod memory;
 mod pages;
 mod range;
 mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 mod salvage;
 mod shared;
+mod sled;
+mod staged;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::batch::{Batch, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, Op};
+pub use crate::convert::{Converted, Step, convert};
 pub use crate::error::{Error, Result};
+pub use crate::kind::{Kind, UnknownKind};
 pub use crate::layout::LAYOUT;
 pub use crate::memory::Memory;
 pub use crate::pages::{DoubtfulVisitor, PageDamage, Pages};
 pub use crate::range::{Direction, KeyRange};
 pub use crate::redb::{Counts, Redb, is_guarded};
-pub use crate::salvage::{Salvaged, has_lost_format, mend_format, open_alone, salvage};
+#[cfg(feature = "rocksdb")]
+pub use crate::rocksdb::Rocksdb;
+pub use crate::salvage::{Salvaged, has_lost_format, kept_by, mend_format, open_alone, salvage};
 pub use crate::shared::open;
+pub use crate::sled::Sled;
 
 /// A consistent reader: an engine as of now, or a snapshot as of when it was taken.
 pub trait Read: Send + Sync {
@@ -94,7 +107,7 @@ pub trait Engine: Read {
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<()>;
 
     /// The state as of now, unmoved by later commits. Short-lived: it holds back the reuse of space, and the first commit of a
-    /// process that only read so far ends it (`SnapshotLost`): take another.
+    /// process that only read so far may end it (`SnapshotLost`): take another.
     ///
     /// # Errors
     /// As [`Read::get`].
@@ -107,7 +120,7 @@ pub trait Engine: Read {
 /// What a committed batch survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Durability {
-    /// The death of the process, by kill -9 too. An engine may do more: redb syncs either way.
+    /// The death of the process, by kill -9 too. An engine may do more, and does within a second or so.
     Os,
     /// The loss of power as well.
     Sync,
@@ -116,6 +129,8 @@ pub enum Durability {
 /// How a store folder is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Which engine keeps a store that is made; one that is there keeps its own. Default redb.
+    pub engine: Kind,
     /// Memory the engine may use to cache pages, in bytes. Default 64 MiB.
     pub cache_bytes: usize,
     /// How long one call waits for another process that holds the folder before it gives up with
@@ -125,7 +140,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, patience: Duration::from_secs(30) }
+        Self { engine: Kind::default(), cache_bytes: 64 << 20, patience: Duration::from_secs(30) }
     }
 }
 

@@ -1,68 +1,90 @@
 //! Ordered bytes in one redb file.
 //!
-//! All keys lie in one table. Every commit is synced, whatever durability it asks for: redb keeps what is not synced in
-//! memory, which kill -9 takes, so `Os` is as strong as `Sync` here. Commits that meet are written in one transaction
-//! with one sync (`group`).
+//! All keys lie in one table. A commit that asks for `Sync` is a synced transaction; those that meet are written in one
+//! transaction with one sync (`group`). redb keeps what is not synced in memory, which kill -9 takes, so a commit that asks
+//! for `Os` goes into a `journal` beside the file, and into an `overlay` that readers see over the file. Every transaction
+//! takes what lies over the file along. Where there is no other for a second, or the overlay grows large, there is one for
+//! that alone.
 //!
 //! Invariants:
+//! - Who writes is alone (`writing`): commits have one order, in the journal, the overlay and the file. A transaction that
+//!   empties the overlay notes the journal's generation, so that what is in both is never written again over later commits.
+//! - Readers see a layer: the file as of the last transaction, and the overlay since. A snapshot is a layer at a moment.
 //! - Within one group, members are judged and written one after the other, as if each had come alone.
 //! - After a failed write redb takes no more of them, so the file is closed and opened anew; a commit whose outcome that
 //!   leaves open is looked up and answered with what is in the file.
 //! - A panic of redb over a damaged file becomes `Corrupt`; a panic of a visitor stays one.
-//! - Who only reads writes nothing, unless the file was left open by a process that was killed.
 //!
 //! Not here: who may open the file (`shared`), what a store folder is (`layout`).
 
+mod file;
+pub(crate) mod journal;
+mod layer;
+mod overlay;
 #[cfg(test)]
 mod tests;
 mod write;
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use ::redb::{
-    CommitError, CursorError, Database, DatabaseError, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction,
-    ReadableDatabase, StorageError, TableDefinition, TableError, TransactionError, WriteTransaction,
-};
+use ::redb::{Database, TableDefinition, WriteTransaction};
 
-use crate::group::{Group, Member};
+pub use self::file::is_guarded;
+use self::file::{File, Opener, guarded};
+use self::journal::Journal;
+use self::layer::{Layer, Snapshot};
+use self::overlay::Overlay;
+use crate::group::{Group, Member, lock};
+use crate::kind::Local;
 use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Read, Result, Visitor};
 
 pub(crate) type Bytes = &'static [u8];
 const TABLE: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("ordered bytes");
+/// What the file notes of the journal: under `DONE` the last generation of it that the file has.
+const NOTES: TableDefinition<'static, &str, u64> = TableDefinition::new(NOTES_NAME);
+pub(crate) const NOTES_NAME: &str = "notes";
+pub(crate) const DONE: &str = "journal";
+/// A batch larger than this goes straight to the file: one sync is less than writing it twice.
+const MAX_JOURNALED_BYTES: usize = 256 << 10;
+/// The overlay and the journal may grow to this before they go into the file, in bytes.
+const MAX_OVERLAY_BYTES: usize = 8 << 20;
+const MAX_JOURNAL_BYTES: u64 = 32 << 20;
+/// How long what was acknowledged may wait to be synced.
+const SYNC_PAUSE: Duration = Duration::from_secs(1);
 /// A file larger than this is kept ready to be opened after a kill. Opening one that is not takes about a millisecond a
 /// megabyte; keeping one ready doubles the cost of a lone commit, and adds a fifth to that of a shared or a large one.
 const QUICK_REPAIR_BYTES: u64 = 64 << 20;
 
-/// Ordered bytes in one redb file, which it holds open alone.
+/// Ordered bytes in one redb file, which it holds open alone, and a journal beside it.
 pub struct Redb {
-    path: PathBuf,
-    opener: Opener,
-    /// `None` after a failed write, until the file is opened anew.
-    database: RwLock<Option<Handle>>,
+    held: Arc<Held>,
+    /// Syncs what waits; started by the first commit that does not sync by itself.
+    syncer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The file, its journal, and what readers see.
+struct Held {
+    file: File,
+    layer: RwLock<Arc<Layer>>,
+    /// Held by who writes; the journal, where the file has a name to put it beside.
+    writing: Mutex<Option<Journal>>,
     group: Group,
+    wake: Mutex<Wake>,
+    woken: Condvar,
     n_commits: AtomicU64,
     n_syncs: AtomicU64,
 }
 
-/// The open file. One that is opened to be written is written to at once, so that waits for the first commit.
-enum Handle {
-    /// With whether what was begun on it is over.
-    Reading(ReadOnlyDatabase, Arc<AtomicBool>),
-    Writing(Database),
+/// What the syncer is told.
+#[derive(Default)]
+struct Wake {
+    is_due: bool,
+    is_closing: bool,
 }
-
-impl Handle {
-    fn reading(database: ReadOnlyDatabase) -> Self {
-        Self::Reading(database, Arc::default())
-    }
-}
-
-/// How the file is opened to be written, and opened anew after a failure.
-type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 
 /// How many commits were acknowledged, and with how many transactions, each synced once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,19 +96,15 @@ pub struct Counts {
 }
 
 impl Redb {
-    /// Opens the file at `path`, which [`Redb::create`] made.
+    /// Opens the file at `path`, which [`Redb::create`] made, and its journal.
     ///
     /// # Errors
-    /// `Busy` if it is open elsewhere; `Foreign` if it is a redb file of another program; `Corrupt` if it is damaged or
-    /// not there; `ReadOnly`, `Full`, `Io`.
+    /// `Busy` if it is open elsewhere; `Foreign` if it is a redb file of another program; `Corrupt` if it or its journal is
+    /// damaged, or it is not there; `ReadOnly`, `Full`, `Io`.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self> {
-        let reading = inspect(path, cache_bytes)?;
-        let file = path.to_path_buf();
-        let opener: Opener = Box::new(move || Database::builder().set_cache_size(cache_bytes).open(&file));
-        match reading {
-            Some(database) => Ok(Self::with(path, opener, Handle::reading(database))),
-            None => Self::open_through(path, opener),
-        }
+        let at = path.to_path_buf();
+        let opener: Opener = Box::new(move || Database::builder().set_cache_size(cache_bytes).open(&at));
+        Self::over(File::open_to_read(path, cache_bytes, opener)?, Some(&journal_of(path)))
     }
 
     /// Makes an empty file at `path` and opens it. An empty or half-made file that is there is completed.
@@ -94,87 +112,162 @@ impl Redb {
     /// # Errors
     /// As [`Redb::open`].
     pub fn create(path: &Path, cache_bytes: usize) -> Result<Self> {
-        let file = path.to_path_buf();
-        let engine =
-            Self::open_through(path, Box::new(move || Database::builder().set_cache_size(cache_bytes).create(&file)))?;
-        engine.make_table()?;
-        Ok(engine)
+        let at = path.to_path_buf();
+        let opener: Opener = Box::new(move || Database::builder().set_cache_size(cache_bytes).create(&at));
+        let file = File::open(path, opener)?;
+        file.make_table()?;
+        Self::over(file, Some(&journal_of(path)))
     }
 
-    /// As [`Redb::create`], over bytes that lie elsewhere than in a file. `backend` is called again after a failure.
-    #[cfg(test)]
-    fn over<B: ::redb::StorageBackend>(backend: impl Fn() -> B + Send + Sync + 'static) -> Result<Self> {
-        let opener = move || Database::builder().create_with_backend(backend());
-        let engine = Self::open_through(Path::new("(test)"), Box::new(opener))?;
-        engine.make_table()?;
+    fn over(file: File, journal: Option<&Path>) -> Result<Self> {
+        let mut overlay = Overlay::default();
+        let journal = match journal {
+            Some(path) => {
+                let (journal, waiting) = Journal::open(path, file.done()?)?;
+                for batch in &waiting {
+                    overlay.apply(batch);
+                }
+                Some(journal)
+            }
+            None => None,
+        };
+        let is_due = !overlay.is_empty();
+        let layer = Layer::new(file.view()?, overlay);
+        let held = Held {
+            file,
+            layer: RwLock::new(Arc::new(layer)),
+            writing: Mutex::new(journal),
+            group: Group::default(),
+            wake: Mutex::new(Wake { is_due, is_closing: false }),
+            woken: Condvar::new(),
+            n_commits: AtomicU64::new(0),
+            n_syncs: AtomicU64::new(0),
+        };
+        let engine = Self { held: Arc::new(held), syncer: Mutex::new(None) };
+        if is_due {
+            engine.start_syncer()?;
+        }
         Ok(engine)
     }
 
     /// How many commits were written since it was opened, with how many syncs.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts { n_commits: self.n_commits.load(Ordering::Relaxed), n_syncs: self.n_syncs.load(Ordering::Relaxed) }
+        let held = &self.held;
+        Counts { n_commits: held.n_commits.load(Ordering::Relaxed), n_syncs: held.n_syncs.load(Ordering::Relaxed) }
     }
 
     /// Commits `batch`; if it was `resent` and all it writes is there already, that is its answer.
-    pub(crate) fn commit_once(&self, batch: &Batch, resent: bool) -> Result<()> {
+    pub(crate) fn commit_once(&self, batch: &Batch, durability: Durability, resent: bool) -> Result<()> {
         batch.check_size()?;
         if batch.is_empty() {
             return Ok(());
         }
-        self.group.commit(batch, resent, |members| self.write_group(members))
+        let held = &self.held;
+        if durability == Durability::Os && batch.n_bytes() <= MAX_JOURNALED_BYTES {
+            let mut writing = lock(&held.writing);
+            if writing.is_some() {
+                let was_idle = held.commit_to_journal(&mut writing, batch, resent)?;
+                drop(writing);
+                return if was_idle { self.start_syncer() } else { Ok(()) };
+            }
+        }
+        held.group.commit(batch, durability, resent, |members| held.commit_to_file(&mut lock(&held.writing), members))
     }
 
-    fn open_through(path: &Path, opener: Opener) -> Result<Self> {
-        let database = guarded(path, || opener().map_err(|error| open_error(path, error)))?;
-        Ok(Self::with(path, opener, Handle::Writing(database)))
+    /// Sees to it that what waits is synced in a while.
+    fn start_syncer(&self) -> Result<()> {
+        let mut syncer = lock(&self.syncer);
+        if syncer.is_none() {
+            let held = Arc::clone(&self.held);
+            let spawned =
+                thread::Builder::new().name("store-sync".to_owned()).spawn(move || held.sync_from_time_to_time());
+            *syncer = Some(spawned.map_err(|error| Error::io("start a thread for", self.held.file.path(), error))?);
+        }
+        lock(&self.held.wake).is_due = true;
+        self.held.woken.notify_all();
+        Ok(())
+    }
+}
+
+/// Writes down in the file at `path` that all of the journal up to `generation` is in it.
+pub(crate) fn note_done(path: &Path, generation: u64) -> Result<()> {
+    let at = path.to_path_buf();
+    let file = File::open(path, Box::new(move || Database::open(&at)))?;
+    guarded(path, || {
+        let transaction = file.begin_write()?;
+        {
+            let mut notes = transaction.open_table(NOTES).map_err(|error| file.table_error(error))?;
+            notes.insert(DONE, generation).map_err(|error| file.storage_error(error))?;
+        }
+        transaction.commit().map_err(|error| file.commit_error(error))
+    })
+}
+
+/// Where the journal of the file at `path` is.
+pub(crate) fn journal_of(path: &Path) -> std::path::PathBuf {
+    path.with_extension("journal")
+}
+
+impl Held {
+    fn layer(&self) -> Arc<Layer> {
+        Arc::clone(&self.layer.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn with(path: &Path, opener: Opener, handle: Handle) -> Self {
-        Self {
-            path: path.to_path_buf(),
-            opener,
-            database: RwLock::new(Some(handle)),
-            group: Group::default(),
-            n_commits: AtomicU64::new(0),
-            n_syncs: AtomicU64::new(0),
+    /// Asks the layer there is; once more if the file was closed after a failed write, and is opened anew for it.
+    fn ask<T>(&self, mut ask: impl FnMut(&Arc<Layer>) -> Result<T>) -> Result<T> {
+        let layer = self.layer();
+        match ask(&layer) {
+            Err(Error::SnapshotLost) => {
+                let base = self.file.view()?;
+                let mut current = self.layer.write().unwrap_or_else(PoisonError::into_inner);
+                if Arc::ptr_eq(&current, &layer) {
+                    *current = Arc::new(layer.over(base));
+                }
+                let layer = Arc::clone(&current);
+                drop(current);
+                ask(&layer)
+            }
+            answer => answer,
         }
     }
 
-    fn make_table(&self) -> Result<()> {
-        let made = guarded(&self.path, || {
-            let transaction = self.begin_write()?;
-            transaction.open_table(TABLE).map_err(|error| self.table_error(error))?;
-            transaction.commit().map_err(|error| self.commit_error(error))
-        });
-        made.inspect_err(|_| self.give_up_database())
+    /// Writes `batch` to the journal and over the file; returns whether nothing else waited to be synced.
+    fn commit_to_journal(&self, writing: &mut Option<Journal>, batch: &Batch, resent: bool) -> Result<bool> {
+        if self.is_laden(writing.as_ref()) {
+            self.sync(writing)?;
+        }
+        if resent && self.ask(|layer| is_applied(layer, batch))? {
+            return Ok(false);
+        }
+        if let Some(key) = self.ask(|layer| batch.first_unmet(|key, expected| layer.holds(key, expected)))? {
+            return Err(Error::Conflict { key });
+        }
+        if let (Some(journal), true) = (writing, batch.n_writes() > 0) {
+            let layer = self.layer();
+            journal.append(batch)?;
+            let mut overlay = layer.overlay_mut();
+            let was_idle = overlay.is_empty();
+            overlay.apply(batch);
+            self.n_commits.fetch_add(1, Ordering::Relaxed);
+            return Ok(was_idle);
+        }
+        Ok(false)
     }
 
-    fn view(&self) -> Result<View> {
-        let (transaction, is_lost) = guarded(&self.path, || {
-            let (begun, is_lost) = match self.database()?.as_ref() {
-                Some(Handle::Reading(database, is_lost)) => (database.begin_read(), Some(Arc::clone(is_lost))),
-                Some(Handle::Writing(database)) => (database.begin_read(), None),
-                None => return Err(Error::corrupt(&self.path, "it is closed")),
-            };
-            let transaction: ReadTransaction = begun.map_err(|error| self.transaction_error(error))?;
-            Ok((transaction, is_lost))
-        })?;
-        let table = guarded(&self.path, || transaction.open_table(TABLE).map_err(|error| self.table_error(error)))?;
-        Ok(View { path: self.path.clone(), table, is_lost })
+    fn is_laden(&self, journal: Option<&Journal>) -> bool {
+        let n_bytes = journal.map_or(0, Journal::n_bytes);
+        n_bytes > MAX_JOURNAL_BYTES || self.layer().overlay().n_bytes() > MAX_OVERLAY_BYTES
+    }
+
+    /// Writes what lies over the file into it.
+    fn sync(&self, writing: &mut Option<Journal>) -> Result<()> {
+        self.write(writing, &mut [])
     }
 
     /// Writes the members of a group in one transaction.
-    fn write_group(&self, members: &mut [Member<'_>]) {
-        let written = match guarded(&self.path, || self.stage(members)) {
-            Ok(Some(transaction)) => self.finish(transaction, members),
-            Ok(None) => Ok(()),
-            Err(error) => {
-                self.give_up_database();
-                Err(error)
-            }
-        };
-        if let Err(error) = written {
+    fn commit_to_file(&self, writing: &mut Option<Journal>, members: &mut [Member<'_>]) {
+        if let Err(error) = self.write(writing, members) {
             // A conflict, too, was judged against what is now undone.
             for member in members {
                 member.outcome = Err(error.clone());
@@ -182,48 +275,80 @@ impl Redb {
         }
     }
 
-    /// Judges and writes each member in turn; the transaction is returned if there is something to commit.
-    fn stage(&self, members: &mut [Member<'_>]) -> Result<Option<WriteTransaction>> {
-        let transaction = self.begin_write()?;
-        let mut is_changed = false;
-        {
-            let mut table = transaction.open_table(TABLE).map_err(|error| self.table_error(error))?;
-            for member in members {
-                if member.resent
-                    && write::is_applied(&table, member.batch).map_err(|error| self.storage_error(error))?
-                {
-                    continue;
-                }
-                let unmet = write::first_unmet(&table, member.batch).map_err(|error| self.storage_error(error))?;
-                if let Some(key) = unmet {
-                    member.outcome = Err(Error::Conflict { key });
-                    continue;
-                }
-                write::apply(&mut table, member.batch).map_err(|error| self.cursor_error(error))?;
-                is_changed |= member.batch.n_writes() > 0;
-            }
+    /// Writes what lies over the file and then the members, each judged after the ones before it.
+    fn write(&self, writing: &mut Option<Journal>, members: &mut [Member<'_>]) -> Result<()> {
+        let layer = self.layer();
+        let generation = writing.as_ref().map(Journal::generation).filter(|_| !layer.overlay().is_empty());
+        if generation.is_none() && members.is_empty() {
+            return Ok(());
         }
-        if is_changed {
-            return Ok(Some(transaction));
-        }
-        transaction.abort().map_err(|error| self.storage_error(error))?;
-        Ok(None)
-    }
-
-    /// Commits what was staged.
-    fn finish(&self, transaction: WriteTransaction, members: &[Member<'_>]) -> Result<()> {
-        let committed = guarded(&self.path, || transaction.commit().map_err(|error| self.commit_error(error)));
+        let staged = guarded(self.file.path(), || self.stage(&layer, generation, members));
+        let Some(transaction) = staged.inspect_err(|_| self.file.give_up())? else { return Ok(()) };
+        let committed =
+            guarded(self.file.path(), || transaction.commit().map_err(|error| self.file.commit_error(error)));
         if let Err(error) = committed {
-            self.give_up_database();
+            self.file.give_up();
             // It may have reached the disk all the same: answer with what is there.
-            if !self.is_written(members).unwrap_or(false) {
+            let is_there = match generation {
+                Some(generation) => self.file.done().map(|done| done >= generation),
+                None => self.is_written(members),
+            };
+            if !is_there.unwrap_or(false) {
                 return Err(error);
             }
+        }
+        if let (Some(_), Some(journal)) = (generation, writing.as_mut()) {
+            journal.begin_again();
+        }
+        // Where the file cannot be read now, readers open it anew, and what still lies over it says the same as the file.
+        if let Ok(base) = self.file.view() {
+            *self.layer.write().unwrap_or_else(PoisonError::into_inner) =
+                Arc::new(Layer::new(base, Overlay::default()));
         }
         let n_commits = members.iter().filter(|member| member.outcome.is_ok()).count();
         self.n_commits.fetch_add(n_commits as u64, Ordering::Relaxed);
         self.n_syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The transaction, if there is something to commit. `generation` is that of the journal, if it goes into the file.
+    fn stage(
+        &self,
+        layer: &Layer,
+        generation: Option<u64>,
+        members: &mut [Member<'_>],
+    ) -> Result<Option<WriteTransaction>> {
+        let transaction = self.file.begin_write()?;
+        let mut is_changed = members.is_empty() && generation.is_some();
+        {
+            let mut table = transaction.open_table(TABLE).map_err(|error| self.file.table_error(error))?;
+            if generation.is_some() {
+                let overlay = layer.overlay();
+                let writes: Vec<_> = overlay.writes().collect();
+                write::apply(&mut table, &writes).map_err(|error| self.file.cursor_error(error))?;
+            }
+            for member in members {
+                let failed = |error| self.file.storage_error(error);
+                if member.resent && write::is_applied(&table, member.batch).map_err(failed)? {
+                    continue;
+                }
+                if let Some(key) = write::first_unmet(&table, member.batch).map_err(failed)? {
+                    member.outcome = Err(Error::Conflict { key });
+                    continue;
+                }
+                write::apply(&mut table, &member.batch.writes()).map_err(|error| self.file.cursor_error(error))?;
+                is_changed |= member.batch.n_writes() > 0;
+            }
+        }
+        if !is_changed {
+            transaction.abort().map_err(|error| self.file.storage_error(error))?;
+            return Ok(None);
+        }
+        if let Some(generation) = generation {
+            let mut notes = transaction.open_table(NOTES).map_err(|error| self.file.table_error(error))?;
+            notes.insert(DONE, generation).map_err(|error| self.file.storage_error(error))?;
+        }
+        Ok(Some(transaction))
     }
 
     /// Whether what the members that were not refused write, taken together, is in the file.
@@ -232,140 +357,87 @@ impl Redb {
         for member in members.iter().filter(|member| member.outcome.is_ok()) {
             whole.append(member.batch.clone());
         }
-        let view = self.view()?;
-        guarded(&self.path, || write::is_applied(&view.table, &whole).map_err(|error| self.storage_error(error)))
+        is_applied(&Layer::new(self.file.view()?, Overlay::default()), &whole)
     }
 
-    fn begin_write(&self) -> Result<WriteTransaction> {
-        let database = self.writable()?;
-        let Some(Handle::Writing(database)) = database.as_ref() else {
-            return Err(Error::corrupt(&self.path, "it is closed"));
-        };
-        let mut transaction = database.begin_write().map_err(|error| self.transaction_error(error))?;
-        let n_bytes = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
-        transaction.set_quick_repair(n_bytes > QUICK_REPAIR_BYTES);
-        Ok(transaction)
-    }
-
-    /// The database, open to be written. Snapshots that were taken before the first commit are lost to it.
-    fn writable(&self) -> Result<RwLockReadGuard<'_, Option<Handle>>> {
+    /// Writes what waits into the file, a while after it began to wait, until the engine is closed.
+    fn sync_from_time_to_time(&self) {
         loop {
-            let current = self.database()?;
-            if matches!(current.as_ref(), Some(Handle::Writing(_))) {
-                return Ok(current);
+            let wake = lock(&self.wake);
+            let wake = self.woken.wait_while(wake, |wake| !wake.is_due && !wake.is_closing);
+            let wake = wake.unwrap_or_else(PoisonError::into_inner);
+            let waited = self.woken.wait_timeout_while(wake, SYNC_PAUSE, |wake| !wake.is_closing);
+            let (mut wake, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if wake.is_closing {
+                return;
             }
-            drop(current);
-            let mut current = self.database.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(Handle::Reading(database, is_lost)) =
-                current.take_if(|handle| matches!(handle, Handle::Reading(..)))
-            {
-                is_lost.store(true, Ordering::Release);
-                drop(database.close());
-                match (self.opener)() {
-                    Ok(database) => *current = Some(Handle::Writing(database)),
-                    Err(error) => {
-                        // It can still be read, if it cannot be written.
-                        *current = inspect(&self.path, 0).ok().flatten().map(Handle::reading);
-                        return Err(open_error(&self.path, error));
-                    }
-                }
+            wake.is_due = false;
+            drop(wake);
+            if self.sync(&mut lock(&self.writing)).is_err() {
+                // The journal has it. The next commit that needs the file says what is wrong with it; here it is tried again.
+                lock(&self.wake).is_due = true;
             }
-        }
-    }
-
-    /// The open database, opened anew if the last write to it failed.
-    fn database(&self) -> Result<RwLockReadGuard<'_, Option<Handle>>> {
-        loop {
-            let current = self.database.read().unwrap_or_else(PoisonError::into_inner);
-            if current.is_some() {
-                return Ok(current);
-            }
-            drop(current);
-            let mut current = self.database.write().unwrap_or_else(PoisonError::into_inner);
-            if current.is_none() {
-                let database = (self.opener)().map_err(|error| open_error(&self.path, error))?;
-                *current = Some(Handle::Writing(database));
-            }
-        }
-    }
-
-    /// Closes the file. Whether that went well is no matter: what was acknowledged is synced, and the next to open it
-    /// makes good what was left undone.
-    fn give_up_database(&self) {
-        let given_up = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
-        let closed = guarded(&self.path, || {
-            drop(given_up);
-            Ok(())
-        });
-        drop(closed);
-    }
-
-    fn storage_error(&self, error: StorageError) -> Error {
-        storage_error(&self.path, error)
-    }
-
-    fn table_error(&self, error: TableError) -> Error {
-        table_error(&self.path, error)
-    }
-
-    fn transaction_error(&self, error: TransactionError) -> Error {
-        match error {
-            TransactionError::Storage(error) => self.storage_error(error),
-            other => other_error(&self.path, other),
-        }
-    }
-
-    fn commit_error(&self, error: CommitError) -> Error {
-        match error {
-            CommitError::Storage(error) => self.storage_error(error),
-            other => other_error(&self.path, other),
-        }
-    }
-
-    fn cursor_error(&self, error: CursorError) -> Error {
-        match error {
-            CursorError::Storage(error) => self.storage_error(error),
-            other => other_error(&self.path, other),
         }
     }
 }
 
+/// Whether every write of `batch` shows in `layer`; one without writes shows nothing.
+fn is_applied(layer: &Layer, batch: &Batch) -> Result<bool> {
+    for (key, value) in batch.writes() {
+        if !layer.holds(key, value)? {
+            return Ok(false);
+        }
+    }
+    Ok(batch.n_writes() > 0)
+}
+
 impl Drop for Redb {
+    /// Writes what waits into the file and closes it. Whether that goes well is no matter: the journal has it.
     fn drop(&mut self) {
-        self.give_up_database();
+        lock(&self.held.wake).is_closing = true;
+        self.held.woken.notify_all();
+        if let Some(syncer) = lock(&self.syncer).take() {
+            drop(syncer.join());
+        }
+        let mut writing = lock(&self.held.writing);
+        if self.held.sync(&mut writing).is_ok()
+            && let Some(journal) = writing.take()
+        {
+            journal.remove();
+        }
+        self.held.file.give_up();
     }
 }
 
 impl Read for Redb {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        match self.view()?.get(key) {
-            // The file was closed and opened anew between the two calls.
-            Err(Error::SnapshotLost) => self.view()?.get(key),
-            answer => answer,
-        }
+        self.held.ask(|layer| layer.get(key, None))
     }
 
     fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
-        let mut n_seen = 0_u64;
-        let mut count = |key: &[u8], value: &[u8]| {
-            n_seen += 1;
-            visit(key, value)
-        };
-        match self.view()?.range(range.clone(), direction, &mut count) {
-            // The file was closed and opened anew between the two calls.
-            Err(Error::SnapshotLost) if n_seen == 0 => self.view()?.range(range, direction, visit),
-            answer => answer,
-        }
+        let mut was_called = false;
+        let answered = self.held.ask(|layer| {
+            let mut seen = |key: &[u8], value: &[u8]| {
+                was_called = true;
+                visit(key, value)
+            };
+            match Snapshot::take(Arc::clone(layer)).range(range.clone(), direction, &mut seen) {
+                // What was shown once must not be shown again.
+                Err(Error::SnapshotLost) if was_called => Ok(Err(Error::SnapshotLost)),
+                answer => answer.map(Ok),
+            }
+        });
+        answered?
     }
 }
 
 impl Engine for Redb {
-    fn commit(&self, batch: &Batch, _durability: Durability) -> Result<()> {
-        self.commit_once(batch, false)
+    fn commit(&self, batch: &Batch, durability: Durability) -> Result<()> {
+        self.commit_once(batch, durability, false)
     }
 
     fn snapshot(&self) -> Result<Arc<dyn Read>> {
-        Ok(Arc::new(self.view()?))
+        self.held.ask(|layer| Ok(Arc::new(Snapshot::take(Arc::clone(layer))) as Arc<dyn Read>))
     }
 
     fn name(&self) -> &'static str {
@@ -373,140 +445,8 @@ impl Engine for Redb {
     }
 }
 
-/// The table as of one moment.
-struct View {
-    path: PathBuf,
-    table: ReadOnlyTable<Bytes, Bytes>,
-    /// Set once the file was opened to be written; what redb still has in memory of it is then not given any more.
-    is_lost: Option<Arc<AtomicBool>>,
-}
-
-impl View {
-    fn check_kept(&self) -> Result<()> {
-        match &self.is_lost {
-            Some(is_lost) if is_lost.load(Ordering::Acquire) => Err(Error::SnapshotLost),
-            _ => Ok(()),
-        }
+impl Local for Redb {
+    fn commit_once(&self, batch: &Batch, durability: Durability, resent: bool) -> Result<()> {
+        Self::commit_once(self, batch, durability, resent)
     }
-}
-
-impl Read for View {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.check_kept()?;
-        guarded(&self.path, || {
-            let value = self.table.get(key).map_err(|error| storage_error(&self.path, error))?;
-            Ok(value.map(|value| value.value().to_vec()))
-        })
-    }
-
-    fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        self.check_kept()?;
-        let mut entries = guarded(&self.path, || {
-            self.table.range::<&[u8]>(range.bounds()).map_err(|error| storage_error(&self.path, error))
-        })?;
-        loop {
-            // Only redb runs under the guard: a panic of the visitor is the caller's own.
-            let entry = guarded(&self.path, || {
-                let entry = match direction {
-                    Direction::Ascending => entries.next(),
-                    Direction::Descending => entries.next_back(),
-                };
-                entry.transpose().map_err(|error| storage_error(&self.path, error))
-            })?;
-            let Some((key, value)) = entry else {
-                return Ok(());
-            };
-            let (key, value) = guarded(&self.path, || Ok((key.value(), value.value())))?;
-            if visit(key, value).is_break() {
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// Opens a file to be read, and refuses one of another program. Nothing is written. `None` for a file that was not closed
-/// cleanly: it cannot be looked into without repairing it, so it is let through; `FORMAT` vouches for it.
-fn inspect(path: &Path, cache_bytes: usize) -> Result<Option<ReadOnlyDatabase>> {
-    if !path.try_exists().map_err(|error| Error::io("look at", path, error))? {
-        return Err(Error::corrupt(path, "it is missing"));
-    }
-    guarded(path, || {
-        let database = match Database::builder().set_cache_size(cache_bytes).open_read_only(path) {
-            Ok(database) => database,
-            Err(DatabaseError::RepairAborted) => return Ok(None),
-            Err(error) => return Err(open_error(path, error)),
-        };
-        let transaction = database.begin_read().map_err(|error| other_error(path, error))?;
-        let opened = transaction.open_table(TABLE).map(drop);
-        drop(transaction);
-        match opened {
-            Ok(()) => Ok(Some(database)),
-            Err(error) => Err(table_error(path, error)),
-        }
-    })
-}
-
-thread_local! {
-    /// How many guards this thread is under.
-    static N_GUARDS: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Whether a panic of this thread would be caught by the engine and reported as damage: then nobody else need tell of it.
-#[must_use]
-pub fn is_guarded() -> bool {
-    N_GUARDS.get() > 0
-}
-
-/// Runs redb code. It may panic over a damaged file; that is reported as damage.
-fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    N_GUARDS.set(N_GUARDS.get() + 1);
-    let done = catch_unwind(AssertUnwindSafe(work));
-    N_GUARDS.set(N_GUARDS.get() - 1);
-    done.unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        Err(Error::corrupt(path, format!("redb gave up on it: {message}")))
-    })
-}
-
-fn open_error(path: &Path, error: DatabaseError) -> Error {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            Error::Busy { path: path.to_path_buf() }
-        }
-        DatabaseError::UpgradeRequired(version) => Error::foreign(path, format!("it is redb format `{version}`")),
-        DatabaseError::Storage(error) => storage_error(path, error),
-        other => other_error(path, other),
-    }
-}
-
-fn table_error(path: &Path, error: TableError) -> Error {
-    match error {
-        TableError::Storage(error) => storage_error(path, error),
-        other => Error::foreign(path, format!("it is a redb file of another program: {other}")),
-    }
-}
-
-fn storage_error(path: &Path, error: StorageError) -> Error {
-    match error {
-        StorageError::Corrupted(reason) => Error::corrupt(path, reason),
-        StorageError::Io(error) => match error.kind() {
-            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
-                Error::corrupt(path, error.to_string())
-            }
-            _ => Error::io("read or write", path, error),
-        },
-        StorageError::DatabaseClosed => Error::SnapshotLost,
-        other => other_error(path, other),
-    }
-}
-
-fn other_error(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::io("read or write", path, std::io::Error::other(error))
 }

@@ -8,10 +8,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::layout::{self, DATA, FORMAT};
+use crate::kind::Local;
+use crate::layout::{self, FORMAT};
+use crate::redb::{journal_of, note_done};
 use crate::shared::Alone;
 use crate::{
-    Batch, Direction, Durability, Engine, Error, KeyRange, Options, PageDamage, Pages, Read, Redb, Result, Visitor,
+    Batch, Direction, Durability, Engine, Error, KeyRange, Kind, Options, PageDamage, Pages, Read, Redb, Result,
+    Visitor,
 };
 
 /// Where the new file is written.
@@ -37,8 +40,19 @@ pub struct Salvaged {
 pub fn open_alone(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>> {
     layout::check(dir)?;
     let alone = take(dir)?;
-    let engine = layout::open_engine(dir, options.cache_bytes)?;
+    let engine = layout::open_engine(dir, options)?;
     Ok(Arc::new(Lone { engine, _alone: alone }))
+}
+
+/// The engine that keeps the store in `dir`; none if there is no store yet. Writes nothing.
+///
+/// # Errors
+/// `Foreign`, `Newer`, `NotBuilt`, `Corrupt`: it is no store that this build can open; `Io`.
+pub fn kept_by(dir: &Path) -> Result<Option<Kind>> {
+    Ok(match layout::check(dir)? {
+        layout::State::Store(kind) => Some(kind),
+        layout::State::Empty => None,
+    })
 }
 
 fn take(dir: &Path) -> Result<Alone> {
@@ -47,7 +61,7 @@ fn take(dir: &Path) -> Result<Alone> {
 
 /// An engine and the lock that keeps others out; the engine goes first.
 struct Lone {
-    engine: Redb,
+    engine: Arc<dyn Local>,
     _alone: Alone,
 }
 
@@ -75,7 +89,7 @@ impl Engine for Lone {
     }
 }
 
-/// Writes the engine's file of the store in `dir` anew if pages of it are damaged. `keep` says of an entry in a damaged page, which
+/// Writes the engine's file of the store in `dir`, which redb keeps, anew if pages of it, or its journal, are damaged. `keep` says of an entry in a damaged page, which
 /// nothing vouches for, whether it is kept; `lost` is told each damaged place with the bytes there, keeps them on disk, and says
 /// whether that went well. The damaged file is kept in the folder `aside`.
 ///
@@ -89,6 +103,9 @@ pub fn salvage(
     keep: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     lost: &mut dyn FnMut(&PageDamage, Option<Vec<u8>>) -> bool,
 ) -> Result<Option<Salvaged>> {
+    if !matches!(layout::check(dir)?, layout::State::Store(Kind::Redb)) {
+        return Ok(None);
+    }
     let pages = Pages::open_alone(dir)?;
     let mut n_entries = 0;
     pages.range(KeyRange::all(), Direction::Ascending, &mut |_, _| {
@@ -97,7 +114,7 @@ pub fn salvage(
     })?;
     pages.check_rest();
     let damage = pages.damage();
-    if damage.is_empty() && pages.n_entries() == Some(n_entries) {
+    if damage.is_empty() && (pages.has_journal() || pages.n_entries() == Some(n_entries)) {
         return Ok(None);
     }
     if n_entries == 0 {
@@ -114,9 +131,13 @@ pub fn salvage(
         _ => {}
     }
     let n_doubtful = copy(&pages, &new, keep)?;
+    // What the journal had is in the new file.
+    if pages.journal_generation() > 0 {
+        note_done(&new, pages.journal_generation())?;
+    }
     fs::create_dir_all(aside).map_err(|error| Error::io("make the folder", aside, error))?;
-    let kept = unused(aside);
-    let data = dir.join(DATA);
+    let data = layout::data_path(dir, Kind::Redb);
+    let kept = unused(aside, &data);
     // A second name for the damaged file; where there are none, a copy.
     if fs::hard_link(&data, &kept).is_err() {
         fs::copy(&data, &kept).map_err(|error| Error::io("copy", &data, error))?;
@@ -124,6 +145,11 @@ pub fn salvage(
     layout::sync_dir(aside)?;
     File::open(&new).and_then(|file| file.sync_all()).map_err(|error| Error::io("sync", &new, error))?;
     fs::rename(&new, &data).map_err(|error| Error::io("rename", &new, error))?;
+    let journal = journal_of(&data);
+    match fs::rename(&journal, unused(aside, &journal)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("move", &journal, error)),
+        _ => {}
+    }
     layout::sync_dir(dir)?;
     Ok(Some(Salvaged { n_entries, n_doubtful, kept }))
 }
@@ -161,11 +187,12 @@ fn copy(pages: &Pages, new: &Path, keep: &mut dyn FnMut(&[u8], &[u8]) -> bool) -
     Ok(n_doubtful)
 }
 
-/// A name in `aside` that no file has.
-fn unused(aside: &Path) -> PathBuf {
+/// A name in `aside`, like that of `path`, that no file has.
+fn unused(aside: &Path, path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut nth = 1_u64;
     loop {
-        let path = aside.join(format!("{DATA}.{nth}"));
+        let path = aside.join(format!("{name}.{nth}"));
         if !path.exists() {
             return path;
         }
@@ -177,8 +204,7 @@ fn unused(aside: &Path) -> PathBuf {
 #[must_use]
 pub fn has_lost_format(dir: &Path) -> bool {
     match layout::check(dir) {
-        Err(Error::Corrupt { path, .. } | Error::Foreign { path, .. })
-            if path == dir.join(FORMAT) || path == dir || path == dir.join(DATA) => {}
+        Err(Error::Corrupt { path, .. } | Error::Foreign { path, .. }) if path == dir.join(FORMAT) || path == dir => {}
         _ => return false,
     }
     Pages::of_file(dir).is_ok_and(|pages| pages.n_entries().is_some_and(|n| n > 0))
@@ -190,5 +216,5 @@ pub fn has_lost_format(dir: &Path) -> bool {
 /// `Unavailable` if another process holds the store; `Io`.
 pub fn mend_format(dir: &Path) -> Result<()> {
     let _alone = take(dir)?;
-    layout::write_format(dir)
+    layout::write_format(dir, Kind::Redb)
 }

@@ -1,8 +1,8 @@
 //! One folder, many processes.
 //!
-//! redb admits one process. Whoever takes the lock file opens redb and serves the others over a socket in the folder; the
+//! Embedded engines admit one process. Whoever takes the lock file opens the engine and serves the others over a socket in the folder; the
 //! others are clients. When the holder exits or is killed, the system frees the lock and closes the socket; the next
-//! client that has something to ask finds the connection gone, takes the lock, opens redb and serves in turn, or connects
+//! client that has something to ask finds the connection gone, takes the lock, opens the engine and serves in turn, or connects
 //! to the one that was quicker. There is no election and no heartbeat, and an idle client costs nothing.
 //!
 //! A call whose connection broke is made again, with patience. A commit that may have been delivered is marked as resent:
@@ -32,13 +32,13 @@ use crate::layout::{self, LOCK};
 use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Options, Read, Result, Visitor};
 
 /// The pauses between attempts to reach the holder or to become it.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens the store in `dir`, which is made if it is not there, together with every other process that has it open.
 ///
 /// # Errors
-/// `Foreign`, `Newer`, `Corrupt`: `dir` is not a store this build can open, and was not written to. `ReadOnly`, `Full`,
+/// `Foreign`, `Newer`, `NotBuilt`, `Corrupt`: `dir` is not a store this build can open, and was not written to. `ReadOnly`, `Full`,
 /// `Unsupported`, `Io`. `Mismatch` if the process that holds it is of another build, `Unavailable` if it does not answer.
 pub fn open(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>> {
     layout::check(dir)?;
@@ -48,7 +48,7 @@ pub fn open(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>> {
     Ok(Arc::new(Shared { desk, role: RwLock::new(role), renewing: Mutex::new(()) }))
 }
 
-/// The default engine, as one of the processes that share it.
+/// An engine in a folder, as one of the processes that share it.
 struct Shared {
     desk: Desk,
     role: RwLock<Role>,
@@ -125,11 +125,11 @@ impl Read for Shared {
 }
 
 impl Engine for Shared {
-    fn commit(&self, batch: &Batch, _durability: Durability) -> Result<()> {
+    fn commit(&self, batch: &Batch, durability: Durability) -> Result<()> {
         batch.check_size()?;
         self.call(|role, is_resent| match role {
-            Role::Holder(holder) => Ok(holder.engine().commit_once(batch, is_resent)?),
-            Role::Client(client) => client.commit(batch, is_resent),
+            Role::Holder(holder) => Ok(holder.engine().commit_once(batch, durability, is_resent)?),
+            Role::Client(client) => client.commit(batch, durability, is_resent),
         })
     }
 
@@ -144,7 +144,10 @@ impl Engine for Shared {
     }
 
     fn name(&self) -> &'static str {
-        "redb"
+        match self.role() {
+            Role::Holder(holder) => holder.engine().name(),
+            Role::Client(client) => client.engine().name(),
+        }
     }
 }
 
@@ -192,30 +195,36 @@ impl Desk {
 
     /// Takes the lock, opens the engine and serves; `None` if another process has either.
     fn try_hold(&self) -> Result<Option<Holder>> {
-        let path = self.dir.join(LOCK);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| Error::io("open", &path, error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(source)) => {
-                return Err(Error::Unsupported { path, what: "file locks", source: Arc::new(source) });
-            }
-        }
-        let engine = match layout::open_engine(&self.dir, self.options.cache_bytes) {
+        let Some(lock) = try_lock(&self.dir)? else { return Ok(None) };
+        let engine = match layout::open_engine(&self.dir, &self.options) {
             Ok(engine) => engine,
             // A process that was killed frees its files one after the other.
             Err(Error::Busy { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        write_pid(&mut file).map_err(|error| Error::io("write", &path, error))?;
-        Holder::start(&self.dir, engine, file).map(Some)
+        Holder::start(&self.dir, engine, lock).map(Some)
     }
+}
+
+/// Takes the lock of the store in `dir` and writes down who has it; `None` if another process does.
+pub(crate) fn try_lock(dir: &Path) -> Result<Option<File>> {
+    let path = dir.join(LOCK);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| Error::io("open", &path, error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(source)) => {
+            return Err(Error::Unsupported { path, what: "file locks", source: Arc::new(source) });
+        }
+    }
+    write_pid(&mut file).map_err(|error| Error::io("write", &path, error))?;
+    Ok(Some(file))
 }
 
 /// Held by a process that checks or repairs a store and lets no other open it.
@@ -227,30 +236,31 @@ pub(crate) struct Alone {
 impl Alone {
     /// Takes the lock of the store in `dir`; `None` if another process has it.
     pub(crate) fn take(dir: &Path) -> Result<Option<Self>> {
+        match try_lock(dir) {
+            Ok(locked) => return Ok(locked.map(|file| Self { _locked: Some(file) })),
+            Err(Error::ReadOnly { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        // Where nothing can be written, nobody else can hold the store for long: a lock that is there is taken to be read.
         let path = dir.join(LOCK);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let (mut file, may_write) = match options.open(&path) {
-            Ok(file) => (file, true),
-            // On a disk that cannot be written nobody else can hold the store.
-            Err(_) => match File::open(&path) {
-                Ok(file) => (file, false),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Self { _locked: None })),
-                Err(error) => return Err(Error::io("open", &path, error)),
-            },
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Self { _locked: None })),
+            Err(error) => return Err(Error::io("open", &path, error)),
         };
         match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
+            Ok(()) => Ok(Some(Self { _locked: Some(file) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => {
-                return Err(Error::Unsupported { path, what: "file locks", source: Arc::new(source) });
+                Err(Error::Unsupported { path, what: "file locks", source: Arc::new(source) })
             }
         }
-        if may_write {
-            write_pid(&mut file).map_err(|error| Error::io("write", &path, error))?;
-        }
-        Ok(Some(Self { _locked: Some(file) }))
     }
+}
+
+/// The process that has the lock, as it wrote down.
+pub(crate) fn holder_pid(dir: &Path) -> Option<u32> {
+    fs::read_to_string(dir.join(LOCK)).ok().and_then(|text| text.trim().parse().ok())
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {
@@ -260,7 +270,7 @@ fn write_pid(file: &mut File) -> io::Result<()> {
 
 /// Says who holds `dir` and did not answer.
 pub(crate) fn unavailable(dir: &Path, waited: Duration) -> Error {
-    let pid = fs::read_to_string(dir.join(LOCK)).ok().and_then(|text| text.trim().parse().ok());
+    let pid = holder_pid(dir);
     Error::Unavailable { dir: dir.to_path_buf(), pid, stopped: pid.is_some_and(is_stopped), waited }
 }
 

@@ -118,6 +118,68 @@ fn who_only_reads_writes_nothing_and_a_first_commit_takes_older_snapshots() {
     assert_eq!(later.get(b"new").unwrap().as_deref(), Some(b"1".as_slice()));
 }
 
+/// A copy of the files of a store whose holder has a journal, as a kill would leave them.
+fn killed(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["FORMAT", "data.redb", "data.journal"] {
+        fs::copy(dir.join(name), copy.path().join(name)).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn what_is_in_the_journal_is_read_over_the_file_and_its_damage_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = filled(dir.path());
+    let holder = open(dir.path(), &Options::default()).unwrap();
+    let keys: Vec<Vec<u8>> = model.keys().cloned().collect();
+    let mut left = None;
+    for nth in 0..40_usize {
+        let mut batch = Batch::new();
+        batch.put(&keys[nth * 31], b"newer");
+        model.insert(keys[nth * 31].clone(), b"newer".to_vec());
+        batch.delete(&keys[nth * 31 + 1]);
+        model.remove(&keys[nth * 31 + 1]);
+        let key = [b"new/".as_slice(), &[nth as u8]].concat();
+        batch.put(&key, b"x");
+        model.insert(key, b"x".to_vec());
+        holder.commit(&batch, Durability::Os).unwrap();
+        if dir.path().join("data.journal").exists() {
+            left = Some((killed(dir.path()), model.clone()));
+        }
+    }
+    let beside = pages(dir.path());
+    let all: Vec<(Vec<u8>, Vec<u8>)> = model.into_iter().collect();
+    assert_eq!(entries(&beside, KeyRange::all(), Direction::Ascending), all);
+    drop((beside, holder));
+    let (left, model) = left.expect("a commit that waited to be synced");
+    let all: Vec<(Vec<u8>, Vec<u8>)> = model.into_iter().collect();
+    let read = pages(left.path());
+    if !read.has_journal() {
+        // It was written into the file between the two copies.
+        return;
+    }
+    assert_eq!(entries(&read, KeyRange::all(), Direction::Ascending), all);
+    let mut backwards = entries(&read, KeyRange::all(), Direction::Descending);
+    backwards.reverse();
+    assert_eq!(backwards, all);
+    assert_eq!(read.get(b"new/\0").unwrap().as_deref(), Some(b"x".as_slice()));
+    assert_eq!(read.damage(), []);
+    drop(read);
+    let journal = left.path().join("data.journal");
+    let mut bytes = fs::read(&journal).unwrap();
+    bytes[3] ^= 1;
+    fs::write(&journal, &bytes).unwrap();
+    let read = pages(left.path());
+    assert!(read.damage().iter().any(|damage| damage.file == journal), "{:?}", read.damage());
+    drop(read);
+    let aside = left.path().join("aside");
+    let salvaged = tracker_engine::salvage(left.path(), &aside, &mut |_, _| false, &mut |_, _| true).unwrap().unwrap();
+    assert!(salvaged.n_entries > 1000 && aside.join("data.journal.1").exists());
+    assert_eq!(pages(left.path()).damage(), []);
+    assert!(open(left.path(), &Options::default()).unwrap().get(&all[0].0).is_ok());
+}
+
 trait ForTest {
     fn to_le_bytes_for_test(&self) -> [u8; 8];
 }

@@ -20,10 +20,12 @@ mod known;
 mod packs;
 mod pieces;
 mod read;
+mod receive;
 mod remove;
+mod ship;
 mod split;
 mod usage;
-mod versions;
+pub(crate) mod versions;
 mod weights;
 mod words;
 
@@ -43,6 +45,9 @@ pub use known::{Holder, Known};
 pub(crate) use packs::{PackFile, PackId, PackState, Packs};
 pub(crate) use pieces::PieceReader;
 pub use read::FileReader;
+pub use receive::Renumbered;
+pub(crate) use receive::{OurName, Parcel, Receipt};
+pub(crate) use ship::{Sent, Shipment};
 pub use usage::{Group, Share, Usage};
 pub use weights::Weights;
 

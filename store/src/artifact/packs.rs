@@ -11,8 +11,8 @@ use std::io::ErrorKind::NotFound;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,12 @@ use crate::error::{Error, Result, hex, unhex};
 pub(crate) struct PackId([u8; 16]);
 
 impl PackId {
-    fn file_name(self) -> String {
+    /// The one with these bytes.
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn file_name(self) -> String {
         format!("{self}.pack")
     }
 
@@ -99,17 +104,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct MemoryPacks {
     whole: Mutex<BTreeMap<PackId, Arc<Vec<u8>>>>,
     condemned: Mutex<BTreeMap<PackId, Arc<Vec<u8>>>>,
-    collecting: Mutex<()>,
+    collecting: RwLock<()>,
 }
 
 /// Held by the one collection that is under way, in whichever process.
 pub(super) enum Collecting<'a> {
     File { _locked: File },
-    Memory { _locked: MutexGuard<'a, ()> },
+    Memory { _locked: RwLockWriteGuard<'a, ()> },
 }
 
-/// The file that a collection locks.
+/// Held by whoever copies packs, any number of them: no collection begins meanwhile.
+pub(crate) enum Copying<'a> {
+    File { _locked: File },
+    Memory { _locked: RwLockReadGuard<'a, ()> },
+}
+
+/// The file that a collection locks alone, and a copy shared.
 const LOCK: &str = "collecting";
+/// How long a copy waits for a collection that is under way, and how often it looks.
+const COLLECTION_TIME: Duration = Duration::from_mins(5);
+const COLLECTION_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where packs are kept.
 pub(crate) enum Packs {
@@ -162,7 +176,7 @@ impl Packs {
     }
 
     /// Opens a pack for reading, if it is there; a condemned one too, which may yet be restored.
-    pub(super) fn open(&self, id: PackId) -> Result<Option<PackReader>> {
+    pub(crate) fn open(&self, id: PackId) -> Result<Option<PackReader>> {
         match self {
             Self::Memory(packs) => {
                 let pack = lock(&packs.whole).get(&id).cloned();
@@ -193,21 +207,46 @@ impl Packs {
     pub(super) fn collecting(&self) -> Result<Collecting<'_>> {
         let contended = || Error::Contended { what: "store", name: "blobs".to_owned() };
         match self {
-            Self::Memory(packs) => match packs.collecting.try_lock() {
+            Self::Memory(packs) => match packs.collecting.try_write() {
                 Ok(locked) => Ok(Collecting::Memory { _locked: locked }),
                 Err(TryLockError::Poisoned(poisoned)) => Ok(Collecting::Memory { _locked: poisoned.into_inner() }),
                 Err(TryLockError::WouldBlock) => Err(contended()),
             },
             Self::Dir(dir) => {
-                fs::create_dir_all(dir).map_err(|error| Error::io("make the folder", dir, error))?;
-                let path = dir.join(LOCK);
-                let file = File::options().create(true).truncate(false).write(true).open(&path);
-                let file = file.map_err(|error| Error::io("open", &path, error))?;
+                let (file, path) = lock_file(dir)?;
                 match file.try_lock() {
                     Ok(()) => Ok(Collecting::File { _locked: file }),
                     Err(fs::TryLockError::WouldBlock) => Err(contended()),
                     Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", &path, error)),
                 }
+            }
+        }
+    }
+
+    /// Holds off collections, so that packs can be copied. Waits for one that is under way, some minutes at most.
+    ///
+    /// # Errors
+    /// `Contended` if that one does not end; `Io`.
+    pub(crate) fn copying(&self) -> Result<Copying<'_>> {
+        let dir = match self {
+            Self::Memory(packs) => {
+                let locked = packs.collecting.read().unwrap_or_else(PoisonError::into_inner);
+                return Ok(Copying::Memory { _locked: locked });
+            }
+            Self::Dir(dir) => dir,
+        };
+        let (file, path) = lock_file(dir)?;
+        let started = Instant::now();
+        loop {
+            match file.try_lock_shared() {
+                Ok(()) => return Ok(Copying::File { _locked: file }),
+                Err(fs::TryLockError::WouldBlock) if started.elapsed() < COLLECTION_TIME => {
+                    std::thread::sleep(COLLECTION_PAUSE);
+                }
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(Error::Contended { what: "store", name: "blobs, by a collection".to_owned() });
+                }
+                Err(fs::TryLockError::Error(error)) => return Err(Error::io("lock", &path, error)),
             }
         }
     }
@@ -318,13 +357,21 @@ impl Packs {
     }
 
     /// The error for a pack that is named and not there.
-    pub(super) fn gone(&self, id: PackId) -> Error {
+    pub(crate) fn gone(&self, id: PackId) -> Error {
         let path = match self {
             Self::Memory(_) => PathBuf::from(id.file_name()),
             Self::Dir(dir) => dir.join(id.file_name()),
         };
         Error::CorruptFile { path, offset: 0, reason: "the file is gone".to_owned() }
     }
+}
+
+/// The file that collections and copies lock, and its path.
+fn lock_file(dir: &Path) -> Result<(File, PathBuf)> {
+    fs::create_dir_all(dir).map_err(|error| Error::io("make the folder", dir, error))?;
+    let path = dir.join(LOCK);
+    let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+    Ok((file.map_err(|error| Error::io("open", &path, error))?, path))
 }
 
 enum Sink<'a> {
@@ -389,14 +436,14 @@ impl Drop for PackWriter<'_> {
 }
 
 /// A pack that is being read.
-pub(super) enum PackReader {
+pub(crate) enum PackReader {
     Memory(Arc<Vec<u8>>),
     File(File, PathBuf),
 }
 
 impl PackReader {
     /// The bytes from `offset` on that fill `bytes`.
-    pub(super) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+    pub(crate) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         match self {
             Self::Memory(pack) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -408,6 +455,16 @@ impl PackReader {
                 std::io::ErrorKind::UnexpectedEof => self.damaged(offset, "it ends too early"),
                 _ => Error::io("read", path, error),
             }),
+        }
+    }
+
+    /// How long the pack is, in bytes.
+    pub(crate) fn n_bytes(&self) -> Result<u64> {
+        match self {
+            Self::Memory(pack) => Ok(pack.len() as u64),
+            Self::File(file, path) => {
+                file.metadata().map(|data| data.len()).map_err(|error| Error::io("read", path, error))
+            }
         }
     }
 

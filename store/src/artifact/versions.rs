@@ -15,7 +15,7 @@ use crate::records::Stored as _;
 use crate::store::Store;
 
 /// The alias of the version that was put last.
-pub(super) const LATEST: &str = "latest";
+pub(crate) const LATEST: &str = "latest";
 
 impl Draft<'_> {
     /// Names what was added: a new version of `name`, or the one that has the same content already. `latest` and
@@ -125,7 +125,7 @@ impl Store {
             .collect()
     }
 
-    fn version_of(&self, name: &str, manifest: &Digest) -> Result<Option<Version>> {
+    pub(super) fn version_of(&self, name: &str, manifest: &Digest) -> Result<Option<Version>> {
         let Some(value) = self.get(&keys::version_of(name, manifest))? else {
             return Ok(None);
         };
@@ -170,7 +170,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 }
 
 /// `latest` and `v` with a number are the store's own.
-fn check_alias(alias: &str) -> Result<()> {
+pub(super) fn check_alias(alias: &str) -> Result<()> {
     keys::check_text("an alias", alias)?;
     let is_number = alias.strip_prefix('v').is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
     if alias.contains(':') || alias == LATEST || is_number {

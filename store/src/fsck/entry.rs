@@ -73,6 +73,9 @@ impl<'a> Worker<'a> {
             Parsed::Param { run, key: name } => {
                 if let Some(text) = self.text(key, value) {
                     self.expect(&keys::param_index_entry(name, text, run), &[], key, value);
+                    if let Some(entry) = keys::param_number_entry(name, text, run) {
+                        self.expect(&entry, &[], key, value);
+                    }
                 }
                 self.needs_run(run, key);
             }
@@ -83,6 +86,7 @@ impl<'a> Worker<'a> {
             Parsed::ExperimentName(_)
             | Parsed::RunIndex { .. }
             | Parsed::ParamIndex { .. }
+            | Parsed::ParamNumber { .. }
             | Parsed::Latest { .. }
             | Parsed::VersionOf { .. } => self.meet(key, value),
             Parsed::Series { .. } | Parsed::Tail { .. } | Parsed::Block { .. } | Parsed::Summary { .. } => {
@@ -105,6 +109,7 @@ impl<'a> Worker<'a> {
         let is_known = match name {
             FORMAT_KEY => value == FORMAT.to_be_bytes(),
             "saved" | "collected" => value.len() == 16,
+            "migrating" => !value.is_empty(),
             _ => {
                 self.tell(Finding::note(Trouble::Setting, format!("this build knows no setting `{name}`")).at_key(key));
                 return;
@@ -167,7 +172,9 @@ impl<'a> Worker<'a> {
             return;
         }
         self.needs_run(run, key);
-        self.needs_node(&from, key);
+        if from.owner().is_some() {
+            self.needs_node(&from, key);
+        }
         if !self.is_there(&keys::node(&to)) {
             self.tell(Finding::damage(Trouble::Edge, format!("an edge names `{to}`, which is not there")).at_key(key));
         }
@@ -189,7 +196,11 @@ impl<'a> Worker<'a> {
             self.needs_run(run, key);
             if !self.is_there(&keys::node(node)) {
                 let what = format!("run `{run}` recorded `{node}`, which is not there");
-                self.tell(Finding::damage(Trouble::Edge, what).at_key(key));
+                // An edge may be recorded from what never was.
+                let is_bare = !self.has_none(&keys::edges_up_in(node, run));
+                let finding =
+                    if is_bare { Finding::note(Trouble::Edge, what) } else { Finding::damage(Trouble::Edge, what) };
+                self.tell(finding.at_key(key));
                 return;
             }
         }

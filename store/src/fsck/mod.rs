@@ -17,16 +17,16 @@ mod series;
 mod tally;
 mod words;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tracker_engine::{Options, Pages, Read};
+use tracker_engine::{Kind, Options, Pages, Read};
 
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::store::{FORMAT_KEY, Store, check_format};
+use crate::store::{FORMAT_KEY, Store, check_format, require_store};
 
 pub use finding::{Finding, Level, Trouble};
 use finding::{Fix, Sink, Tell};
@@ -60,7 +60,7 @@ pub struct Checked {
 
 /// How far a check is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct CheckProgress {
     /// Bytes done, about.
     pub done_bytes: u64,
     /// Bytes in all, about.
@@ -69,7 +69,7 @@ pub struct Progress {
 
 /// Counts what is done, and tells.
 pub(crate) struct Meter<'a> {
-    tell: &'a (dyn Fn(Progress) + Sync),
+    tell: &'a (dyn Fn(CheckProgress) + Sync),
     done_bytes: AtomicU64,
     total_bytes: u64,
     /// Of the engine's file, a thousand entries.
@@ -83,7 +83,7 @@ impl Meter<'_> {
 
     pub(crate) fn bytes(&self, n: u64) {
         let done = self.done_bytes.fetch_add(n, Ordering::Relaxed) + n;
-        (self.tell)(Progress { done_bytes: done.min(self.total_bytes), total_bytes: self.total_bytes });
+        (self.tell)(CheckProgress { done_bytes: done.min(self.total_bytes), total_bytes: self.total_bytes });
     }
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn fsck(
     dir: &Path,
     found: &mut (dyn FnMut(Finding) + Send),
-    progress: &(dyn Fn(Progress) + Sync),
+    progress: &(dyn Fn(CheckProgress) + Sync),
 ) -> Result<Checked> {
     check(dir, &mut |finding, _| found(finding), u64::MAX, progress)
 }
@@ -113,7 +113,7 @@ pub fn fsck(
 pub fn repair(
     dir: &Path,
     found: &mut (dyn FnMut(Finding) + Send),
-    progress: &(dyn Fn(Progress) + Sync),
+    progress: &(dyn Fn(CheckProgress) + Sync),
 ) -> Result<Repaired> {
     repair::repair(dir, found, progress)
 }
@@ -123,20 +123,23 @@ fn check(
     dir: &Path,
     found: &mut (dyn FnMut(Finding, Option<Fix>) + Send),
     enough: u64,
-    progress: &(dyn Fn(Progress) + Sync),
+    progress: &(dyn Fn(CheckProgress) + Sync),
 ) -> Result<Checked> {
     for _ in 0..N_ATTEMPTS {
-        let pages = match open(dir) {
-            Ok(pages) => pages,
+        let source = match Source::open(dir) {
+            Ok(source) => source,
+            // The process that held it went away just now.
+            Err(Error::Engine(tracker_engine::Error::SnapshotLost)) => continue,
             Err(error) => return refused(dir, error, found),
         };
-        if !pages.is_shared() {
-            return check_pages(dir, &pages, found, enough, progress);
+        if !source.is_shared() {
+            return check_source(dir, &source, found, enough, progress);
         }
         // What a process that is gone no longer keeps may have been overwritten while it was read: then none of it counts.
         let mut heard = Vec::new();
-        let checked = check_pages(dir, &pages, &mut |finding, fix| heard.push((finding, fix)), enough, progress);
-        if pages.is_kept() {
+        let mut hear = |finding, fix| heard.push((finding, fix));
+        let checked = check_source(dir, &source, &mut hear, enough, progress);
+        if source.is_kept() {
             for (finding, fix) in heard {
                 found(finding, fix);
             }
@@ -144,6 +147,47 @@ fn check(
         }
     }
     Err(Error::Contended { what: "store", name: dir.display().to_string() })
+}
+
+/// What a store is read from.
+enum Source {
+    /// redb's file, page by page.
+    Pages(Arc<Pages>),
+    /// A snapshot of another engine, which looks at its own sums.
+    Engine(Arc<dyn Read>),
+}
+
+impl Source {
+    fn open(dir: &Path) -> Result<Self> {
+        require_store(dir)?;
+        let options = Options::default();
+        match tracker_engine::kept_by(dir)? {
+            Some(Kind::Redb) | None => Ok(Self::Pages(Arc::new(Pages::open(dir, &options)?))),
+            Some(_) => Ok(Self::Engine(tracker_engine::open(dir, &options)?.snapshot()?)),
+        }
+    }
+
+    fn read(&self) -> Arc<dyn Read> {
+        match self {
+            Self::Pages(pages) => Arc::clone(pages) as Arc<dyn Read>,
+            Self::Engine(snapshot) => Arc::clone(snapshot),
+        }
+    }
+
+    fn pages(&self) -> Option<&Pages> {
+        if let Self::Pages(pages) = self { Some(pages) } else { None }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.pages().is_none_or(Pages::is_shared)
+    }
+
+    fn is_kept(&self) -> bool {
+        match self {
+            Self::Pages(pages) => pages.is_kept(),
+            Self::Engine(snapshot) => snapshot.get(&[]).is_ok(),
+        }
+    }
 }
 
 /// Tells what stands before any check, if it is damage.
@@ -161,56 +205,62 @@ fn refused(dir: &Path, error: Error, found: &mut (dyn FnMut(Finding, Option<Fix>
     Ok(Checked { n_damages: 1, ..Checked::default() })
 }
 
-fn open(dir: &Path) -> Result<Arc<Pages>> {
-    Store::refuse_missing(dir)?;
-    Ok(Arc::new(Pages::open(dir, &Options::default())?))
-}
-
-fn check_pages(
+fn check_source(
     dir: &Path,
-    pages: &Arc<Pages>,
+    source: &Source,
     found: &mut (dyn FnMut(Finding, Option<Fix>) + Send),
     enough: u64,
-    progress: &(dyn Fn(Progress) + Sync),
+    progress: &(dyn Fn(CheckProgress) + Sync),
 ) -> Result<Checked> {
     let sink = &Sink::new(found, enough);
-    let read: Arc<dyn Read> = Arc::clone(pages) as Arc<dyn Read>;
-    let store = Store::frozen(read, Some(dir.to_path_buf()));
-    match store.get(&keys::meta(FORMAT_KEY)) {
-        Ok(Some(value)) => match check_format(&keys::meta(FORMAT_KEY), value) {
-            // Told with the other settings.
-            Ok(()) | Err(Error::Corrupt { .. }) => {}
-            Err(error) => return Err(error),
-        },
-        Ok(None) if pages.damage().is_empty() && pages.n_entries() == Some(0) => {}
-        Ok(None) => {
-            sink.tell(
-                Finding::damage(Trouble::Setting, "the setting `format` is missing").at_key(&keys::meta(FORMAT_KEY)),
-                None,
-            );
-        }
-        Err(_) => {}
-    }
-    let n_entries = pages.n_entries().unwrap_or(0).max(1);
-    let packs_bytes =
-        store.packs().list().map_or(0, |packs| packs.iter().map(crate::artifact::PackFile::n_bytes).sum());
+    let store = Store::frozen(source.read(), Some(dir.to_path_buf()));
+    let pages = source.pages();
+    let is_empty = pages.is_some_and(|pages| pages.damage().is_empty() && pages.n_entries() == Some(0));
+    check_setting(&store, is_empty, sink)?;
+    let engine_bytes = pages.map_or(0, Pages::n_bytes);
+    let n_entries = pages.and_then(Pages::n_entries).unwrap_or(0).max(1);
+    let packs = store.packs().list();
+    let packs_bytes: u64 = packs.map_or(0, |packs| packs.iter().map(crate::artifact::PackFile::n_bytes).sum());
     let meter = Meter {
         tell: progress,
         done_bytes: AtomicU64::new(0),
-        total_bytes: pages.n_bytes() + packs_bytes,
-        entries_bytes: pages.n_bytes().saturating_mul(1000) / n_entries,
+        total_bytes: engine_bytes + packs_bytes,
+        entries_bytes: engine_bytes.saturating_mul(1000) / n_entries,
     };
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build();
     let pool = pool.map_err(|error| Error::io("start threads for", dir, std::io::Error::other(error)))?;
-    let stretches = scan::Stretches::at(&pages.cuts(n_threads * N_STRETCHES));
+    let cuts = pages.map_or_else(Vec::new, |pages| pages.cuts(n_threads * N_STRETCHES));
+    let stretches = scan::Stretches::at(&cuts);
     let mut checked = pool.install(|| check_all(&store, &stretches, sink, &meter))?;
-    pages.check_rest();
-    tell_pages(pages, checked.n_entries, sink);
-    checked.n_bytes += pages.n_bytes();
+    if let Some(pages) = pages {
+        pages.check_rest();
+        tell_pages(pages, checked.n_entries, sink);
+    }
+    checked.n_bytes += engine_bytes;
     checked.n_damages = sink.n_damages.load(Ordering::Relaxed);
     checked.n_notes = sink.n_notes.load(Ordering::Relaxed);
     Ok(checked)
+}
+
+/// Refuses a store of another format, and tells that a store says none.
+fn check_setting(store: &Store, is_empty: bool, sink: &dyn Tell) -> Result<()> {
+    let key = keys::meta(FORMAT_KEY);
+    match store.get(&key) {
+        Ok(Some(value)) => match check_format(&key, value) {
+            // Told with the other settings.
+            Ok(()) | Err(Error::Corrupt { .. }) => Ok(()),
+            Err(error) => Err(error),
+        },
+        Ok(None) if is_empty => Ok(()),
+        Ok(None) => {
+            sink.tell(Finding::damage(Trouble::Setting, "the setting `format` is missing").at_key(&key), None);
+            Ok(())
+        }
+        // Told with the file.
+        Err(Error::Engine(tracker_engine::Error::Corrupt { .. })) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn check_all(store: &Store, stretches: &scan::Stretches, sink: &dyn Tell, meter: &Meter<'_>) -> Result<Checked> {
@@ -234,14 +284,12 @@ fn check_all(store: &Store, stretches: &scan::Stretches, sink: &dyn Tell, meter:
 }
 
 fn tell_pages(pages: &Pages, n_read: u64, sink: &dyn Tell) {
-    let file: PathBuf = pages.path().to_path_buf();
-    let damage = pages.damage();
-    for page in &damage {
-        let finding = Finding::damage(Trouble::File, &page.reason).in_file(&file, page.offset);
-        sink.tell(finding, None);
+    for place in pages.damage() {
+        sink.tell(Finding::damage(Trouble::File, place.reason).in_file(place.file, place.offset), None);
     }
-    if let Some(n_entries) = pages.n_entries().filter(|n| *n != n_read) {
+    if let Some(n_entries) = pages.n_entries().filter(|n| *n != n_read && !pages.has_journal()) {
         let what = format!("expected `{n_entries}` entries, got `{n_read}`");
-        sink.tell(Finding { file: Some(file), ..Finding::damage(Trouble::File, what) }, None);
+        let file = Some(pages.path().to_path_buf());
+        sink.tell(Finding { file, ..Finding::damage(Trouble::File, what) }, None);
     }
 }

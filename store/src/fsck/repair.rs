@@ -21,7 +21,7 @@ use super::entry::{Books, Worker};
 use super::finding::{Fix, Tell};
 use super::tally::Tally;
 use super::words::named;
-use super::{Checked, Finding, Level, Progress, Trouble, lock, series};
+use super::{CheckProgress, Checked, Finding, Level, Trouble, lock, series};
 use crate::error::{Error, Result, hex};
 use crate::id::RunId;
 use crate::keys::{self, Parsed};
@@ -62,7 +62,7 @@ pub struct Repaired {
 
 type Found<'a> = dyn FnMut(Finding) + Send + 'a;
 
-pub(super) fn repair(dir: &Path, found: &mut Found<'_>, progress: &(dyn Fn(Progress) + Sync)) -> Result<Repaired> {
+pub(super) fn repair(dir: &Path, found: &mut Found<'_>, progress: &(dyn Fn(CheckProgress) + Sync)) -> Result<Repaired> {
     let mut repair = Repair { dir, done: Repaired::default(), aside: None };
     if tracker_engine::has_lost_format(dir) {
         repair.mend_format(found)?;
@@ -133,7 +133,7 @@ impl Repair<'_> {
         &self,
         found: &mut Found<'_>,
         enough: u64,
-        progress: &(dyn Fn(Progress) + Sync),
+        progress: &(dyn Fn(CheckProgress) + Sync),
     ) -> Result<(Checked, Vec<Fix>)> {
         let mut fixes = Vec::new();
         let checked = super::check(
@@ -358,6 +358,7 @@ fn is_truth(key: &[u8]) -> bool {
             | Parsed::EdgeDown { .. }
             | Parsed::RunIndex { .. }
             | Parsed::ParamIndex { .. }
+            | Parsed::ParamNumber { .. }
             | Parsed::Series { .. }
             | Parsed::Summary { .. }
             | Parsed::Latest { .. }

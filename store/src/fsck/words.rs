@@ -27,7 +27,7 @@ pub(super) fn named(key: &[u8]) -> String {
         Some(Parsed::Experiment(id)) => format!("the experiment `{id}`"),
         Some(Parsed::ExperimentName(name)) => format!("the name `{name}` of an experiment"),
         Some(Parsed::RunIndex { run, .. }) => format!("the entry by which run `{run}` is found"),
-        Some(Parsed::ParamIndex { key, run, .. }) => {
+        Some(Parsed::ParamIndex { key, run, .. } | Parsed::ParamNumber { key, run, .. }) => {
             format!("the entry by which run `{run}` is found by param `{key}`")
         }
         Some(Parsed::Latest { key, run, .. }) => format!("the entry by which run `{run}` is found by metric `{key}`"),

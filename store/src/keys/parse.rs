@@ -19,6 +19,7 @@ pub(crate) enum Parsed<'a> {
     Tag { run: RunId, key: &'a str },
     RunIndex { index: RunIndex<'a>, run: RunId },
     ParamIndex { key: &'a str, value: &'a [u8], run: RunId },
+    ParamNumber { key: &'a str, value: [u8; 8], run: RunId },
     Series { run: RunId, key: &'a str },
     Tail { run: RunId, key: &'a str, chunk: u64 },
     Block { run: RunId, key: &'a str, first: [u8; 24] },
@@ -59,10 +60,13 @@ pub(crate) fn parse(key: &[u8]) -> Option<Parsed<'_>> {
             matches!(level, 1 | 2).then_some(())?;
             Some(Parsed::Summary { run, key, level: *level, first: first.try_into().ok()? })
         })?,
+        tag::PARAM_NUMBER => {
+            let (key, value, run) = number_index(rest)?;
+            Parsed::ParamNumber { key, value, run }
+        }
         tag::LATEST => {
-            let (key, rest) = text(rest)?;
-            let (value, run) = rest.split_first_chunk()?;
-            Parsed::Latest { key, value: *value, run: RunId::from_bytes(run.try_into().ok()?) }
+            let (key, value, run) = number_index(rest)?;
+            Parsed::Latest { key, value, run }
         }
         tag::VERSION => {
             let (name, number) = text(rest)?;
@@ -105,6 +109,9 @@ impl Parsed<'_> {
             Self::ParamIndex { key, value, run } => {
                 let head = super::Key::new(tag::PARAM_INDEX).text(key).bytes(value).bytes(&[0]);
                 head.bytes(run.as_bytes()).end()
+            }
+            Self::ParamNumber { key, value, run } => {
+                super::Key::new(tag::PARAM_NUMBER).text(key).bytes(value).bytes(run.as_bytes()).end()
             }
             Self::Series { run, key } => super::series(*run, key),
             Self::Tail { run, key, chunk } => super::tail_chunk(*run, key, *chunk),
@@ -204,6 +211,12 @@ fn run_index(bytes: &[u8]) -> Option<Parsed<'_>> {
     Some(Parsed::RunIndex { index, run })
 }
 
+fn number_index(bytes: &[u8]) -> Option<(&str, [u8; 8], RunId)> {
+    let (key, rest) = text(bytes)?;
+    let (value, run) = rest.split_first_chunk()?;
+    Some((key, *value, RunId::from_bytes(run.try_into().ok()?)))
+}
+
 fn param_index(bytes: &[u8]) -> Option<Parsed<'_>> {
     let (key, rest) = text(bytes)?;
     let (value, run) = rest.split_last_chunk()?;
@@ -217,7 +230,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const GOLDEN: &str = include_str!("../../tests/golden/format-1.txt");
+    const GOLDEN: &str =
+        concat!(include_str!("../../tests/golden/format-1.txt"), include_str!("../../tests/golden/format-2.txt"));
 
     fn golden_keys() -> Vec<Vec<u8>> {
         let digits = GOLDEN.lines().filter_map(|line| line.strip_prefix("key ")?.split_once(' '));
@@ -225,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_of_format_1_reads_back_and_says_itself() {
+    fn every_key_of_the_format_reads_back_and_says_itself() {
         let keys = golden_keys();
         assert!(keys.len() > 30);
         for key in keys {
@@ -239,7 +253,7 @@ mod tests {
         fn random_bytes_never_panic_and_what_reads_says_itself(
             key in prop_oneof![
                 proptest::collection::vec(any::<u8>(), 0..200),
-                (prop_oneof![1_u8..4, 0x10_u8..0x15, 0x20_u8..0x24, 0x30_u8..0x35, 0x40_u8..0x47],
+                (prop_oneof![1_u8..4, 0x10_u8..0x15, 0x20_u8..0x25, 0x30_u8..0x35, 0x40_u8..0x47],
                     proptest::collection::vec(any::<u8>(), 0..200)).prop_map(|(tag, rest)| [vec![tag], rest].concat()),
             ],
         ) {

@@ -19,7 +19,7 @@ impl Store {
 }
 
 /// Calls `take` with each edge from `at` to what it came from, until it says no.
-pub(super) fn up(
+pub(crate) fn up(
     store: &Store,
     at: &NodeId,
     record: Option<&[u8]>,
@@ -91,7 +91,7 @@ fn judgements(store: &Store, at: &NodeId, row: &RowKey, take: &mut dyn FnMut(Gra
 }
 
 /// The edges a record and its name say.
-fn said(at: &NodeId, record: &[u8]) -> Result<Vec<(Relation, NodeId)>> {
+pub(crate) fn said(at: &NodeId, record: &[u8]) -> Result<Vec<(Relation, NodeId)>> {
     let key = keys::node(at);
     let about = at.row().map(|row| (Relation::About, NodeId::sample(row)));
     Ok(match at.kind() {

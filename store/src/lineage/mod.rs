@@ -5,7 +5,7 @@
 //! starts in a run stays with the edges that run recorded wherever it recorded any, so a replay does not double the
 //! answer. Nothing here writes.
 
-mod edges;
+pub(crate) mod edges;
 mod graph;
 mod label;
 mod render;

@@ -25,6 +25,20 @@ pub(super) struct Plan<'a> {
     pub(super) is_in_order: bool,
 }
 
+/// Entries of an index that are read and sorted rather than passed over in the order that is asked for.
+const NARROW: usize = 1024;
+
+/// Whether few entries lie in `span`.
+fn is_narrow(store: &Store, span: &Span) -> Result<bool> {
+    let mut entries = Entries::over(store.read(), span.clone(), Direction::Ascending);
+    for _ in 0..=NARROW {
+        if entries.next().transpose()?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Reads the node a key leads to.
 type NodeOf = Box<dyn Fn(&[u8]) -> Result<NodeId>>;
 
@@ -48,11 +62,24 @@ impl<'a> Plan<'a> {
             let candidate = fetch(store, table, NodeId::run(run));
             return Ok(Self { candidates: Box::new(candidate.transpose().into_iter()), is_in_order: true });
         }
-        if let (Table::Runs, [(Source::Metric(key), _)]) = (table, bound.order.as_slice()) {
+        let index = needs.index(store, table)?;
+        let range = needs.range.as_ref().filter(|_| table == Table::Runs);
+        let is_narrow_index = match &index {
+            Some(index) => is_narrow(store, &Span::prefix(&index.prefix))?,
+            None => false,
+        };
+        // A few runs are sorted faster than the first of many are found that pass.
+        if let Some(range) = range
+            && !is_narrow_index
+            && is_narrow(store, range)?
+        {
+            return Ok(Self::of_range(store, range, direction));
+        }
+        if let (Table::Runs, [(Source::Metric(key), _)], false) = (table, bound.order.as_slice(), is_narrow_index) {
             return Ok(Self { candidates: by_metric(store, bound, key.clone(), direction), is_in_order: true });
         }
         let mark = bound.mark.as_ref().filter(|_| is_by_id).map(|(_, node)| node);
-        if let Some(index) = needs.index(store, table)? {
+        if let Some(index) = index {
             let mut span = Span::prefix(&index.prefix);
             if let Some(node) = mark {
                 span = span.past(&[index.prefix.as_slice(), &(index.rest)(node)].concat(), direction);
@@ -60,10 +87,8 @@ impl<'a> Plan<'a> {
             let nodes = Entries::over(store.read(), span, direction).map(move |entry| (index.node)(&entry?.0));
             return Ok(Self { candidates: fetched(store, table, nodes), is_in_order: is_by_id });
         }
-        if let (Table::Runs, Some((key, low, high))) = (table, needs.metric_range) {
-            let span = Span::inclusive(&keys::latest_value(&key, low), &keys::latest_value(&key, high));
-            let nodes = run_nodes(Entries::over(store.read(), span, direction));
-            return Ok(Self { candidates: fetched(store, table, nodes), is_in_order: false });
+        if let Some(range) = range {
+            return Ok(Self::of_range(store, range, direction));
         }
         let prefix = match needs.run {
             Some(run) if table.kind().is_row() => keys::rows(table.kind(), run),
@@ -82,6 +107,12 @@ impl<'a> Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
+    /// Runs by a number within a range.
+    fn of_range(store: &'a Store, range: &Span, direction: Direction) -> Self {
+        let nodes = run_nodes(Entries::over(store.read(), range.clone(), direction));
+        Self { candidates: fetched(store, Table::Runs, nodes), is_in_order: false }
+    }
+
     /// The nodes that are kin of all that are named: a walk over edges finds them, so no other row is read.
     fn of_kin(store: &'a Store, bound: &Bound<'_>, run: Option<RunId>, direction: Direction) -> Result<Self> {
         let table = bound.query.table;
@@ -120,7 +151,8 @@ struct Needs {
     status: Option<Status>,
     outcome: Option<Outcome>,
     scorer: Option<NodeId>,
-    metric_range: Option<(String, f64, f64)>,
+    /// Runs by a number that lies between two.
+    range: Option<Span>,
 }
 
 impl Needs {
@@ -132,7 +164,12 @@ impl Needs {
         for (field, test) in filter.root.required() {
             let source = bound.source(field)?;
             match (&source, test) {
-                (Source::Metric(key), Test::Compare(comparison, literal)) => needs.add_range(key, *comparison, literal),
+                (Source::Metric(key), Test::Compare(comparison, literal)) => {
+                    needs.add_range(*comparison, literal, |number| keys::latest_value(key, number));
+                }
+                (Source::Param(key), Test::Compare(comparison, literal)) if literal.number().is_some() => {
+                    needs.add_range(*comparison, literal, |number| keys::param_number(key, number));
+                }
                 (_, Test::Compare(Comparison::Equal, Value::Text(text))) => {
                     needs.add_equal(bound.query.table, source, text);
                 }
@@ -158,7 +195,8 @@ impl Needs {
         }
     }
 
-    fn add_range(&mut self, key: &str, comparison: Comparison, literal: &Value) {
+    /// Of several ranges the last that is asked for is read.
+    fn add_range(&mut self, comparison: Comparison, literal: &Value, key: impl Fn(f64) -> Vec<u8>) {
         let Some(number) = literal.number().filter(|number| !number.is_nan()) else {
             return;
         };
@@ -168,7 +206,7 @@ impl Needs {
             Comparison::Greater | Comparison::GreaterOrEqual => (number, f64::INFINITY),
             Comparison::NotEqual => return,
         };
-        self.metric_range = Some((key.to_owned(), low, high));
+        self.range = Some(Span::inclusive(&key(low), &key(high)));
     }
 
     /// The index by id that holds every row with what is needed, if one does.

@@ -31,8 +31,15 @@ impl Store {
             return Ok(());
         };
         let head_key = keys::series(run, key);
-        let recorded = self.get(&head_key)?;
-        let before = recorded.as_deref().map(|record| Head::decode(&head_key, record)).transpose()?;
+        let decode = |record: &Vec<u8>| Head::decode(&head_key, record);
+        let mut recorded = self.known().head(&head_key);
+        let mut before = recorded.as_ref().map(decode).transpose()?;
+        // What is sealed is read from the store, so the head has to be what is there.
+        let is_tail = |head: &Head| (head.n_tail as usize + points.len()) < SEAL_POINTS;
+        if !before.as_ref().is_some_and(is_tail) {
+            recorded = self.get(&head_key)?;
+            before = recorded.as_ref().map(decode).transpose()?;
+        }
         match &recorded {
             Some(record) => batch.require_equals(&head_key, record),
             None => batch.require_absent(&head_key),
@@ -54,12 +61,16 @@ impl Store {
         } else {
             append.seal(&mut head, points)?;
         }
-        batch.put(&head_key, &head.encode()?);
-        if before.as_ref().is_none_or(|before| before.latest != latest) {
-            if let Some(before) = before {
-                batch.delete(&keys::latest_entry(key, before.latest.value, run));
+        let record = head.encode()?;
+        batch.put(&head_key, &record);
+        self.known().keep_head(&head_key, &record);
+        let entry = |head: &Head| keys::latest_entry(key, head.latest.value, run);
+        let (last, next) = (before.as_ref().map(entry), entry(&head));
+        if last.as_ref() != Some(&next) {
+            if let Some(last) = last {
+                batch.delete(&last);
             }
-            batch.put(&keys::latest_entry(key, latest.value, run), &[]);
+            batch.put_new(&next, &[]);
         }
         Ok(())
     }
@@ -68,7 +79,7 @@ impl Store {
 impl Append<'_> {
     fn put_chunk(&mut self, head: &mut Head, points: &[Point]) -> Result<()> {
         let chunk = Chunk { points: points.to_vec() };
-        self.batch.put(&keys::tail_chunk(self.run, self.key, head.next_chunk), &chunk.encode()?);
+        self.batch.put_new(&keys::tail_chunk(self.run, self.key, head.next_chunk), &chunk.encode()?);
         head.next_chunk += 1;
         Ok(())
     }

@@ -15,15 +15,17 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use self::format::{Child, HEADER_BYTES, Header, PAGE_BYTES, Page, Slot, Table, Tree, Widths};
 use crate::group::lock;
-use crate::layout::{self, DATA};
+use crate::layout;
+use crate::redb::{DONE, NOTES_NAME, journal, journal_of};
 use crate::shared::{self, Alone};
-use crate::{Direction, Error, KeyRange, Options, Read, Result, Visitor};
+use crate::{Direction, Error, KeyRange, Kind, Options, Read, Result, Visitor};
 
 /// The name of the table that holds all keys.
 const TABLE: &[u8] = b"ordered bytes";
@@ -37,6 +39,8 @@ const N_ATTEMPTS: usize = 8;
 /// Damage of the engine's file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PageDamage {
+    /// The file: the engine's, or its journal.
+    pub file: PathBuf,
     /// Where the page or the field begins, in bytes.
     pub offset: u64,
     /// What was found.
@@ -50,7 +54,13 @@ pub struct Pages {
     n_bytes: u64,
     header: Option<Header>,
     slot: Option<Slot>,
+    /// The header as it was read.
+    seen: Vec<u8>,
     table: Option<Tree>,
+    /// What the journal lays over the table, by key; none for one that is deleted.
+    over: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The generation of the journal, and what is wrong with it.
+    journal: (u64, Option<PageDamage>),
     cache: Vec<Mutex<Option<Cached>>>,
     damaged: Mutex<BTreeMap<u64, Lost>>,
     kept: Kept,
@@ -89,9 +99,7 @@ impl Pages {
     }
 
     fn open_in_time(dir: &Path, options: &Options, long_bytes: u64) -> Result<Self> {
-        if layout::check(dir)? != layout::State::Store {
-            return Err(Error::corrupt(&dir.join(layout::FORMAT), "it is missing"));
-        }
+        require_redb(dir)?;
         let shared = || -> Result<Kept> { Ok(Kept::Snapshot(shared::open(dir, options)?.snapshot()?)) };
         let Some(alone) = Alone::take(dir)? else { return Self::kept(dir, shared()?) };
         let pages = Self::kept(dir, Kept::Alone(alone))?;
@@ -113,9 +121,7 @@ impl Pages {
     /// # Errors
     /// `Unavailable` if another process holds the store.
     pub(crate) fn open_alone(dir: &Path) -> Result<Self> {
-        if layout::check(dir)? != layout::State::Store {
-            return Err(Error::corrupt(&dir.join(layout::FORMAT), "it is missing"));
-        }
+        require_redb(dir)?;
         Self::of_file(dir)
     }
 
@@ -126,7 +132,7 @@ impl Pages {
     }
 
     fn kept(dir: &Path, kept: Kept) -> Result<Self> {
-        let path = dir.join(DATA);
+        let path = layout::data_path(dir, Kind::Redb);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -142,13 +148,79 @@ impl Pages {
             n_bytes,
             header: None,
             slot: None,
+            seen: Vec::new(),
             table: None,
+            over: BTreeMap::new(),
+            journal: (0, None),
             cache: (0..N_CACHED).map(|_| Mutex::new(None)).collect(),
             damaged: Mutex::default(),
             kept,
         };
-        pages.choose(is_alone)?;
-        Ok(pages)
+        for _ in 0..N_ATTEMPTS {
+            pages.choose(is_alone)?;
+            pages.read_journal()?;
+            if is_alone || pages.header_bytes()? == pages.seen {
+                return Ok(pages);
+            }
+            // Written meanwhile: file and journal may not belong together.
+            lock(&pages.damaged).clear();
+            pages.cache.iter().for_each(|slot| *lock(slot) = None);
+        }
+        Err(Error::SnapshotLost)
+    }
+
+    fn header_bytes(&self) -> Result<Vec<u8>> {
+        let n_bytes = self.file.metadata().map_err(|error| Error::io("look at", &self.path, error))?.len();
+        let mut bytes = vec![0; HEADER_BYTES.min(n_bytes as usize)];
+        self.file.read_exact_at(&mut bytes, 0).map_err(|error| Error::io("read", &self.path, error))?;
+        Ok(bytes)
+    }
+
+    /// Lays what was acknowledged and is not in the file yet over it.
+    fn read_journal(&mut self) -> Result<()> {
+        let path = journal_of(&self.path);
+        let looked = journal::look(&path, self.done())?;
+        self.over.clear();
+        for batch in &looked.batches {
+            for (key, value) in batch.writes() {
+                self.over.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+            }
+        }
+        let damage = looked.damage.map(|error| {
+            let reason = if let Error::Corrupt { reason, .. } = error { reason } else { error.to_string() };
+            PageDamage { file: path, offset: 0, reason }
+        });
+        self.journal = (looked.generation, damage);
+        Ok(())
+    }
+
+    /// The generation of the journal that is in the file.
+    fn done(&self) -> u64 {
+        let Some(notes) = self.slot.and_then(|slot| slot.data).and_then(|tables| self.table_named(&tables, NOTES_NAME))
+        else {
+            return 0;
+        };
+        let done = self.find(&notes, DONE.as_bytes()).ok().flatten();
+        done.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+    }
+
+    fn table_named(&self, tables: &Tree, wanted: &str) -> Option<Tree> {
+        let definition = self.find(tables, wanted.as_bytes()).ok().flatten()?;
+        match format::table(&definition)? {
+            Table::Filled(tree) => Some(tree),
+            Table::Empty => None,
+        }
+    }
+
+    /// The generation of the journal; 0 if there is none.
+    pub(crate) fn journal_generation(&self) -> u64 {
+        self.journal.0
+    }
+
+    /// Whether a journal lies over the file, so that it has other entries than the file says.
+    #[must_use]
+    pub fn has_journal(&self) -> bool {
+        !self.over.is_empty()
     }
 
     /// Whether another process holds the store, so that what was read counts only if [`Pages::is_kept`] in the end.
@@ -182,16 +254,20 @@ impl Pages {
     #[must_use]
     pub fn damage(&self) -> Vec<PageDamage> {
         let damaged = lock(&self.damaged);
-        damaged.iter().map(|(offset, lost)| PageDamage { offset: *offset, reason: lost.reason.clone() }).collect()
+        let of_page = |(offset, lost): (&u64, &Lost)| PageDamage {
+            file: self.path.clone(),
+            offset: *offset,
+            reason: lost.reason.clone(),
+        };
+        damaged.iter().map(of_page).chain(self.journal.1.clone()).collect()
     }
 
     /// Reads the header and decides which commit the file holds.
     fn choose(&mut self, is_alone: bool) -> Result<()> {
         let mut seen = Err((0, String::new()));
         for _ in 0..N_ATTEMPTS {
-            let mut bytes = vec![0; HEADER_BYTES.min(self.n_bytes as usize)];
-            self.file.read_exact_at(&mut bytes, 0).map_err(|error| Error::io("read", &self.path, error))?;
-            seen = Header::parse(&bytes);
+            self.seen = self.header_bytes()?;
+            seen = Header::parse(&self.seen);
             if seen.as_ref().is_ok_and(|header| header.primary().is_whole) {
                 break;
             }
@@ -335,6 +411,7 @@ impl Pages {
     /// How many entries the table should have; none if the file does not say.
     #[must_use]
     pub fn n_entries(&self) -> Option<u64> {
+        // What a journal changes is not counted.
         self.slot?;
         Some(self.table.map_or(0, |table| table.n_entries))
     }
@@ -429,16 +506,70 @@ impl Pages {
 /// Gives what can be read; what a damaged page held is left out of ranges and noted.
 impl Read for Pages {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(value) = self.over.get(key) {
+            return Ok(value.clone());
+        }
         let Some(table) = self.table else { return Ok(None) };
         self.find(&table, key)
             .map_err(|(offset, reason)| Error::corrupt(&self.path, format!("{reason}, at byte `{offset}`")))
     }
 
     fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
-        if let Some(table) = self.table.filter(|_| !range.is_empty()) {
-            self.walk(&table, &range, direction, true, visit);
+        if range.is_empty() {
+            return Ok(());
+        }
+        let over = self.over.range::<[u8], _>(range.bounds()).map(|(key, value)| (key.as_slice(), value.as_deref()));
+        match direction {
+            Direction::Ascending => self.merged(&range, direction, &mut over.peekable(), visit),
+            Direction::Descending => self.merged(&range, direction, &mut over.rev().peekable(), visit),
         }
         Ok(())
+    }
+}
+
+impl Pages {
+    /// Shows the entries of the table with those of the journal in their places.
+    fn merged<'a>(
+        &self,
+        range: &KeyRange<'_>,
+        direction: Direction,
+        over: &mut std::iter::Peekable<impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>>,
+        visit: &mut Visitor<'_>,
+    ) {
+        let is_before = |one: &[u8], other: &[u8]| match direction {
+            Direction::Ascending => one < other,
+            Direction::Descending => one > other,
+        };
+        let went_on = self.table.is_none_or(|table| {
+            self.walk(&table, range, direction, true, &mut |key, value| {
+                while let Some((newer, word)) = over.next_if(|(newer, _)| is_before(newer, key)) {
+                    if let Some(value) = word {
+                        visit(newer, value)?;
+                    }
+                }
+                match over.next_if(|(newer, _)| *newer == key) {
+                    Some((_, Some(value))) => visit(key, value),
+                    Some((_, None)) => ControlFlow::Continue(()),
+                    None => visit(key, value),
+                }
+            })
+        });
+        while went_on && let Some((newer, word)) = over.next() {
+            if word.is_some_and(|value| visit(newer, value).is_break()) {
+                return;
+            }
+        }
+    }
+}
+
+/// Refuses what is no store, or one that redb does not keep.
+fn require_redb(dir: &Path) -> Result<()> {
+    match layout::check(dir)? {
+        layout::State::Store(Kind::Redb) => Ok(()),
+        layout::State::Store(kind) => {
+            Err(Error::foreign(dir, format!("it is kept by `{kind}`, whose files are read through it alone")))
+        }
+        layout::State::Empty => Err(Error::corrupt(&dir.join(layout::FORMAT), "it is missing")),
     }
 }
 

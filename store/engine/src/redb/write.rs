@@ -39,16 +39,15 @@ pub(super) fn first_unmet(
     batch.first_unmet(|key, expected| holds(table, key, expected))
 }
 
-/// Writes `batch` into `table`.
-pub(super) fn apply(table: &mut Table<'_, Bytes, Bytes>, batch: &Batch) -> Result<(), CursorError> {
-    let writes = batch.writes();
+/// Writes `writes`, which are sorted and each of another key, into `table`.
+pub(super) fn apply(table: &mut Table<'_, Bytes, Bytes>, writes: &[(&[u8], Option<&[u8]>)]) -> Result<(), CursorError> {
     if writes.len() < MIN_SORTED_WRITES {
-        for (key, value) in writes {
+        for &(key, value) in writes {
             write_one(table, key, value)?;
         }
         return Ok(());
     }
-    let mut rest = writes.as_slice();
+    let mut rest = writes;
     let mut n_plain = 0_usize;
     let mut next_plain = 1;
     while let Some((&(key, value), tail)) = rest.split_first() {

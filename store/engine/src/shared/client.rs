@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::protocol::{self, Answer, Greeting, PROTOCOL, Request, Word};
 use super::{socket, unavailable};
 use crate::group::lock;
-use crate::layout::SOCKET;
-use crate::{Batch, Direction, Error, KeyRange, Read, Result, Visitor};
+use crate::layout::{self, SOCKET, State};
+use crate::{Batch, Direction, Durability, Error, KeyRange, Kind, Read, Result, Visitor};
 
 /// Connections kept for the next calls.
 const MAX_IDLE: usize = 64;
@@ -38,6 +38,7 @@ impl From<Error> for Trouble {
 /// A process that holds the store, as seen from here.
 pub(super) struct Client {
     dir: PathBuf,
+    engine: Kind,
     patience: Duration,
     idle: Mutex<Vec<Connection>>,
 }
@@ -50,15 +51,24 @@ struct Connection {
 impl Client {
     /// Connects to the holder of `dir`; `None` if there is none, or no place with it, at present.
     pub(super) fn connect(dir: &Path, patience: Duration) -> Result<Option<Self>> {
-        let client = Self { dir: dir.to_path_buf(), patience, idle: Mutex::default() };
+        let client = Self { dir: dir.to_path_buf(), engine: Kind::default(), patience, idle: Mutex::default() };
         match client.new_connection() {
             Ok(connection) => {
                 client.give_back(connection);
-                Ok(Some(client))
+                // Who serves has opened the engine, so the store is whole.
+                match layout::check(dir)? {
+                    State::Store(engine) => Ok(Some(Self { engine, ..client })),
+                    State::Empty => Ok(None),
+                }
             }
             Err(Trouble::Lost { .. }) => Ok(None),
             Err(Trouble::Failed(error)) => Err(error),
         }
+    }
+
+    /// The engine that keeps the store.
+    pub(super) fn engine(&self) -> Kind {
+        self.engine
     }
 
     pub(super) fn get(&self, snapshot: Option<u64>, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
@@ -69,8 +79,9 @@ impl Client {
         })
     }
 
-    pub(super) fn commit(&self, batch: &Batch, is_resent: bool) -> Result<(), Trouble> {
-        self.ask(&Request::Commit { is_resent }, &[batch.as_bytes()], |answer, _| {
+    pub(super) fn commit(&self, batch: &Batch, durability: Durability, is_resent: bool) -> Result<(), Trouble> {
+        let is_synced = durability == Durability::Sync;
+        self.ask(&Request::Commit { is_resent, is_synced }, &[batch.as_bytes()], |answer, _| {
             matches!(answer, Answer::Done).then_some(())
         })
     }

@@ -23,8 +23,9 @@ use std::time::Duration;
 use super::protocol::{self, Answer, FIRST_CHUNK_BYTES, Greeting, MAX_CHUNK_BYTES, PROTOCOL, Request, Word, malformed};
 use super::socket;
 use crate::group::lock;
+use crate::kind::Local;
 use crate::layout::SOCKET;
-use crate::{Batch, Direction, Engine as _, Error, KeyRange, Read, Redb, Result};
+use crate::{Batch, Direction, Durability, Error, KeyRange, Read, Result};
 
 /// Connections served at once; who comes later is asked to wait.
 const MAX_CONNECTIONS: usize = if cfg!(test) { 4 } else { 512 };
@@ -42,28 +43,27 @@ const BUFFER_BYTES: usize = 8 << 10;
 /// This process as the one that has the engine open. The engine is closed before the lock is let go: fields are dropped
 /// in order.
 pub(super) struct Holder {
-    engine: Arc<Redb>,
+    engine: Arc<dyn Local>,
     _lock: File,
     server: Server,
 }
 
 impl Holder {
     /// Serves `engine` in `dir` for as long as the holder lives. `lock` is the locked file.
-    pub(super) fn start(dir: &Path, engine: Redb, lock: File) -> Result<Self> {
+    pub(super) fn start(dir: &Path, engine: Arc<dyn Local>, lock: File) -> Result<Self> {
         let path = dir.join(SOCKET);
         let listener = socket::bind(dir).map_err(|source| match source.raw_os_error() {
             // EPERM and EOPNOTSUPP: what file systems without sockets answer.
             Some(1 | 95) => Error::Unsupported { path: path.clone(), what: "sockets", source: Arc::new(source) },
             _ => Error::io("listen on", &path, source),
         })?;
-        let engine = Arc::new(engine);
         let server = Server::start(dir, listener, Arc::clone(&engine));
         let server = server.map_err(|error| Error::io("serve on", &path, error))?;
         Ok(Self { server, engine, _lock: lock })
     }
 
-    pub(super) fn engine(&self) -> &Redb {
-        &self.engine
+    pub(super) fn engine(&self) -> &dyn Local {
+        &*self.engine
     }
 }
 
@@ -92,7 +92,7 @@ struct Room {
 }
 
 impl Server {
-    fn start(dir: &Path, listener: UnixListener, engine: Arc<Redb>) -> io::Result<Self> {
+    fn start(dir: &Path, listener: UnixListener, engine: Arc<dyn Local>) -> io::Result<Self> {
         let room = Arc::new(Room::default());
         // Snapshot ids of one holder must mean nothing to the next.
         room.last_id.store(RandomState::new().build_hasher().finish(), Ordering::Relaxed);
@@ -161,7 +161,7 @@ impl Room {
     }
 }
 
-fn accept(listener: &UnixListener, room: &Arc<Room>, engine: &Arc<Redb>) {
+fn accept(listener: &UnixListener, room: &Arc<Room>, engine: &Arc<dyn Local>) {
     loop {
         let accepted = listener.accept();
         if room.is_closing.load(Ordering::SeqCst) {
@@ -175,7 +175,7 @@ fn accept(listener: &UnixListener, room: &Arc<Room>, engine: &Arc<Redb>) {
 }
 
 /// Gives a connection a thread, or says that there is no place.
-fn admit(stream: UnixStream, room: &Arc<Room>, engine: &Arc<Redb>) -> io::Result<()> {
+fn admit(stream: UnixStream, room: &Arc<Room>, engine: &Arc<dyn Local>) -> io::Result<()> {
     let Some(id) = room.enter(&stream)? else {
         return Greeting::new(Word::Full).write(&mut &stream);
     };
@@ -211,7 +211,7 @@ impl Drop for Place {
 struct Connection {
     stream: UnixStream,
     room: Arc<Room>,
-    engine: Arc<Redb>,
+    engine: Arc<dyn Local>,
     /// The snapshots that end with this connection.
     snapshots: Vec<u64>,
 }
@@ -247,9 +247,10 @@ impl Connection {
                 Ok(None) => self.send(&Answer::Missing, &[]),
                 Err(error) => self.fail(error),
             },
-            Request::Commit { is_resent } => {
+            Request::Commit { is_resent, is_synced } => {
+                let durability = if is_synced { Durability::Sync } else { Durability::Os };
                 let batch = Batch::from_bytes(body.to_vec()).ok_or_else(|| malformed("this is not a batch"))?;
-                match self.engine.commit_once(&batch, is_resent) {
+                match self.engine.commit_once(&batch, durability, is_resent) {
                     Ok(()) => self.send(&Answer::Done, &[]),
                     Err(error) => self.fail(error),
                 }
@@ -359,7 +360,7 @@ impl Drop for Connection {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::{Durability, Options, open};
+    use crate::{Options, open};
     use std::io::{Read as _, Write as _};
 
     fn options() -> Options {
@@ -385,7 +386,8 @@ mod tests {
         let holder = open(dir.path(), &options()).unwrap();
         let client = open(dir.path(), &options()).unwrap();
         let mut request = Vec::new();
-        protocol::send(&mut request, &Request::Commit { is_resent: false }, &[b"not a batch"]).unwrap();
+        protocol::send(&mut request, &Request::Commit { is_resent: false, is_synced: true }, &[b"not a batch"])
+            .unwrap();
         let mut more = Vec::new();
         protocol::send(&mut more, &Request::More, &[]).unwrap();
         let mut cut = Vec::new();
@@ -440,7 +442,7 @@ mod tests {
     #[test]
     fn snapshots_end_with_their_handles() {
         let dir = tempfile::tempdir().unwrap();
-        let engine = Redb::create(&dir.path().join("data"), 0).unwrap();
+        let engine = crate::layout::open_engine(dir.path(), &options()).unwrap();
         let holder = Holder::start(dir.path(), engine, File::create(dir.path().join("LOCK")).unwrap()).unwrap();
         let client = super::super::client::Client::connect(dir.path(), Duration::from_secs(30)).unwrap();
         let client = Arc::new(client.unwrap());

@@ -24,7 +24,7 @@ use crate::batch::MAX_BATCH_BYTES;
 use crate::{Direction, Error, KeyRange};
 
 /// Raised whenever a request, an answer or its meaning changes.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 /// The largest frame: the largest batch and its head.
 pub(super) const MAX_FRAME_BYTES: usize = MAX_BATCH_BYTES + MAX_HEAD_BYTES;
 /// The largest head; only errors, with their paths, come near it.
@@ -61,7 +61,7 @@ pub(super) enum Request {
     /// No more of the running range. Not answered.
     Stop,
     /// Write the batch in the body.
-    Commit { is_resent: bool },
+    Commit { is_resent: bool, is_synced: bool },
     /// Keep the present state.
     Snapshot,
     /// Forget a kept state.
@@ -222,9 +222,11 @@ impl From<Error> for Failure {
             Error::Full { path } => Self::Full { path },
             Error::ReadOnly { path, source } => Self::ReadOnly { path, source: source.to_string() },
             Error::Io { action, path, source } => Self::Io { action, path, source: source.to_string() },
-            Error::Unavailable { dir: path, .. } | Error::Newer { path, .. } | Error::Unsupported { path, .. } => {
-                Self::Io { action: "use".to_owned(), path, source: message }
-            }
+            Error::Unavailable { dir: path, .. }
+            | Error::InUse { dir: path, .. }
+            | Error::Newer { path, .. }
+            | Error::NotBuilt { path, .. }
+            | Error::Unsupported { path, .. } => Self::Io { action: "use".to_owned(), path, source: message },
             Error::Mismatch { .. } | Error::TooLarge { .. } => {
                 Self::Io { action: "use".to_owned(), path: PathBuf::new(), source: message }
             }

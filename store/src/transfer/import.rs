@@ -1,0 +1,304 @@
+//! Reading an export into a store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use tracker_engine::{Batch, Durability};
+
+use super::part::Part;
+use super::sections::differences;
+use crate::artifact::versions::LATEST;
+use crate::artifact::{OurName, PackId, Receipt, Renumbered};
+use crate::backup::expect_purpose;
+use crate::bundle::{Bundle, ChunkLine, Line, PackLine, Progress, Purpose, RunFacts, Visit, Watch, entries_of};
+use crate::error::{Error, Result};
+use crate::id::{Digest, NodeId, RunId};
+use crate::keys::{self, tag};
+use crate::model::{Experiment, Run, Status};
+use crate::records::Stored as _;
+use crate::runs::indexes;
+use crate::store::Store;
+
+/// A run whose part has more bytes than this is written in several commits: what is derived from records is some times as much, and a
+/// commit takes 64 MiB.
+const LARGE_BYTES: u64 = 8 << 20;
+const FLUSH_BYTES: usize = 8 << 20;
+/// The tag of a run whose import is not finished.
+pub(crate) const UNFINISHED: &str = "tracker.import";
+const NOT_FINISHED: &str = "not finished: import the same file again";
+
+/// What became of the runs of an export.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// The runs, by id.
+    pub runs: Vec<ImportedRun>,
+    /// Versions of artifacts that were not there.
+    pub n_versions: u64,
+    /// Of those, the ones that have another number here.
+    pub renumbered: Vec<Renumbered>,
+    /// Experiments that were there under their names, as others.
+    pub joined: BTreeSet<String>,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ImportedRun {
+    /// Its id.
+    pub id: RunId,
+    /// Its name.
+    pub name: String,
+    /// How it was found.
+    pub arrival: Arrival,
+    /// The digest over its records, here as where it came from.
+    pub record_digest: Digest,
+}
+
+/// How a run was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrival {
+    /// It was not there.
+    New,
+    /// It was there in part, from an import that was cut short.
+    Finished,
+    /// It was there.
+    There,
+}
+
+impl Store {
+    /// Takes in the runs of an export. All of the file is checked, and compared with what is here, before anything is written. A run is
+    /// there once it is there whole; of very large ones a part may be seen before, as interrupted and with the tag `tracker.import`.
+    /// After a kill, importing the same file again does the rest.
+    ///
+    /// # Errors
+    /// `Differs` if a run is there with other contents; `Invalid` if this is no export; `Outdated`; `CorruptFile` with what is
+    /// damaged; `Contended`; `Io`; the engine's. Of the first four nothing was written.
+    pub fn import(&self, bundle: &Bundle, watch: &mut Watch<'_>) -> Result<Imported> {
+        expect_purpose(bundle, Purpose::Export, "restore")?;
+        bundle.check_store_format()?;
+        if let Some(damage) = bundle.verify(watch)?.into_iter().next() {
+            return Err(Error::CorruptFile { path: damage.file, offset: damage.offset, reason: damage.reason });
+        }
+        let arrivals = bundle.runs().iter().map(|facts| self.arrival(facts)).collect::<Result<Vec<_>>>()?;
+        let parts = Parts::of(bundle)?;
+        // Pieces that come are not collected before their versions name them.
+        let _copying = self.packs().copying()?;
+        let mut imported = Imported::default();
+        for (facts, arrival) in bundle.runs().iter().zip(arrivals) {
+            let part = parts.chunks.get(&facts.id).map_or(&[][..], Vec::as_slice);
+            Import { store: self, parts: &parts, arrival, imported: &mut imported, is_marked: false }
+                .run(facts, part, watch)?;
+            let record_digest = self.record_digest(facts.id)?;
+            if record_digest != facts.record_digest {
+                let (expected, got) = (facts.record_digest.short(), record_digest.short());
+                return Err(Error::conflict("the records of run", facts.id, &expected, &got));
+            }
+            let (id, name) = (facts.id, facts.name.clone());
+            imported.runs.push(ImportedRun { id, name, arrival, record_digest });
+        }
+        Ok(imported)
+    }
+
+    /// How a run is found here.
+    fn arrival(&self, facts: &RunFacts) -> Result<Arrival> {
+        if !self.has(&NodeId::run(facts.id))? {
+            return Ok(Arrival::New);
+        }
+        if self.get(&keys::run_tag(facts.id, UNFINISHED))?.is_some() {
+            return Ok(Arrival::Finished);
+        }
+        let here = self.sections(facts.id)?;
+        if here == facts.sections {
+            return Ok(Arrival::There);
+        }
+        Err(Error::Differs { run: facts.id, differences: differences(&here, &facts.sections) })
+    }
+
+    /// Adds a run under the experiment of its name. Returns that, if it is another than in the export.
+    fn plan_arrival(&self, run: &Run, experiment: &Experiment, batch: &mut Batch) -> Result<Option<String>> {
+        let mut run = run.clone();
+        let mut joined = None;
+        if let Some(here) = self.find_experiment(&experiment.name)? {
+            joined = (here.id != experiment.id).then(|| here.name.clone());
+            run.experiment = here.id;
+        } else if self.get(&keys::experiment(experiment.id))?.is_none() {
+            keys::check_text("experiment name", &experiment.name)?;
+            let name = keys::experiment_name(&experiment.name);
+            batch.require_absent(&name);
+            batch.put(&name, experiment.id.as_bytes());
+            batch.put(&keys::experiment(experiment.id), &experiment.encode()?);
+        }
+        let key = keys::node(&NodeId::run(run.id));
+        if let Some(record) = self.get(&key)? {
+            // A part of it, from an import that was cut short.
+            batch.require_equals(&key, &record);
+            for index in indexes(&Run::decode(&key, &record)?) {
+                batch.delete(&keys::run_index_entry(index, run.id));
+            }
+        } else {
+            batch.require_absent(&key);
+        }
+        batch.put(&key, &run.encode()?);
+        for index in indexes(&run) {
+            batch.put(&keys::run_index_entry(index, run.id), &[]);
+        }
+        Ok(joined)
+    }
+}
+
+/// Where in an export things are.
+struct Parts<'a> {
+    bundle: &'a Bundle,
+    chunks: BTreeMap<RunId, Vec<ChunkLine>>,
+    packs: BTreeMap<PackId, PackLine>,
+    names: BTreeMap<String, OurName>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(bundle: &'a Bundle) -> Result<Self> {
+        let (mut chunks, mut packs): (BTreeMap<RunId, Vec<ChunkLine>>, _) = (BTreeMap::new(), BTreeMap::new());
+        for line in bundle.lines()? {
+            match line {
+                Line::Chunk(line) => {
+                    if let Some(run) = line.run {
+                        chunks.entry(run).or_default().push(line);
+                    }
+                }
+                Line::Pack(line) => drop(packs.insert(line.pack, line)),
+            }
+        }
+        let mut parts = Self { bundle, chunks, packs, names: BTreeMap::new() };
+        parts.names = parts.find_names()?;
+        Ok(parts)
+    }
+
+    /// The names of artifacts in all parts.
+    fn find_names(&self) -> Result<BTreeMap<String, OurName>> {
+        let mut names: BTreeMap<String, (u32, OurName)> = BTreeMap::new();
+        let mut ended = BTreeSet::new();
+        for (run, lines) in &self.chunks {
+            let mut part = Part::new(*run);
+            for line in lines {
+                self.entries(line, &mut |key, value| match key.first() {
+                    Some(&(tag::VERSION | tag::ALIAS)) => part.add_version(key, value),
+                    _ => Ok(()),
+                })?;
+            }
+            for (version, aliases) in part.parcel.versions {
+                let ours = || OurName { manifests: BTreeSet::new(), latest: version.manifest };
+                let (last, ours) = names.entry(version.name.clone()).or_insert_with(|| (version.number, ours()));
+                ours.manifests.insert(version.manifest);
+                let is_latest = aliases.iter().any(|alias| alias == LATEST);
+                if is_latest || version.number > *last && !ended.contains(&version.name) {
+                    (*last, ours.latest) = (version.number, version.manifest);
+                }
+                if is_latest {
+                    ended.insert(version.name);
+                }
+            }
+        }
+        Ok(names.into_iter().map(|(name, (_, ours))| (name, ours)).collect())
+    }
+
+    fn entries(&self, line: &ChunkLine, visit: &mut Visit<'_, Error>) -> Result<()> {
+        let raw = self.bundle.chunk(line)?;
+        entries_of(&raw, |reason| self.bundle.damaged_chunk(line, reason), visit)
+    }
+}
+
+/// One run on its way in.
+struct Import<'a> {
+    store: &'a Store,
+    parts: &'a Parts<'a>,
+    arrival: Arrival,
+    imported: &'a mut Imported,
+    /// Whether the run is there, as one that is not finished.
+    is_marked: bool,
+}
+
+impl Import<'_> {
+    fn run(mut self, facts: &RunFacts, lines: &[ChunkLine], watch: &mut Watch<'_>) -> Result<()> {
+        let is_large = lines.iter().map(|line| line.n_bytes).sum::<u64>() > LARGE_BYTES;
+        let mut part = Part::new(facts.id);
+        let mut done_bytes = 0;
+        for line in lines {
+            self.parts.entries(line, &mut |key, value| {
+                match key.first() {
+                    Some(&(tag::VERSION | tag::ALIAS | tag::FILE | tag::PIECE)) => {}
+                    // Of a run that is here nothing else is looked at.
+                    _ if self.arrival == Arrival::There => return Ok(()),
+                    _ => {}
+                }
+                part.add(self.store, key, value)?;
+                if is_large && part.recording.n_bytes() > FLUSH_BYTES {
+                    self.flush(&mut part)?;
+                }
+                Ok(())
+            })?;
+            done_bytes += line.n_bytes;
+            watch(Progress { what: "import", done_bytes, total_bytes: None });
+        }
+        self.finish(&part)
+    }
+
+    /// Writes what was read of a large run so far.
+    fn flush(&mut self, part: &mut Part) -> Result<()> {
+        let recording = std::mem::take(&mut part.recording);
+        let (run, experiment) = owner(part)?;
+        let unfinished = Run {
+            status: Status::Interrupted,
+            message: format!("the import is {NOT_FINISHED}"),
+            record_digest: None,
+            ..run.clone()
+        };
+        let is_marked = self.is_marked;
+        self.store.write("run", &part.id, Durability::Os, |batch| {
+            if !is_marked {
+                self.store.plan_arrival(&unfinished, experiment, batch)?;
+                batch.put(&keys::run_tag(part.id, UNFINISHED), NOT_FINISHED.as_bytes());
+            }
+            self.store.plan(&recording, batch)
+        })?;
+        self.is_marked = true;
+        Ok(())
+    }
+
+    /// Writes the rest: the run is there.
+    fn finish(self, part: &Part) -> Result<()> {
+        let store = self.store;
+        let missing = store.missing_versions(&part.parcel)?;
+        let mut receipt = None;
+        if !missing.is_empty() {
+            let pack = part.parcel.pieces.values().find_map(|piece| piece.place.pack());
+            let line = pack.and_then(|pack| self.parts.packs.get(&pack));
+            let bytes = line.map(|line| self.parts.bundle.pack_reader(line)).transpose()?;
+            let mut taken = Receipt::take(store, &part.parcel, bytes.as_ref())?;
+            taken.name_most()?;
+            receipt = Some(taken);
+        }
+        let (renumbered, joined) = store.write("run", &part.id, Durability::Sync, |batch| {
+            let mut joined = None;
+            if self.arrival != Arrival::There {
+                let (run, experiment) = owner(part)?;
+                joined = store.plan_arrival(run, experiment, batch)?;
+                batch.delete(&keys::run_tag(part.id, UNFINISHED));
+                store.plan(&part.recording, batch)?;
+            }
+            let mut renumbered = Vec::new();
+            if let Some(receipt) = &receipt {
+                receipt.plan(batch)?;
+                renumbered = store.plan_versions(&missing, &self.parts.names, batch)?;
+            }
+            Ok((renumbered, joined))
+        })?;
+        self.imported.n_versions += missing.len() as u64;
+        self.imported.renumbered.extend(renumbered);
+        self.imported.joined.extend(joined);
+        Ok(())
+    }
+}
+
+fn owner(part: &Part) -> Result<(&Run, &Experiment)> {
+    let missing = || Error::corrupt(&keys::node(&NodeId::run(part.id)), "the run is not in its part of the export");
+    part.run.as_ref().zip(part.experiment.as_ref()).ok_or_else(missing)
+}
