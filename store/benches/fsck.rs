@@ -10,7 +10,7 @@ use std::time::Instant;
 use measure::{Bench, cpu_secs, once, peak_rss_mb};
 use tracker_store::{Durability, Level, Point, Recording, Result, Store};
 
-/// Samples, each with a verdict: about half of the store.
+/// Samples, each with a verdict and three edges: about half of the store. `TRACKER_FSCK_SAMPLES` is another number.
 const N_SAMPLES: u32 = 400_000;
 const BATCH: u32 = 20_000;
 const N_SERIES: usize = 200;
@@ -64,7 +64,8 @@ fn check(dir: &Path) -> Result<()> {
 
 fn fill(store_dir: &Path) -> Result<()> {
     let bench = Bench::new(Store::create(store_dir)?, 10_000)?;
-    for first in (0..N_SAMPLES).step_by(BATCH as usize) {
+    let n_samples = std::env::var("TRACKER_FSCK_SAMPLES").ok().and_then(|n| n.parse().ok()).unwrap_or(N_SAMPLES);
+    for first in (0..n_samples).step_by(BATCH as usize) {
         let mut recording = Recording::new();
         for nth in first..first + BATCH {
             let row = bench.row(nth / 4, nth % 4);
