@@ -132,7 +132,7 @@ fn remove_derived(dir: &std::path::Path) -> usize {
     use tracker_engine::{Batch, Direction, KeyRange, Options};
     let engine = tracker_engine::open(dir, &Options::default()).unwrap();
     let mut batch = Batch::new();
-    for tag in [0x03, 0x12, 0x22, 0x23, 0x33, 0x34, 0x42] {
+    for tag in [0x03, 0x12, 0x22, 0x23, 0x24, 0x33, 0x34, 0x42] {
         let visit = &mut |key: &[u8], _value: &[u8]| {
             batch.delete(key);
             ControlFlow::Continue(())
