@@ -277,3 +277,23 @@ fn a_repair_is_refused_while_another_holds_the_store() {
     drop(store);
     assert_eq!(repaired(dir.path()).0.left.n_damages, 0);
 }
+
+#[test]
+fn a_store_of_another_engine_is_checked_and_repaired_through_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { engine: tracker_engine::Kind::Sled, ..Options::default() };
+    drop(Store::create_with(dir.path(), &options).unwrap());
+    fill(dir.path());
+    let (checked, findings) = check(dir.path());
+    assert_eq!(findings, []);
+    assert!(checked.unwrap().n_entries > 5_000);
+    let all = entries(dir.path());
+    change(dir.path(), |batch| {
+        batch.delete(some(&all, 0x22)[1].0);
+        batch.put(b"\x7fnot of the store", b"x");
+    });
+    assert_eq!(damage(dir.path()).len(), 2);
+    let (done, _) = repaired(dir.path());
+    assert_eq!((done.left.n_damages, done.n_put, done.n_quarantined), (0, 1, 1));
+    assert_eq!(entries(dir.path()), all);
+}

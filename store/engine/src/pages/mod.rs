@@ -267,6 +267,8 @@ impl Pages {
         let mut seen = Err((0, String::new()));
         for _ in 0..N_ATTEMPTS {
             self.seen = self.header_bytes()?;
+            // Only now: what the header names is in the file by then, if it grew meanwhile.
+            self.n_bytes = self.file.metadata().map_err(|error| Error::io("look at", &self.path, error))?.len();
             seen = Header::parse(&self.seen);
             if seen.as_ref().is_ok_and(|header| header.primary().is_whole) {
                 break;
