@@ -125,7 +125,8 @@ fn check(
     enough: u64,
     progress: &(dyn Fn(CheckProgress) + Sync),
 ) -> Result<Checked> {
-    for _ in 0..N_ATTEMPTS {
+    let mut last = None;
+    for nth in 0..N_ATTEMPTS {
         let source = match Source::open(dir) {
             Ok(source) => source,
             // The process that held it went away just now.
@@ -139,7 +140,11 @@ fn check(
         let mut heard = Vec::new();
         let mut hear = |finding, fix| heard.push((finding, fix));
         let checked = check_source(dir, &source, &mut hear, enough, progress);
-        if source.is_kept() {
+        // Beside a writer a page may look damaged once; what is damaged looks so again.
+        let damage = source.pages().map(Pages::damage).unwrap_or_default();
+        let is_sure = damage.is_empty() || last.as_ref() == Some(&damage) || nth + 1 == N_ATTEMPTS;
+        last = Some(damage);
+        if source.is_kept() && is_sure {
             for (finding, fix) in heard {
                 found(finding, fix);
             }

@@ -33,6 +33,8 @@ const TABLE: &[u8] = b"ordered bytes";
 const N_CACHED: usize = 4096;
 /// A file up to this size is read without letting others open the store meanwhile, who wait so long with patience.
 const LONG_BYTES: u64 = 1 << 30;
+/// How often it is begun again because a commit came between the snapshot and the header.
+const N_SHARED_ATTEMPTS: usize = 256;
 /// How often the header is read again because it was written meanwhile.
 const N_ATTEMPTS: usize = 8;
 
@@ -100,20 +102,48 @@ impl Pages {
 
     fn open_in_time(dir: &Path, options: &Options, long_bytes: u64) -> Result<Self> {
         require_redb(dir)?;
-        let shared = || -> Result<Kept> { Ok(Kept::Snapshot(shared::open(dir, options)?.snapshot()?)) };
-        let Some(alone) = Alone::take(dir)? else { return Self::kept(dir, shared()?) };
+        let Some(alone) = Alone::take(dir)? else { return Self::open_shared(dir, options) };
         let pages = Self::kept(dir, Kept::Alone(alone))?;
         if pages.n_bytes <= long_bytes || !pages.damage().is_empty() {
             return Ok(pages);
         }
         // Reading it takes long, and nothing is wrong with its beginning: others are served meanwhile.
         drop(pages);
-        match shared() {
-            Ok(kept) => Self::kept(dir, kept),
+        match Self::open_shared(dir, options) {
+            Ok(pages) => Ok(pages),
             // What the engine cannot open is read without it, while the others wait.
             Err(Error::Corrupt { .. }) => Self::open_alone(dir),
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads the file while another process, or this one, holds the store and keeps the commit that is read.
+    fn open_shared(dir: &Path, options: &Options) -> Result<Self> {
+        let engine = shared::open(dir, options)?;
+        for _ in 0..N_SHARED_ATTEMPTS {
+            // The commit that the snapshot keeps is the one the header names, if no commit came between.
+            let before = Self::file_of(dir)?.1;
+            match Self::kept(dir, Kept::Snapshot(engine.snapshot()?)) {
+                Ok(pages) if pages.seen == before => return Ok(pages),
+                Ok(_) | Err(Error::SnapshotLost) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::SnapshotLost)
+    }
+
+    /// The file, and the bytes of its header.
+    fn file_of(dir: &Path) -> Result<(File, Vec<u8>)> {
+        let path = layout::data_path(dir, Kind::Redb);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::corrupt(&path, "it is missing"));
+            }
+            Err(error) => return Err(Error::io("open", &path, error)),
+        };
+        let bytes = header_of(&file, &path)?;
+        Ok((file, bytes))
     }
 
     /// As [`Pages::open`], and no other process can open the store while this lives.
@@ -133,13 +163,7 @@ impl Pages {
 
     fn kept(dir: &Path, kept: Kept) -> Result<Self> {
         let path = layout::data_path(dir, Kind::Redb);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::corrupt(&path, "it is missing"));
-            }
-            Err(error) => return Err(Error::io("open", &path, error)),
-        };
+        let (file, _) = Self::file_of(dir)?;
         let n_bytes = file.metadata().map_err(|error| Error::io("look at", &path, error))?.len();
         let is_alone = matches!(kept, Kept::Alone(_));
         let mut pages = Self {
@@ -170,10 +194,7 @@ impl Pages {
     }
 
     fn header_bytes(&self) -> Result<Vec<u8>> {
-        let n_bytes = self.file.metadata().map_err(|error| Error::io("look at", &self.path, error))?.len();
-        let mut bytes = vec![0; HEADER_BYTES.min(n_bytes as usize)];
-        self.file.read_exact_at(&mut bytes, 0).map_err(|error| Error::io("read", &self.path, error))?;
-        Ok(bytes)
+        header_of(&self.file, &self.path)
     }
 
     /// Lays what was acknowledged and is not in the file yet over it.
@@ -400,9 +421,10 @@ impl Pages {
         }
     }
 
-    /// Reads what is not the table itself: redb's own tables. Their damage is then in [`Pages::damage`].
+    /// Reads what is not the table itself: redb's own tables. Their damage is then in [`Pages::damage`]. Beside a process that
+    /// holds the store they are left out: it uses their pages again at once, whoever reads an earlier state.
     pub fn check_rest(&self) {
-        let Some(slot) = self.slot else { return };
+        let Some(slot) = self.slot.filter(|_| !self.is_shared()) else { return };
         for tree in slot.system.map(|tables| self.tables(&tables)).unwrap_or_default() {
             self.walk(&tree, &KeyRange::all(), Direction::Ascending, false, &mut |_, _| {
                 std::ops::ControlFlow::Continue(())
@@ -562,6 +584,14 @@ impl Pages {
             }
         }
     }
+}
+
+/// The first bytes of a file.
+fn header_of(file: &File, path: &Path) -> Result<Vec<u8>> {
+    let n_bytes = file.metadata().map_err(|error| Error::io("look at", path, error))?.len();
+    let mut bytes = vec![0; HEADER_BYTES.min(n_bytes as usize)];
+    file.read_exact_at(&mut bytes, 0).map_err(|error| Error::io("read", path, error))?;
+    Ok(bytes)
 }
 
 /// Refuses what is no store, or one that redb does not keep.
