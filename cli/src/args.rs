@@ -88,6 +88,14 @@ pub enum Command {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100), value_name = "PERCENT")]
         rewrite_below: u8,
     },
+    /// Check every key, record, index, series, file and piece of the store; exits 1 if something is damaged. Writes nothing, and works
+    /// beside processes that write.
+    Fsck {
+        /// Make good what follows from what can be read, and set aside what cannot be read, in `quarantine/` of the store; what can be
+        /// read is never removed. No other process may hold the store. May be stopped at any moment and run again.
+        #[arg(long)]
+        repair: bool,
+    },
     /// Say which artifacts take how much room, and what would be free without each.
     Du {
         /// What to count by.

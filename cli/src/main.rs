@@ -18,10 +18,21 @@ use failure::Answer;
 use printer::Printer;
 
 fn main() -> ExitCode {
+    keep_quiet_over_damage();
     let cli = Cli::parse();
     let printer = Printer::new(cli.json);
     let answer = answer(&cli, &printer);
     failure::exit_code(answer, &printer)
+}
+
+/// The engine's library panics over some damaged files; that is caught and told as damage, so it is not told as a panic too.
+fn keep_quiet_over_damage() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !tracker_engine::is_guarded() {
+            tell(panic);
+        }
+    }));
 }
 
 fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
@@ -40,6 +51,7 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         Command::Gc { dry_run, grace, rewrite_below } => {
             commands::room::gc(store, *dry_run, *grace, *rewrite_below, printer)
         }
+        Command::Fsck { repair } => commands::fsck::fsck(store, *repair, printer),
         Command::Du { by, limit } => commands::room::du(store, *by, *limit, printer),
         Command::Backup { target, verify: false } => commands::backup::backup(store, target, printer),
         Command::Backup { target, verify: true } => commands::backup::verify(target, printer),

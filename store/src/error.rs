@@ -141,6 +141,12 @@ impl Error {
             Self::Ambiguous { .. } => Some("give more of it, or `kind:` in front".to_owned()),
             Self::Outdated { remedy, .. } => Some((*remedy).to_owned()),
             Self::Contended { .. } => Some("try again".to_owned()),
+            Self::Corrupt { .. } | Self::CorruptFile { .. } | Self::Engine(tracker_engine::Error::Corrupt { .. }) => {
+                Some(
+                    "`tracker fsck` says what is damaged, and `tracker fsck --repair` saves what can be read"
+                        .to_owned(),
+                )
+            }
             Self::Differs { .. } => Some("import it into another store".to_owned()),
             Self::Newer { .. } => Some("use the newer build of tracker that wrote it".to_owned()),
             Self::Engine(tracker_engine::Error::Full { .. }) => Some("make room on that disk".to_owned()),

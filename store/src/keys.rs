@@ -4,6 +4,10 @@
 //! mapped so that bytes sort as values do; texts inside a key end in a zero byte and never hold one ([`check_text`]);
 //! entries that are read together are neighbours.
 
+mod parse;
+
+pub(crate) use parse::{Parsed, parse};
+
 use crate::error::{Error, Result};
 use crate::id::{Digest, ExperimentId, Kind, NodeId, RunId, StageId};
 use crate::model::{Relation, Status};
@@ -269,6 +273,11 @@ pub(crate) fn recorded(run: RunId, node: &NodeId) -> Vec<u8> {
     Key::new(tag::RECORDED).bytes(run.as_bytes()).node(node).end()
 }
 
+/// Every content that a run recorded, of every run.
+pub(crate) fn every_recorded() -> Vec<u8> {
+    vec![tag::RECORDED]
+}
+
 pub(crate) fn recorded_by(run: RunId) -> Vec<u8> {
     Key::new(tag::RECORDED).bytes(run.as_bytes()).end()
 }
@@ -379,6 +388,11 @@ pub(crate) fn all_series(run: RunId) -> Vec<u8> {
     Key::new(tag::SERIES).bytes(run.as_bytes()).end()
 }
 
+/// Every series of every run.
+pub(crate) fn every_series() -> Vec<u8> {
+    vec![tag::SERIES]
+}
+
 pub(crate) fn tail(run: RunId, key: &str) -> Vec<u8> {
     Key::new(tag::TAIL).bytes(run.as_bytes()).text(key).end()
 }
@@ -428,6 +442,11 @@ pub(crate) fn version(name: &str, number: u32) -> Vec<u8> {
 
 pub(crate) fn aliases(name: &str) -> Vec<u8> {
     Key::new(tag::ALIAS).text(name).end()
+}
+
+/// Every alias of every artifact.
+pub(crate) fn every_alias() -> Vec<u8> {
+    vec![tag::ALIAS]
 }
 
 pub(crate) fn alias(name: &str, alias: &str) -> Vec<u8> {

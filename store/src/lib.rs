@@ -21,6 +21,7 @@ mod clock;
 mod commit;
 mod convert;
 mod error;
+mod fsck;
 #[cfg(test)]
 mod golden;
 mod id;
@@ -47,6 +48,7 @@ pub use backup::{Restored, Saved};
 pub use bundle::{BUNDLE_FORMAT, Bundle, Counts, Damage, Progress, Purpose, RunFacts, Section, Target, Watch};
 pub use clock::Timestamp;
 pub use error::{Error, Result};
+pub use fsck::{CheckProgress, Checked, Finding, Level, Repaired, Trouble, fsck, repair};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};
 pub use lineage::{Graph, GraphEdge, GraphNode, Toward, Walk};
 pub use model::{

@@ -18,6 +18,44 @@ use crate::series::Point;
 /// An edge up that a record says by itself, with what it sorts by among its relation's.
 pub(crate) type Up = (Relation, u8, NodeId);
 
+/// A row's value, and the edges it says.
+pub(crate) trait RowValue: Stored {
+    /// The edges its fields say, but those its own name says.
+    fn row_ups(&self) -> [Option<Up>; 2] {
+        [None, None]
+    }
+}
+
+impl RowValue for Figure {}
+
+impl RowValue for Claim {}
+
+impl RowValue for Sample {
+    fn row_ups(&self) -> [Option<Up>; 2] {
+        [Some((Relation::Answers, 0, self.subject)), Some((Relation::WrittenBy, 0, self.policy))]
+    }
+}
+
+impl RowValue for Verdict {
+    fn row_ups(&self) -> [Option<Up>; 2] {
+        let verifier = NodeId::content_of(Kind::Verifier, self.verifier);
+        [Some((Relation::VerifiedBy, self.outcome.number(), verifier)), None]
+    }
+}
+
+impl RowValue for Reward {
+    fn row_ups(&self) -> [Option<Up>; 2] {
+        [Some((Relation::ScoredBy, 0, self.scorer)), None]
+    }
+}
+
+impl RowValue for Selection {
+    fn row_ups(&self) -> [Option<Up>; 2] {
+        let winner = self.winner().map(|winner| (Relation::DerivedFrom, 0, winner));
+        [winner, self.scorer.map(|scorer| (Relation::ScoredBy, 0, scorer))]
+    }
+}
+
 /// A row, encoded.
 #[derive(Clone, Debug)]
 pub(crate) struct StagedRow {
@@ -174,8 +212,7 @@ impl Recording {
         if !matches!(sample.subject.kind(), Kind::Statement | Kind::Problem) {
             return Err(Error::invalid("the subject of a sample", "a statement or a problem", sample.subject));
         }
-        let ups = [Some((Relation::Answers, 0, sample.subject)), Some((Relation::WrittenBy, 0, sample.policy))];
-        self.put_row(NodeId::sample(row), sample, ups)
+        self.put_row(NodeId::sample(row), sample, sample.row_ups())
     }
 
     /// Records a verdict on the sample at `row`. Returns its node.
@@ -183,9 +220,7 @@ impl Recording {
     /// # Errors
     /// `Invalid` if a field cannot be encoded.
     pub fn put_verdict(&mut self, row: RowKey, verdict: &Verdict) -> Result<NodeId> {
-        let verifier = NodeId::content_of(Kind::Verifier, verdict.verifier);
-        let ups = [Some((Relation::VerifiedBy, verdict.outcome.number(), verifier)), None];
-        self.put_row(NodeId::verdict(row, verdict.slot()), verdict, ups)
+        self.put_row(NodeId::verdict(row, verdict.slot()), verdict, verdict.row_ups())
     }
 
     /// Records a reward of the sample at `row`. Returns its node.
@@ -204,8 +239,7 @@ impl Recording {
             let expected = format!("as many as values (`{}`), or none", reward.values.len());
             return Err(Error::invalid("the tallies of a reward", expected, reward.tallies.len()));
         }
-        let ups = [Some((Relation::ScoredBy, 0, reward.scorer)), None];
-        self.put_row(NodeId::reward(row, reward.slot()), reward, ups)
+        self.put_row(NodeId::reward(row, reward.slot()), reward, reward.row_ups())
     }
 
     /// Records a figure at `row`; figures of a stage are listed by item, then k. Returns its node.
@@ -213,7 +247,7 @@ impl Recording {
     /// # Errors
     /// `Invalid` if a field cannot be encoded.
     pub fn put_figure(&mut self, row: RowKey, figure: &Figure) -> Result<NodeId> {
-        self.put_row(NodeId::figure(row), figure, [None, None])
+        self.put_row(NodeId::figure(row), figure, figure.row_ups())
     }
 
     /// Records a claim at `row`; claims of a stage are listed by item, then k. Returns its node.
@@ -221,7 +255,7 @@ impl Recording {
     /// # Errors
     /// `Invalid` if a field cannot be encoded.
     pub fn put_claim(&mut self, row: RowKey, claim: &Claim) -> Result<NodeId> {
-        self.put_row(NodeId::claim(row), claim, [None, None])
+        self.put_row(NodeId::claim(row), claim, claim.row_ups())
     }
 
     /// Records a selection at `row`; selections of a stage are listed by item, then k. Returns its node.
@@ -233,9 +267,7 @@ impl Recording {
     /// are not one finite number a candidate.
     pub fn put_selection(&mut self, row: RowKey, selection: &Selection) -> Result<NodeId> {
         selection.check()?;
-        let winner = selection.winner().map(|winner| (Relation::DerivedFrom, 0, winner));
-        let scorer = selection.scorer.map(|scorer| (Relation::ScoredBy, 0, scorer));
-        self.put_row(NodeId::selection(row), selection, [winner, scorer])
+        self.put_row(NodeId::selection(row), selection, selection.row_ups())
     }
 
     /// Adds points to a series of a run. Points that are there already change nothing.

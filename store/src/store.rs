@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tracker_engine::{Batch, Durability, Engine, Error as EngineError, Memory, Options, Read};
+use tracker_engine::{
+    Batch, Direction, Durability, Engine, Error as EngineError, KeyRange, Memory, Options, Read, Visitor,
+};
 
 use crate::artifact::Packs;
 use crate::error::{Error, Result};
@@ -16,7 +18,7 @@ use crate::records::Stored;
 
 /// The format of records and keys that this build writes and reads.
 pub(crate) const FORMAT: u32 = 2;
-const FORMAT_KEY: &str = "format";
+pub(crate) const FORMAT_KEY: &str = "format";
 /// The folder of packs within the store's.
 pub(crate) const BLOBS: &str = "blobs";
 /// How often a write is planned again when another writer changed what it read.
@@ -142,6 +144,11 @@ impl Store {
         Self { inner: Arc::new(inner), read }
     }
 
+    /// A store over what can be read; writing to it fails.
+    pub(crate) fn frozen(read: Arc<dyn Read>, dir: Option<PathBuf>) -> Self {
+        Self::unchecked(Arc::new(Frozen(read)), dir)
+    }
+
     /// The format of its records and keys.
     ///
     /// # Errors
@@ -254,6 +261,34 @@ impl Store {
     }
 }
 
+/// An engine that is only read.
+struct Frozen(Arc<dyn Read>);
+
+impl Read for Frozen {
+    fn get(&self, key: &[u8]) -> tracker_engine::Result<Option<Vec<u8>>> {
+        self.0.get(key)
+    }
+
+    fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> tracker_engine::Result<()> {
+        self.0.range(range, direction, visit)
+    }
+}
+
+impl Engine for Frozen {
+    fn commit(&self, _batch: &Batch, _durability: Durability) -> tracker_engine::Result<()> {
+        let source = Arc::new(std::io::Error::other("a check writes nothing"));
+        Err(EngineError::ReadOnly { path: PathBuf::from("the engine's file"), source })
+    }
+
+    fn snapshot(&self) -> tracker_engine::Result<Arc<dyn Read>> {
+        Ok(Arc::clone(&self.0))
+    }
+
+    fn name(&self) -> &'static str {
+        "frozen"
+    }
+}
+
 /// Refuses a folder that is missing or empty.
 pub(crate) fn require_store(dir: &Path) -> Result<()> {
     let is_missing = match dir.read_dir() {
@@ -277,7 +312,7 @@ fn backoff(nth: usize) -> Duration {
 }
 
 /// Refuses a store of another format.
-fn check_format(key: &[u8], value: Vec<u8>) -> Result<()> {
+pub(crate) fn check_format(key: &[u8], value: Vec<u8>) -> Result<()> {
     match format_of(key, value)? {
         FORMAT => Ok(()),
         found => Err(outdated(found)),

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod completions;
 pub mod convert;
 pub mod devices;
+pub mod fsck;
 pub mod materialize;
 pub mod measures;
 pub mod merge;

@@ -38,7 +38,7 @@ const CONVERTING: &str = "CONVERTING";
 pub(crate) const SOCKET: &str = "socket";
 /// Where a socket is made before it is moved into place.
 pub(crate) const SOCKET_NEW: &str = "socket.new";
-const FORMAT: &str = "FORMAT";
+pub(crate) const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
 const JOURNAL: &str = "data.journal";
 /// `FORMAT` is one line; what is longer is another program's.
@@ -151,6 +151,12 @@ pub(crate) fn clear_conversion(dir: &Path, kept: Kind) -> Result<()> {
     remove(&dir.join(FORMAT_NEW))?;
     remove(&path)?;
     sync_dir(dir)
+}
+
+/// Writes `FORMAT` anew. The caller holds the lock, and knows that `kind` keeps the store.
+pub(crate) fn write_format(dir: &Path, kind: Kind) -> Result<()> {
+    write_claim(dir, kind)?;
+    settle_claim(dir)
 }
 
 /// Says in `FORMAT.new` that `kind` is to keep the store.

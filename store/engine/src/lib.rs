@@ -25,10 +25,12 @@ mod group;
 mod kind;
 mod layout;
 mod memory;
+mod pages;
 mod range;
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+mod salvage;
 mod shared;
 mod sled;
 mod staged;
@@ -43,10 +45,12 @@ pub use crate::error::{Error, Result};
 pub use crate::kind::{Kind, UnknownKind};
 pub use crate::layout::LAYOUT;
 pub use crate::memory::Memory;
+pub use crate::pages::{DoubtfulVisitor, PageDamage, Pages};
 pub use crate::range::{Direction, KeyRange};
-pub use crate::redb::{Counts, Redb};
+pub use crate::redb::{Counts, Redb, is_guarded};
 #[cfg(feature = "rocksdb")]
 pub use crate::rocksdb::Rocksdb;
+pub use crate::salvage::{Salvaged, has_lost_format, kept_by, mend_format, open_alone, salvage};
 pub use crate::shared::open;
 pub use crate::sled::Sled;
 
@@ -102,7 +106,8 @@ pub trait Engine: Read {
     /// unless the disk failed so that the file cannot be opened again. `Unavailable`: it may or may not have been.
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<()>;
 
-    /// The state as of now, unmoved by later commits. Short-lived: it holds back the reuse of space.
+    /// The state as of now, unmoved by later commits. Short-lived: it holds back the reuse of space, and the first commit of a
+    /// process that only read so far may end it (`SnapshotLost`): take another.
     ///
     /// # Errors
     /// As [`Read::get`].

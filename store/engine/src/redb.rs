@@ -18,7 +18,7 @@
 //! Not here: who may open the file (`shared`), what a store folder is (`layout`).
 
 mod file;
-mod journal;
+pub(crate) mod journal;
 mod layer;
 mod overlay;
 #[cfg(test)]
@@ -33,7 +33,8 @@ use std::time::Duration;
 
 use ::redb::{Database, TableDefinition, WriteTransaction};
 
-use self::file::{File, Opener, guarded, inspect};
+pub use self::file::is_guarded;
+use self::file::{File, Opener, guarded};
 use self::journal::Journal;
 use self::layer::{Layer, Snapshot};
 use self::overlay::Overlay;
@@ -44,8 +45,9 @@ use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Read, Result,
 pub(crate) type Bytes = &'static [u8];
 const TABLE: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("ordered bytes");
 /// What the file notes of the journal: under `DONE` the last generation of it that the file has.
-const NOTES: TableDefinition<'static, &str, u64> = TableDefinition::new("notes");
-const DONE: &str = "journal";
+const NOTES: TableDefinition<'static, &str, u64> = TableDefinition::new(NOTES_NAME);
+pub(crate) const NOTES_NAME: &str = "notes";
+pub(crate) const DONE: &str = "journal";
 /// A batch larger than this goes straight to the file: one sync is less than writing it twice.
 const MAX_JOURNALED_BYTES: usize = 256 << 10;
 /// The overlay and the journal may grow to this before they go into the file, in bytes.
@@ -100,10 +102,9 @@ impl Redb {
     /// `Busy` if it is open elsewhere; `Foreign` if it is a redb file of another program; `Corrupt` if it or its journal is
     /// damaged, or it is not there; `ReadOnly`, `Full`, `Io`.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self> {
-        inspect(path)?;
         let at = path.to_path_buf();
         let opener: Opener = Box::new(move || Database::builder().set_cache_size(cache_bytes).open(&at));
-        Self::over(File::open(path, opener)?, Some(&journal_of(path)))
+        Self::over(File::open_to_read(path, cache_bytes, opener)?, Some(&journal_of(path)))
     }
 
     /// Makes an empty file at `path` and opens it. An empty or half-made file that is there is completed.
@@ -189,8 +190,22 @@ impl Redb {
     }
 }
 
+/// Writes down in the file at `path` that all of the journal up to `generation` is in it.
+pub(crate) fn note_done(path: &Path, generation: u64) -> Result<()> {
+    let at = path.to_path_buf();
+    let file = File::open(path, Box::new(move || Database::open(&at)))?;
+    guarded(path, || {
+        let transaction = file.begin_write()?;
+        {
+            let mut notes = transaction.open_table(NOTES).map_err(|error| file.table_error(error))?;
+            notes.insert(DONE, generation).map_err(|error| file.storage_error(error))?;
+        }
+        transaction.commit().map_err(|error| file.commit_error(error))
+    })
+}
+
 /// Where the journal of the file at `path` is.
-fn journal_of(path: &Path) -> std::path::PathBuf {
+pub(crate) fn journal_of(path: &Path) -> std::path::PathBuf {
     path.with_extension("journal")
 }
 
@@ -264,6 +279,9 @@ impl Held {
     fn write(&self, writing: &mut Option<Journal>, members: &mut [Member<'_>]) -> Result<()> {
         let layer = self.layer();
         let generation = writing.as_ref().map(Journal::generation).filter(|_| !layer.overlay().is_empty());
+        if generation.is_none() && members.is_empty() {
+            return Ok(());
+        }
         let staged = guarded(self.file.path(), || self.stage(&layer, generation, members));
         let Some(transaction) = staged.inspect_err(|_| self.file.give_up())? else { return Ok(()) };
         let committed =

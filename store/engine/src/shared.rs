@@ -227,6 +227,37 @@ pub(crate) fn try_lock(dir: &Path) -> Result<Option<File>> {
     Ok(Some(file))
 }
 
+/// Held by a process that checks or repairs a store and lets no other open it.
+pub(crate) struct Alone {
+    /// None where there is no lock and none can be made, so that nobody can open the store either.
+    _locked: Option<File>,
+}
+
+impl Alone {
+    /// Takes the lock of the store in `dir`; `None` if another process has it.
+    pub(crate) fn take(dir: &Path) -> Result<Option<Self>> {
+        match try_lock(dir) {
+            Ok(locked) => return Ok(locked.map(|file| Self { _locked: Some(file) })),
+            Err(Error::ReadOnly { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        // Where nothing can be written, nobody else can hold the store for long: a lock that is there is taken to be read.
+        let path = dir.join(LOCK);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Self { _locked: None })),
+            Err(error) => return Err(Error::io("open", &path, error)),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _locked: Some(file) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => {
+                Err(Error::Unsupported { path, what: "file locks", source: Arc::new(source) })
+            }
+        }
+    }
+}
+
 /// The process that has the lock, as it wrote down.
 pub(crate) fn holder_pid(dir: &Path) -> Option<u32> {
     fs::read_to_string(dir.join(LOCK)).ok().and_then(|text| text.trim().parse().ok())
@@ -238,7 +269,7 @@ fn write_pid(file: &mut File) -> io::Result<()> {
 }
 
 /// Says who holds `dir` and did not answer.
-fn unavailable(dir: &Path, waited: Duration) -> Error {
+pub(crate) fn unavailable(dir: &Path, waited: Duration) -> Error {
     let pid = holder_pid(dir);
     Error::Unavailable { dir: dir.to_path_buf(), pid, stopped: pid.is_some_and(is_stopped), waited }
 }

@@ -42,7 +42,8 @@ pub use collect::{Collect, Collected};
 pub use draft::Draft;
 pub(crate) use known::plan as plan_known;
 pub use known::{Holder, Known};
-pub(crate) use packs::{PackId, Packs};
+pub(crate) use packs::{PackFile, PackId, PackState, Packs};
+pub(crate) use pieces::PieceReader;
 pub use read::FileReader;
 pub use receive::Renumbered;
 pub(crate) use receive::{OurName, Parcel, Receipt};
@@ -167,7 +168,7 @@ impl Place {
     }
 
     /// How many bytes a piece of `n_bytes` takes here.
-    fn n_stored(&self, n_bytes: u32) -> u64 {
+    pub(crate) fn n_stored(&self, n_bytes: u32) -> u64 {
         match self {
             Self::Inline(_) | Self::Packed(..) => u64::from(n_bytes),
             Self::Coded(coded) => u64::from(coded.n_stored),
@@ -177,7 +178,7 @@ impl Place {
 
 impl FilePieces {
     /// The digest of a file with these pieces.
-    fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         if let [piece] = self.pieces.as_slice() {
             return piece.digest;
         }

@@ -62,7 +62,7 @@ impl fmt::Display for PackId {
 
 /// What the name of a pack's file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PackState {
+pub(crate) enum PackState {
     /// It is written, or was not finished.
     Unfinished,
     /// It is whole.
@@ -72,12 +72,27 @@ pub(super) enum PackState {
 }
 
 /// A pack as it lies in the folder.
-pub(super) struct PackFile {
+pub(crate) struct PackFile {
     pub(super) id: PackId,
     pub(super) state: PackState,
     pub(super) n_bytes: u64,
     /// Since it was last written to.
     pub(super) age: Duration,
+}
+
+impl PackFile {
+    pub(crate) fn id(&self) -> PackId {
+        self.id
+    }
+
+    pub(crate) fn state(&self) -> PackState {
+        self.state
+    }
+
+    /// Its size, in bytes.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -237,7 +252,7 @@ impl Packs {
     }
 
     /// Every pack. Other files in the folder are left out.
-    pub(super) fn list(&self) -> Result<Vec<PackFile>> {
+    pub(crate) fn list(&self) -> Result<Vec<PackFile>> {
         let dir = match self {
             Self::Memory(packs) => {
                 let whole = |(id, bytes): (&PackId, &Arc<Vec<u8>>)| PackFile {
@@ -272,6 +287,25 @@ impl Packs {
         }
         packs.sort_by_key(|pack| pack.id);
         Ok(packs)
+    }
+
+    /// Files in the folder that are none of the store's.
+    pub(crate) fn strangers(&self) -> Result<Vec<PathBuf>> {
+        let Self::Dir(dir) = self else { return Ok(Vec::new()) };
+        let entries = match dir.read_dir() {
+            Err(error) if error.kind() == NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|error| Error::io("list", dir, error))?,
+        };
+        let mut strangers = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(|error| Error::io("list", dir, error))?.file_name();
+            let is_ours = name.to_str().is_some_and(|name| name == LOCK || PackId::from_name(name).is_some());
+            if !is_ours {
+                strangers.push(dir.join(name));
+            }
+        }
+        strangers.sort();
+        Ok(strangers)
     }
 
     /// Puts a pack out of the way of writers. Readers still find it, and it can be [restored](Self::restore).

@@ -22,7 +22,7 @@ const N_ATTEMPTS: usize = 32;
 const MAX_MISSES: usize = 3;
 
 /// Reads pieces. Holds some packs open, and the parts a piece was made from.
-pub(super) struct PieceReader {
+pub(crate) struct PieceReader {
     store: Store,
     packs: Vec<(PackId, PackReader)>,
     coded: Vec<u8>,
@@ -42,12 +42,12 @@ impl From<Error> for Failure {
 }
 
 impl PieceReader {
-    pub(super) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store) -> Self {
         Self { store, packs: Vec::new(), coded: Vec::new() }
     }
 
     /// Replaces `out` by the piece.
-    pub(super) fn read(&mut self, wanted: PieceRef, out: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn read(&mut self, wanted: PieceRef, out: &mut Vec<u8>) -> Result<()> {
         let key = keys::piece(&wanted.digest);
         let mut n_missed = 0;
         let mut last = None;

@@ -32,7 +32,7 @@ pub(crate) const BLOCK_POINTS: usize = 512;
 /// Points in the tail from which on blocks are sealed.
 const SEAL_POINTS: usize = 2 * BLOCK_POINTS;
 /// Blocks one summary of the second level stands for.
-const GROUP_BLOCKS: usize = 64;
+pub(crate) const GROUP_BLOCKS: usize = 64;
 
 /// One measurement.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -161,7 +161,7 @@ impl Head {
 }
 
 /// The least and the greatest of `values` that are numbers.
-fn extremes(values: impl Iterator<Item = f64>) -> (Option<f64>, Option<f64>) {
+pub(crate) fn extremes(values: impl Iterator<Item = f64>) -> (Option<f64>, Option<f64>) {
     values.filter(|value| !value.is_nan()).fold((None, None), |(min, max), value| {
         let least = min.map_or(value, |min: f64| min.min(value));
         let greatest = max.map_or(value, |max: f64| max.max(value));

@@ -135,6 +135,45 @@ impl Journal {
     }
 }
 
+/// What a journal holds that redb's file, which has noted `done`, has not; and its generation. Writes nothing.
+///
+/// # Errors
+/// `Io`. Damage is no error.
+pub(crate) fn look(path: &Path, done: u64) -> Result<Looked> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Looked::default()),
+        Err(error) => return Err(Error::io("read", path, error)),
+    };
+    let Some((header, frames)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Ok(Looked::default()) };
+    let (generation, boot) = match read_header(path, header) {
+        Ok(header) => header,
+        Err(error) => return Ok(Looked { damage: Some(error), ..Looked::default() }),
+    };
+    if generation <= done {
+        return Ok(Looked { generation, ..Looked::default() });
+    }
+    let mut looked = Looked { generation, ..Looked::default() };
+    if generation > done + 1 {
+        let reason = format!("it is of generation `{generation}` and belongs to another data file (`{done}`)");
+        looked.damage = Some(Error::corrupt(path, reason));
+        return Ok(looked);
+    }
+    let is_same_boot = boot != [0; 16] && boot == self::boot();
+    looked.damage = read_frames(path, generation, frames, is_same_boot, &mut looked.batches).err();
+    Ok(looked)
+}
+
+/// What is in a journal.
+#[derive(Default)]
+pub(crate) struct Looked {
+    /// 0 for none.
+    pub(crate) generation: u64,
+    /// What is to be laid over the file, in order, up to the damage, if there is any.
+    pub(crate) batches: Vec<Batch>,
+    pub(crate) damage: Option<Error>,
+}
+
 fn read_header(path: &Path, header: &[u8; HEADER_BYTES]) -> Result<(u64, [u8; 16])> {
     let (magic, rest) = header.split_at(MAGIC.len());
     let (generation, boot) = rest.split_at(8);

@@ -2,6 +2,7 @@
 
 use std::iter::Peekable;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::vec;
 
@@ -10,7 +11,7 @@ use ::redb::{AccessGuard, Range, ReadOnlyTable};
 use super::Bytes;
 use super::file::{guarded, storage_error};
 use super::overlay::{Moment, Overlay, Said};
-use crate::{Direction, KeyRange, Read, Result, Visitor};
+use crate::{Direction, Error, KeyRange, Read, Result, Visitor};
 
 /// How many keys of the overlay are copied at a time; nobody can write to it meanwhile.
 const PART: usize = 256;
@@ -159,13 +160,23 @@ impl Read for Snapshot {
 pub(super) struct View {
     pub(super) path: PathBuf,
     pub(super) table: ReadOnlyTable<Bytes, Bytes>,
+    /// Set once the file was opened to be written; what redb still has in memory of it is then not given any more.
+    pub(super) is_lost: Option<Arc<AtomicBool>>,
 }
 
 /// An entry of the file, as it lies there.
 type Guards<'a> = (AccessGuard<'a, Bytes>, AccessGuard<'a, Bytes>);
 
 impl View {
+    fn check_kept(&self) -> Result<()> {
+        match &self.is_lost {
+            Some(is_lost) if is_lost.load(Ordering::Acquire) => Err(Error::SnapshotLost),
+            _ => Ok(()),
+        }
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.check_kept()?;
         guarded(&self.path, || {
             let value = self.table.get(key).map_err(|error| storage_error(&self.path, error))?;
             Ok(value.map(|value| value.value().to_vec()))
@@ -173,6 +184,7 @@ impl View {
     }
 
     fn holds(&self, key: &[u8], expected: Option<&[u8]>) -> Result<bool> {
+        self.check_kept()?;
         guarded(&self.path, || {
             let value = self.table.get(key).map_err(|error| storage_error(&self.path, error))?;
             Ok(value.as_ref().map(AccessGuard::value) == expected)
@@ -180,6 +192,7 @@ impl View {
     }
 
     fn entries(&self, range: &KeyRange<'_>) -> Result<Range<'static, Bytes, Bytes>> {
+        self.check_kept()?;
         guarded(&self.path, || {
             self.table.range::<&[u8]>(range.bounds()).map_err(|error| storage_error(&self.path, error))
         })
