@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use family::{Family, noise, put};
+use family::{Family, assert_sound, noise, put};
 use tracker_store::{Bundle, Collect, Damage, Error, Saved, Store, Target};
 
 fn save(store: &Store, dir: &Path) -> Saved {
@@ -68,6 +68,7 @@ fn a_restored_store_gives_the_same_answers_from_a_folder_a_file_and_a_stream() {
         put(&store, "more", None, &noise(100_000, 77), None);
         store.collect(&Collect { grace: Duration::ZERO, ..Collect::default() }).unwrap();
         assert_eq!(Family::answers(&store, &runs).runs, expected.runs);
+        assert_sound(&to);
     }
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_str().unwrap().starts_with('.')), "{left:?}");

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use family::{Family, noise, put, tensors};
+use family::{Family, assert_sound, noise, put, tensors};
 use scene::{STAGE, Scene, new_run, sample};
 use tracker_store::{
     Arrival, Bundle, Durability, Error, Exported, Imported, NodeId, Recording, Result, RowKey, RunId, Status, Store,
@@ -89,6 +89,7 @@ fn a_run_brings_what_it_came_from_and_is_the_same_there() {
         store.walk(journey.family.trained, &tracker_store::Walk::new(tracker_store::Toward::Descendants)).unwrap();
     assert_eq!(down.nodes.len(), before.nodes.len());
     assert_eq!(to.resolve_run(&first.short()).unwrap(), *first);
+    assert_sound(&journey.path("to"));
 }
 
 trait HasManifest {
@@ -231,6 +232,7 @@ fn a_delta_whose_base_is_told_from_another_here_is_told_alone() {
             let file = manifest.file("model.safetensors").unwrap();
             assert!(to.read_file(file.digest).unwrap() == *bytes, "{name} v{}", version.number);
         }
+        assert_sound(&journey.path(name));
         let exported = export(&to, &[*second], &journey.path("again.tar"));
         assert_eq!(exported.runs, export(store, &[*second], &journey.path("once.tar")).runs);
     }
@@ -271,6 +273,7 @@ fn a_large_run_is_written_in_parts_that_say_so_until_it_is_whole() {
     assert_eq!(to.tags(scene.run).unwrap(), store.tags(scene.run).unwrap());
     assert_eq!(to.record_digest(scene.run).unwrap(), store.record_digest(scene.run).unwrap());
     assert_eq!(export(&to, &[scene.run], &journey.path("again.tar")).runs, exported.runs);
+    assert_sound(&journey.path("to"));
 }
 
 #[test]
