@@ -145,7 +145,7 @@ fn beside_a_writer_that_never_rests_every_reading_is_one_commit_or_is_known_to_b
                 for part in 0..40_u8 {
                     batch.put(&[b"left".as_slice(), &nth.to_be_bytes(), &[part]].concat(), &[part; 300]);
                 }
-                let durability = if nth % 3 == 0 { Durability::Sync } else { Durability::Os };
+                let durability = if nth.is_multiple_of(3) { Durability::Sync } else { Durability::Os };
                 holder.commit(&batch, durability).unwrap();
                 nth += 1;
             }
