@@ -177,14 +177,14 @@ impl Store {
 
     /// Answers from one state of the store; asks again if the process that served the state goes away.
     pub(crate) fn at_one_state<T>(&self, ask: impl Fn(&Self) -> Result<T>) -> Result<T> {
-        let mut n_left = N_ATTEMPTS;
-        loop {
-            let frozen = Self { inner: Arc::clone(&self.inner), read: self.inner.engine.snapshot()? };
-            match ask(&frozen) {
-                Err(Error::Engine(EngineError::SnapshotLost)) if n_left > 0 => n_left -= 1,
+        let frozen = || Ok(Self { inner: Arc::clone(&self.inner), read: self.inner.engine.snapshot()? });
+        for nth in 0..N_ATTEMPTS {
+            match frozen().and_then(|frozen| ask(&frozen)) {
+                Err(Error::Engine(EngineError::SnapshotLost)) => std::thread::sleep(backoff(nth)),
                 answer => return answer,
             }
         }
+        ask(&frozen()?)
     }
 
     pub(crate) fn packs(&self) -> &Packs {

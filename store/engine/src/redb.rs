@@ -421,7 +421,7 @@ impl Read for Redb {
                 was_called = true;
                 visit(key, value)
             };
-            match Snapshot::take(Arc::clone(layer)).range(range.clone(), direction, &mut seen) {
+            match Snapshot::take(Arc::clone(layer))?.range(range.clone(), direction, &mut seen) {
                 // What was shown once must not be shown again.
                 Err(Error::SnapshotLost) if was_called => Ok(Err(Error::SnapshotLost)),
                 answer => answer.map(Ok),
@@ -437,7 +437,7 @@ impl Engine for Redb {
     }
 
     fn snapshot(&self) -> Result<Arc<dyn Read>> {
-        self.held.ask(|layer| Ok(Arc::new(Snapshot::take(Arc::clone(layer))) as Arc<dyn Read>))
+        self.held.ask(|layer| Ok(Arc::new(Snapshot::take(Arc::clone(layer))?) as Arc<dyn Read>))
     }
 
     fn name(&self) -> &'static str {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::kind::Local;
-use crate::layout::{self, FORMAT};
+use crate::layout::{self, FORMAT, LOCK};
 use crate::redb::{journal_of, note_done};
 use crate::shared::Alone;
 use crate::{
@@ -207,7 +207,11 @@ pub fn has_lost_format(dir: &Path) -> bool {
         Err(Error::Corrupt { path, .. } | Error::Foreign { path, .. }) if path == dir.join(FORMAT) || path == dir => {}
         _ => return false,
     }
-    Pages::of_file(dir).is_ok_and(|pages| pages.n_entries().is_some_and(|n| n > 0))
+    // Looking into it takes the lock, which is not to be made in another program's folder.
+    let is_file = |path: PathBuf| path.is_file();
+    is_file(dir.join(LOCK))
+        && is_file(layout::data_path(dir, Kind::Redb))
+        && Pages::of_file(dir).is_ok_and(|pages| pages.n_entries().is_some_and(|n| n > 0))
 }
 
 /// Writes `FORMAT` anew for a store of which [`has_lost_format`] holds.

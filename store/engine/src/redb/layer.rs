@@ -134,9 +134,12 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn take(layer: Arc<Layer>) -> Self {
+    /// # Errors
+    /// `SnapshotLost` of a layer whose file was opened anew.
+    pub(super) fn take(layer: Arc<Layer>) -> Result<Self> {
+        layer.base.check_kept()?;
         let at = layer.overlay_mut().pin();
-        Self { layer, at }
+        Ok(Self { layer, at })
     }
 }
 

@@ -438,3 +438,33 @@ fn kills_between_random_commits_lose_nothing() {
         }
     }
 }
+
+/// The first commit after a file was opened to be read opens it anew: who reads then has to ask once more, and no oftener.
+#[test]
+fn the_first_commit_costs_a_reader_one_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.redb");
+    let engine = Redb::create(&path, 1 << 20).unwrap();
+    engine.commit(&puts(&[(b"a", b"0")]), Durability::Sync).unwrap();
+    drop(engine);
+    for round in 0..20_u8 {
+        let engine = Redb::open(&path, 1 << 20).unwrap();
+        let mut batch = puts(&[(b"a", &[round])]);
+        for i in 0..2_000_u32 {
+            batch.put(&i.to_be_bytes(), &[round; 500]);
+        }
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| engine.commit(&batch, Durability::Sync));
+            let mut n_lost = 0;
+            while !writer.is_finished() {
+                match engine.snapshot().and_then(|snapshot| snapshot.get(b"a")) {
+                    Err(Error::SnapshotLost) => n_lost += 1,
+                    read => assert!(read.unwrap().is_some()),
+                }
+            }
+            assert!(n_lost <= 1, "round {round}: {n_lost} snapshots were lost");
+            writer.join().unwrap().unwrap();
+        });
+        assert_eq!(engine.get(b"a").unwrap(), Some(vec![round]));
+    }
+}
