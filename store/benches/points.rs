@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use measure::{cpu_secs, cpu_secs_of, median_millis, new_run};
+use measure::{cpu_secs, cpu_secs_of, median_millis, new_run, size_of};
 use tracker_store::{Durability, Point, Recording, Result, RunId, Store};
 
 /// Set for the process that holds the store while another asks.
@@ -211,13 +211,4 @@ fn hold(dir: &Path) -> Result<()> {
     loop {
         std::thread::sleep(Duration::from_mins(1));
     }
-}
-
-fn size_of(dir: &Path) -> f64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.metadata().ok())
-        .filter(std::fs::Metadata::is_file)
-        .map(|data| data.len() as f64)
-        .sum()
 }

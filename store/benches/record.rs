@@ -4,7 +4,7 @@
 
 mod measure;
 
-use measure::{Bench, once, peak_rss_mb};
+use measure::{Bench, once, peak_rss_mb, size_of};
 use tracker_store::{Durability, NodeId, Program, Query, Recording, Result, Reward, Store, Table, Tally};
 
 const N_ITEMS: u32 = 62_500;
@@ -83,13 +83,4 @@ fn batch(bench: &Bench, start: u32) -> Result<Recording> {
         }
     }
     Ok(recording)
-}
-
-fn size_of(dir: &std::path::Path) -> f64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.metadata().ok())
-        .filter(std::fs::Metadata::is_file)
-        .map(|data| data.len() as f64)
-        .sum()
 }

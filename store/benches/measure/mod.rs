@@ -32,6 +32,16 @@ pub(crate) fn peak_rss_mb() -> f64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1000.0
 }
 
+/// Bytes of the files right in a folder.
+pub(crate) fn size_of(dir: &std::path::Path) -> f64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.metadata().ok())
+        .filter(std::fs::Metadata::is_file)
+        .map(|data| data.len() as f64)
+        .sum()
+}
+
 /// Runs `work` once; prints wall and processor seconds.
 pub(crate) fn once<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let (cpu, wall) = (cpu_secs(), Instant::now());
