@@ -82,7 +82,10 @@ fn a_panic_of_the_engine_over_damage_is_told_as_damage_alone() {
         assert!(!answer.stderr.contains("panicked"), "{}", answer.stderr);
         if answer.code != 0 {
             assert_eq!(answer.code, 3, "{answer:?}");
-            assert!(answer.stderr.contains("data.redb` is damaged") && answer.stderr.contains("tracker fsck"), "{answer:?}");
+            assert!(
+                answer.stderr.contains("data.redb` is damaged") && answer.stderr.contains("tracker fsck"),
+                "{answer:?}"
+            );
             n_damaged += 1;
         }
         if n_damaged == 5 {
