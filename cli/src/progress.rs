@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use tracker_lab::Event;
 use tracker_store::Progress;
 
@@ -59,10 +59,10 @@ fn style() -> ProgressStyle {
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Shows how many bytes a work has done, to whoever watches.
+/// Shows how many bytes a work has done, to whoever watches, until it is dropped.
 pub fn of_bytes(printer: &Printer) -> impl FnMut(Progress) + use<> {
     let target = if printer.is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(None, target);
+    let bar = ProgressBar::with_draw_target(None, target).with_finish(ProgressFinish::AndClear);
     let style = |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let known = style("{msg:<10} {wide_bar} {bytes:>11}/{total_bytes:<11} {bytes_per_sec:>12}");
     let unknown = style("{msg:<10} {bytes:>11} {bytes_per_sec:>12}");

@@ -46,7 +46,7 @@ impl Store {
         self.sum_rows::<Figure>(Kind::Figure, run, &mut sum)?;
         self.sum_rows::<Claim>(Kind::Claim, run, &mut sum)?;
         // Runs without selections have the digests they had before there were any.
-        if self.entries(&keys::rows(Kind::Selection, run)).next().is_some() {
+        if self.entries(&keys::rows(Kind::Selection, run)).next().transpose()?.is_some() {
             self.sum_rows::<Selection>(Kind::Selection, run, &mut sum)?;
         }
         sum.section("contents");

@@ -120,7 +120,12 @@ impl Store {
         Self::over(Arc::new(Memory::new()), None)
     }
 
-    pub(crate) fn over(engine: Arc<dyn Engine>, dir: Option<PathBuf>) -> Result<Self> {
+    /// A store over an engine of the caller's making, with files in `dir`, or in memory without it; for tests.
+    ///
+    /// # Errors
+    /// `Outdated`; the engine's errors.
+    #[doc(hidden)]
+    pub fn over(engine: Arc<dyn Engine>, dir: Option<PathBuf>) -> Result<Self> {
         let key = keys::meta(FORMAT_KEY);
         if let Some(value) = again(|| engine.get(&key))? {
             check_format(&key, value)?;

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use family::{Family, noise, put};
+use family::{Family, assert_sound, noise, put};
 use tracker_store::{Bundle, Collect, Damage, Error, Saved, Store, Target};
 
 fn save(store: &Store, dir: &Path) -> Saved {
@@ -68,6 +68,7 @@ fn a_restored_store_gives_the_same_answers_from_a_folder_a_file_and_a_stream() {
         put(&store, "more", None, &noise(100_000, 77), None);
         store.collect(&Collect { grace: Duration::ZERO, ..Collect::default() }).unwrap();
         assert_eq!(Family::answers(&store, &runs).runs, expected.runs);
+        assert_sound(&to);
     }
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_str().unwrap().starts_with('.')), "{left:?}");
@@ -147,7 +148,7 @@ fn folders_of_something_else_are_refused_untouched() {
         let error = Bundle::open(&backup).unwrap().restore(&target, &mut |_| {}).unwrap_err();
         assert!(error.to_string().contains("empty or not there yet"), "{error}");
     }
-    assert_eq!(files(&taken), before);
+    assert!(files(&taken) == before, "it was written to");
     assert!(matches!(Bundle::open(&taken), Err(Error::Invalid { .. })));
     assert!(matches!(Bundle::open(&taken.join("thesis.tex")), Err(Error::CorruptFile { .. } | Error::Invalid { .. })));
     assert!(matches!(Bundle::open(&dir.path().join("nowhere")), Err(Error::NotFound { .. })));
@@ -247,7 +248,7 @@ fn a_backup_of_a_newer_format_is_refused_unchanged() {
     is_refused(Bundle::open(&backup).err().unwrap());
     is_refused(family.store.back_up(Target::Folder(&backup), &mut |_| {}).unwrap_err());
     fs::write(backup.join("manifest.json"), &before[&backup.join("manifest.json")]).unwrap();
-    assert_eq!(files(&backup), before);
+    assert!(files(&backup) == before, "it was written to");
 }
 
 #[test]
@@ -294,4 +295,52 @@ fn two_backups_into_one_folder_at_once_are_one_too_many() {
         .unwrap();
     assert!(is_tried);
     assert_eq!(damages(&backup), []);
+}
+
+#[test]
+fn a_pack_that_was_cut_short_or_is_gone_never_takes_the_place_of_a_whole_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let family = Family::new(&path);
+    let backup = dir.path().join("backup");
+    save(&family.store, &backup);
+    let before = fs::read(backup.join("manifest.json")).unwrap();
+    for pack in fs::read_dir(backup.join("packs")).unwrap() {
+        let pack = path.join("blobs").join(pack.unwrap().file_name());
+        let sound = fs::read(&pack).unwrap();
+        for damaged in [&sound[..sound.len() - 1], &[]] {
+            fs::write(&pack, damaged).unwrap();
+            let error = family.store.back_up(Target::Folder(&backup), &mut |_| {}).unwrap_err();
+            assert!(matches!(&error, Error::CorruptFile { path, .. } if *path == pack), "{error}");
+            assert_eq!(damages(&backup), []);
+            assert!(fs::read(backup.join("manifest.json")).unwrap() == before, "the backup is another one");
+        }
+        fs::remove_file(&pack).unwrap();
+        let error = family.store.back_up(Target::Folder(&dir.path().join("new")), &mut |_| {}).unwrap_err();
+        assert!(matches!(&error, Error::CorruptFile { path, .. } if *path == pack), "{error}");
+        fs::write(&pack, sound).unwrap();
+    }
+    save(&family.store, &backup);
+    assert_eq!(damages(&backup), []);
+}
+
+#[test]
+fn a_restored_store_is_kept_by_the_engine_it_was_kept_by_and_records_are_the_same_under_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, backup) = (dir.path().join("store"), dir.path().join("backup"));
+    let family = Family::new(&path);
+    let runs = [family.first, family.second, family.other];
+    let expected = Family::answers(&family.store, &runs);
+    let saved = save(&family.store, &backup);
+    drop(family);
+    Store::convert(&path, tracker_engine::Kind::Sled, &mut |_| {}).unwrap().unwrap();
+    let store = Store::open(&path).unwrap();
+    let again = save(&store, &backup);
+    assert_eq!((again.records, again.counts), (saved.records, saved.counts));
+    assert!(again.written_bytes < 10_000, "the engine changed, the records did not: {again:?}");
+    let restored = Bundle::open(&backup).unwrap().restore(&dir.path().join("to"), &mut |_| {}).unwrap();
+    assert_eq!((restored.engine.as_str(), restored.records), ("sled", saved.records));
+    let store = Store::open(&dir.path().join("to")).unwrap();
+    assert_eq!(store.engine_name(), "sled");
+    assert_eq!(Family::answers(&store, &runs), expected);
 }

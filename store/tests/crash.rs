@@ -2,7 +2,7 @@
 //!
 //! A writer is this test again, in another process: it tells each thing it was acknowledged, and is killed. The loss of power is one
 //! of a file system in a file, which is copied as it is while the writer is at work: what the file system had not written by then
-//! is lost, its own journal included.
+//! is lost, its own journal included. Every engine of this build is tried.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use scene::{STAGE, Scene, sample, verdict};
-use tracker_store::{Durability, Outcome, Point, Query, Recording, RowKey, RunId, Store, Table};
+use tracker_store::{
+    Durability, EngineKind, EngineOptions, Outcome, Point, Query, Recording, RowKey, RunId, Store, Table,
+};
 
 const ROLE_DIR: &str = "TRACKER_STORE_TEST_DIR";
 const ROLE_SYNC: &str = "TRACKER_STORE_TEST_SYNC";
@@ -44,6 +46,16 @@ fn artifact_of(nth: u32) -> Vec<u8> {
     let mut bytes = vec![0; 20_000];
     blake3::Hasher::new().update(&nth.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
+}
+
+fn engines() -> impl Iterator<Item = EngineKind> {
+    EngineKind::ALL.into_iter().filter(|engine| engine.is_built())
+}
+
+/// An empty store that `engine` keeps, for whoever comes next.
+fn make(dir: &Path, engine: EngineKind) {
+    let store = Store::create_with(dir, &EngineOptions { engine, ..EngineOptions::default() }).unwrap();
+    assert_eq!(store.engine_name(), engine.name());
 }
 
 /// The child: writes until it is killed.
@@ -108,6 +120,11 @@ impl Writer {
             }
             return true;
         }
+    }
+
+    fn stop(&self) {
+        let sent = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
     }
 
     /// Kills it after it said so many things; all that it was acknowledged.
@@ -177,21 +194,24 @@ fn killed_writers_leave_what_they_were_acknowledged_whole() {
     if let Some(dir) = std::env::var_os(ROLE_DIR) {
         write(&PathBuf::from(dir));
     }
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("store");
-    let mut all = Vec::new();
-    for n_said in moments(1).take(20) {
-        let writer = Writer::start("killed_writers_leave_what_they_were_acknowledged_whole", &dir, false);
-        all.push(writer.killed_after(n_said));
-        // One folder for all: what earlier writers left stays.
-        let store = Store::create(&dir).unwrap();
-        for said in all.iter().rev().take(3) {
+    for engine in engines() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("store");
+        make(&dir, engine);
+        let mut all = Vec::new();
+        for n_said in moments(1).take(20) {
+            let writer = Writer::start("killed_writers_leave_what_they_were_acknowledged_whole", &dir, false);
+            all.push(writer.killed_after(n_said));
+            // One folder for all: what earlier writers left stays.
+            let store = Store::open(&dir).unwrap();
+            for said in all.iter().rev().take(3) {
+                check(&store, said);
+            }
+        }
+        let store = Store::open(&dir).unwrap();
+        for said in &all {
             check(&store, said);
         }
-    }
-    let store = Store::open(&dir).unwrap();
-    for said in &all {
-        check(&store, said);
     }
 }
 
@@ -257,7 +277,7 @@ fn a_loss_of_power_takes_nothing_that_was_synced() {
     if let Some(dir) = std::env::var_os(ROLE_DIR) {
         write(&PathBuf::from(dir));
     }
-    for n_said in moments(3).take(6) {
+    for (engine, n_said) in engines().flat_map(|engine| moments(3).take(6).map(move |n_said| (engine, n_said))) {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let Some(disk) = Disk::make(&path("disk"), &path("mounted")) else {
@@ -265,11 +285,14 @@ fn a_loss_of_power_takes_nothing_that_was_synced() {
             return;
         };
         let dir = disk.at.join("store");
+        make(&dir, engine);
         let mut writer = Writer::start("a_loss_of_power_takes_nothing_that_was_synced", &dir, true);
         for _ in 0..n_said + 2 {
             assert!(writer.listen(), "the writer ended by itself");
         }
         let said = writer.said.clone();
+        // The power goes at one moment: nothing more is written while the copy is made.
+        writer.stop();
         std::fs::copy(&disk.image, path("as it was")).unwrap();
         writer.killed_after(0);
         drop(disk);

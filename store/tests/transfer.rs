@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use family::{Family, noise, put, tensors};
+use family::{Family, assert_sound, noise, put, tensors};
 use scene::{STAGE, Scene, new_run, sample};
 use tracker_store::{
     Arrival, Bundle, Durability, Error, Exported, Imported, NodeId, Recording, Result, RowKey, RunId, Status, Store,
@@ -89,6 +89,7 @@ fn a_run_brings_what_it_came_from_and_is_the_same_there() {
         store.walk(journey.family.trained, &tracker_store::Walk::new(tracker_store::Toward::Descendants)).unwrap();
     assert_eq!(down.nodes.len(), before.nodes.len());
     assert_eq!(to.resolve_run(&first.short()).unwrap(), *first);
+    assert_sound(&journey.path("to"));
 }
 
 trait HasManifest {
@@ -231,6 +232,7 @@ fn a_delta_whose_base_is_told_from_another_here_is_told_alone() {
             let file = manifest.file("model.safetensors").unwrap();
             assert!(to.read_file(file.digest).unwrap() == *bytes, "{name} v{}", version.number);
         }
+        assert_sound(&journey.path(name));
         let exported = export(&to, &[*second], &journey.path("again.tar"));
         assert_eq!(exported.runs, export(store, &[*second], &journey.path("once.tar")).runs);
     }
@@ -271,6 +273,7 @@ fn a_large_run_is_written_in_parts_that_say_so_until_it_is_whole() {
     assert_eq!(to.tags(scene.run).unwrap(), store.tags(scene.run).unwrap());
     assert_eq!(to.record_digest(scene.run).unwrap(), store.record_digest(scene.run).unwrap());
     assert_eq!(export(&to, &[scene.run], &journey.path("again.tar")).runs, exported.runs);
+    assert_sound(&journey.path("to"));
 }
 
 #[test]
@@ -315,4 +318,60 @@ fn the_cells_of_a_sweep_are_found() {
     assert_eq!(store.cells(*first).unwrap(), [*second]);
     assert!(store.cells(*second).unwrap().is_empty());
     assert!(store.has(&NodeId::run(*first)).unwrap());
+}
+
+#[test]
+fn only_runs_whose_edges_a_walk_would_follow_come_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(&dir.path().join("store")).unwrap();
+    let dataset = scene::checkpoint("data");
+    let model = scene::checkpoint("model");
+    // Two runs record the same training; a third uses the model and says nothing of where it came from, a fourth not even that.
+    let trained = |name: &str, with_edge: bool| {
+        let run = store.create_run(&new_run(name)).unwrap().id;
+        let mut recording = Recording::new();
+        recording.put_stage(run, &scene::stage()).unwrap();
+        let node = recording.put(run, &model).unwrap();
+        if with_edge {
+            let from = recording.put(run, &dataset).unwrap();
+            recording
+                .put_edge(run, &tracker_store::Edge::new(node, tracker_store::Relation::DerivedFrom, from))
+                .unwrap();
+        }
+        store.commit(&recording, Durability::Os).unwrap();
+        (run, node)
+    };
+    let ((one, _), (two, _)) = (trained("one", true), trained("two", true));
+    let (user, node) = trained("user", false);
+    let idle = store.create_run(&new_run("idle")).unwrap().id;
+    let brought = |run| -> Vec<RunId> {
+        let exported = export(&store, &[run], &dir.path().join("x.tar"));
+        exported.runs.into_iter().map(|facts| facts.id).collect()
+    };
+    assert_eq!(brought(one), [one]);
+    assert_eq!(brought(two), [two]);
+    // Of equal edges a walk takes the first.
+    assert_eq!(brought(user), [one, user]);
+    assert_eq!(brought(idle), [idle]);
+    export(&store, &[user], &dir.path().join("x.tar"));
+    let to = Store::create(&dir.path().join("to")).unwrap();
+    import(&to, &dir.path().join("x.tar")).unwrap();
+    let up = tracker_store::Walk { within: Some(user), ..tracker_store::Walk::new(tracker_store::Toward::Ancestors) };
+    assert_eq!(to.walk(node, &up).unwrap(), store.walk(node, &up).unwrap());
+}
+
+#[test]
+fn a_running_run_is_exported_as_it_is_and_refused_once_it_went_on() {
+    let journey = Journey::new();
+    let Family { store, other, .. } = &journey.family;
+    let (to, path) = (journey.store("to"), journey.path("x.tar"));
+    export(store, &[*other], &path);
+    import(&to, &path).unwrap();
+    assert_eq!(to.run(*other).unwrap().status, Status::Running);
+    store
+        .end_run(*other, &tracker_store::Ending { status: Status::Failed, message: "no".into(), record_digest: None })
+        .unwrap();
+    export(store, &[*other], &path);
+    let error = import(&to, &path).unwrap_err();
+    assert!(matches!(&error, Error::Differs { .. }) && error.to_string().contains("status"), "{error}");
 }

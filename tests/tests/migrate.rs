@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use tracker_engine::{Batch, Direction, Durability, Entry, KeyRange, Options, Read as _};
+use tracker_engine::{Batch, Direction, Durability, Entry, KeyRange, Options};
 use tracker_tests::Tracker;
 
 /// The golden store of format 1, as the entries it has.

@@ -16,9 +16,9 @@ const STREAM: &str = "-";
 
 /// Writes a backup.
 pub fn backup(dir: &Path, target: &Path, printer: &Printer) -> anyhow::Result<Answer> {
-    let store = Store::open(dir)?;
-    let mut watch = progress::of_bytes(printer);
-    let saved = to_target(target, printer, |target| store.back_up(target, &mut watch))?;
+    // One that is to be migrated can be saved too.
+    let store = Store::open_older(dir)?;
+    let saved = to_target(target, printer, |target| store.back_up(target, &mut progress::of_bytes(printer)))?;
     let text = format!(
         "{}; wrote {}, {} were there already",
         in_words(&saved.counts),
@@ -30,9 +30,8 @@ pub fn backup(dir: &Path, target: &Path, printer: &Printer) -> anyhow::Result<An
 
 /// Checks a bundle to the last byte.
 pub fn verify(target: &Path, printer: &Printer) -> anyhow::Result<Answer> {
-    let mut watch = progress::of_bytes(printer);
     let checked = open(target, &std::env::temp_dir()).and_then(|bundle| {
-        let damaged = bundle.verify(&mut watch)?;
+        let damaged = bundle.verify(&mut progress::of_bytes(printer))?;
         Ok((Some(bundle), damaged))
     });
     let (bundle, damaged) = match checked {

@@ -30,14 +30,13 @@ pub fn export(dir: &Path, runs: &[String], file: &Path, sweep: bool, printer: &P
             asked.extend(cells);
         }
     }
-    let mut watch = progress::of_bytes(printer);
     let exported = to_target(file, printer, |target| {
         // An export is always one file.
         let target = match target {
             Target::Folder(path) => Target::File(path),
             target => target,
         };
-        store.export(&asked, target, &mut watch)
+        store.export(&asked, target, &mut progress::of_bytes(printer))
     })?;
     let n_more = exported.runs.iter().filter(|run| !run.is_asked).count();
     let text = format!(
@@ -51,15 +50,14 @@ pub fn export(dir: &Path, runs: &[String], file: &Path, sweep: bool, printer: &P
 /// Takes in the runs of a file.
 pub fn import(dir: &Path, file: &Path, printer: &Printer) -> anyhow::Result<Answer> {
     let bundle = open(file, &std::env::temp_dir())?;
-    let mut watch = progress::of_bytes(printer);
     if !dir.exists()
-        && let Some(damage) = bundle.verify(&mut watch)?.into_iter().next()
+        && let Some(damage) = bundle.verify(&mut progress::of_bytes(printer))?.into_iter().next()
     {
         // Nothing is made of what is damaged, not even an empty store.
         let (path, offset) = (damage.file, damage.offset);
         return Err(Error::CorruptFile { path, offset, reason: damage.reason }.into());
     }
-    let imported = Store::create(dir)?.import(&bundle, &mut watch)?;
+    let imported = Store::create(dir)?.import(&bundle, &mut progress::of_bytes(printer))?;
     if printer.is_json() {
         printer.json(&imported)?;
         return Ok(Answer::Yes);

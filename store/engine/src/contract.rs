@@ -4,6 +4,7 @@
 //! way to open one over files; nothing here knows which engine it is.
 
 mod durability;
+mod sizes;
 mod snapshots;
 
 use std::collections::BTreeMap;
@@ -13,12 +14,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 pub use self::durability::check_files;
+use self::sizes::{
+    empty_and_largest_keys_and_values_are_kept, long_keys_are_kept, the_largest_batch_is_written,
+    values_of_every_size_are_kept, what_is_too_large_is_refused,
+};
 use self::snapshots::{
     snapshots_do_not_move, snapshots_hold_while_a_writer_goes_on, snapshots_of_many_states_live_together,
 };
-use crate::{
-    Batch, Direction, Durability, Engine, Entry, Error, KeyRange, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, Read,
-};
+use crate::{Batch, Direction, Durability, Engine, Entry, Error, KeyRange, Read};
 
 use Direction::{Ascending, Descending};
 
@@ -40,6 +43,7 @@ pub fn check(make: impl Fn() -> Arc<dyn Engine>) {
     empty_and_largest_keys_and_values_are_kept(&*make());
     values_of_every_size_are_kept(&*make());
     long_keys_are_kept(&*make());
+    the_largest_batch_is_written(&*make());
     what_is_too_large_is_refused(&*make());
     large_batches_are_written(&*make());
     counters_lose_no_increment(&make());
@@ -219,82 +223,6 @@ fn preconditions_judge_the_state_before_the_batch(engine: &dyn Engine) {
     let mut only_asks = Batch::new();
     only_asks.require_equals(b"k", b"2");
     commit(engine, &only_asks);
-}
-
-fn empty_and_largest_keys_and_values_are_kept(engine: &dyn Engine) {
-    let long_key = vec![b'k'; MAX_KEY_BYTES];
-    let long_value: Vec<u8> = (0..MAX_VALUE_BYTES).map(|i| (i % 251) as u8).collect();
-    put(engine, b"", b"");
-    put(engine, &long_key, &long_value);
-    assert_eq!(get(engine, b"").as_deref(), Some(b"".as_slice()));
-    assert!(get(engine, &long_key).as_deref() == Some(long_value.as_slice()), "the largest value came back changed");
-    let all = entries(engine, KeyRange::all(), Descending);
-    assert_eq!(all.len(), 2);
-    assert!(all[0] == (long_key, long_value), "the largest entry came back changed from a range");
-}
-
-/// Around the sizes at which engines change how they keep a value.
-fn values_of_every_size_are_kept(engine: &dyn Engine) {
-    let mut model = BTreeMap::new();
-    let mut sizes: Vec<usize> = (0..22).flat_map(|power| [(1 << power) - 1, 1 << power, (1 << power) + 1]).collect();
-    for around in [6, 24, 48, 100, 1_000] {
-        sizes.extend([around * 1024 - 1, around * 1024, around * 1024 + 1]);
-    }
-    // Each is written over by the next larger, and the largest by the smallest.
-    for shift in [0, 1] {
-        let mut batch = Batch::new();
-        for (i, _) in sizes.iter().enumerate() {
-            let (key, value) = ((i as u32).to_be_bytes(), vec![i as u8; sizes[(i + shift) % sizes.len()]]);
-            batch.put(&key, &value);
-            model.insert(key.to_vec(), value);
-        }
-        commit(engine, &batch);
-        compare(engine, &model, &KeyRange::all());
-        for (key, value) in &model {
-            assert!(get(engine, key).as_ref() == Some(value), "{} bytes came back changed", value.len());
-        }
-    }
-}
-
-/// More long keys than a node of a tree has room for.
-fn long_keys_are_kept(engine: &dyn Engine) {
-    let mut model = BTreeMap::new();
-    for round in 0..4_u8 {
-        let mut batch = Batch::new();
-        for i in 0..20_u8 {
-            let key = [vec![i / 3; MAX_KEY_BYTES - 2 - usize::from(round)], vec![i, round]].concat();
-            batch.put(&key, &[i]);
-            model.insert(key, vec![i]);
-        }
-        commit(engine, &batch);
-    }
-    compare(engine, &model, &KeyRange::all());
-    let gone: Vec<Vec<u8>> = model.keys().step_by(2).cloned().collect();
-    let mut batch = Batch::new();
-    for key in gone {
-        batch.delete(&key);
-        model.remove(&key);
-    }
-    commit(engine, &batch);
-    compare(engine, &model, &KeyRange::all());
-}
-
-fn what_is_too_large_is_refused(engine: &dyn Engine) {
-    let mut key = Batch::new();
-    key.put(&vec![0; MAX_KEY_BYTES + 1], b"");
-    let mut value = Batch::new();
-    value.put(b"k", &vec![0; MAX_VALUE_BYTES + 1]);
-    let mut whole = Batch::new();
-    for i in 0..=(MAX_BATCH_BYTES / MAX_VALUE_BYTES) {
-        whole.put(&[i as u8], &vec![0; MAX_VALUE_BYTES]);
-    }
-    for (batch, expected) in [(key, "key"), (value, "value"), (whole, "batch")] {
-        match engine.commit(&batch, Durability::Os) {
-            Err(Error::TooLarge { what, .. }) => assert_eq!(what, expected),
-            other => panic!("expected a {expected} to be too large, got {other:?}"),
-        }
-    }
-    assert_eq!(keys(engine, KeyRange::all(), Ascending).len(), 0);
 }
 
 /// Unsorted, sorted, overlapping and interleaved: every path by which many keys may be written.

@@ -17,6 +17,8 @@
 mod cut;
 mod files;
 mod overlay;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

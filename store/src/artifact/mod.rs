@@ -157,6 +157,16 @@ impl Place {
         }
     }
 
+    /// The pack it is in, if it is in one, and the least bytes that has because of it.
+    pub(crate) fn stretch(&self) -> Option<(PackId, u64)> {
+        match self {
+            Self::Inline(_) => None,
+            // No empty piece is packed.
+            Self::Packed(pack, offset) => Some((*pack, offset + 1)),
+            Self::Coded(coded) => Some((coded.pack, coded.offset + u64::from(coded.n_stored))),
+        }
+    }
+
     /// How many bytes a piece of `n_bytes` takes here.
     pub(crate) fn n_stored(&self, n_bytes: u32) -> u64 {
         match self {

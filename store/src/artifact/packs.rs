@@ -468,7 +468,7 @@ impl PackReader {
         }
     }
 
-    pub(super) fn damaged(&self, offset: u64, reason: &str) -> Error {
+    pub(crate) fn damaged(&self, offset: u64, reason: &str) -> Error {
         let path = match self {
             Self::Memory(_) => PathBuf::from("a pack in memory"),
             Self::File(_, path) => path.clone(),

@@ -6,7 +6,7 @@
 mod restore;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -68,9 +68,9 @@ impl Store {
         Ok(StoreFacts { engine, layout: tracker_engine::LAYOUT, format: self.format()? })
     }
 
-    /// Adds every entry, cut into chunks. Returns the packs that are named.
-    fn copy_records(&self, sink: &mut Sink<'_>, watch: &mut Watch<'_>) -> Result<BTreeSet<PackId>> {
-        let mut packs = BTreeSet::new();
+    /// Adds every entry, cut into chunks. Returns the packs that are named, with the least bytes each must have.
+    fn copy_records(&self, sink: &mut Sink<'_>, watch: &mut Watch<'_>) -> Result<BTreeMap<PackId, u64>> {
+        let mut packs: BTreeMap<PackId, u64> = BTreeMap::new();
         let mut cutter = Cutter::default();
         let mut failed = None;
         let mut add = |key: &[u8], value: &[u8]| -> Result<()> {
@@ -78,7 +78,12 @@ impl Store {
                 [tag::EXPERIMENT, ..] => sink.counts().experiments += 1,
                 [tag::NODE, kind, ..] if *kind == Kind::Run as u8 => sink.counts().runs += 1,
                 [tag::VERSION, ..] => sink.counts().versions += 1,
-                [tag::PIECE, ..] => packs.extend(Piece::decode(key, value)?.place.pack()),
+                [tag::PIECE, ..] => {
+                    if let Some((pack, n_least)) = Piece::decode(key, value)?.place.stretch() {
+                        let known = packs.entry(pack).or_default();
+                        *known = n_least.max(*known);
+                    }
+                }
                 _ => {}
             }
             if let Some(chunk) = cutter.push(key, value) {
@@ -104,12 +109,18 @@ impl Store {
     }
 }
 
-fn copy_packs(packs: &Packs, named: &BTreeSet<PackId>, sink: &mut Sink<'_>, watch: &mut Watch<'_>) -> Result<()> {
+fn copy_packs(packs: &Packs, named: &BTreeMap<PackId, u64>, sink: &mut Sink<'_>, watch: &mut Watch<'_>) -> Result<()> {
     let mut readers = Vec::with_capacity(named.len());
     let mut total = 0;
-    for pack in named {
+    for (pack, n_least) in named {
         // Opened anew below: there may be more of them than files can be open.
-        let n_bytes = packs.open(*pack)?.ok_or_else(|| packs.gone(*pack))?.n_bytes()?;
+        let reader = packs.open(*pack)?.ok_or_else(|| packs.gone(*pack))?;
+        let n_bytes = reader.n_bytes()?;
+        // A pack never changes. One that is shorter now must not take the place of what an earlier backup has of it.
+        if n_bytes < *n_least || sink.pack_was(*pack).is_some_and(|was| was != n_bytes) {
+            let reason = "it has another length than it had, or than what it holds: it is cut short, or was written to";
+            return Err(reader.damaged(n_bytes, reason));
+        }
         total += n_bytes;
         readers.push((*pack, n_bytes));
     }

@@ -42,9 +42,7 @@ impl Bundle {
     /// and offset of what is damaged; `Contended` if another process restores to `dir`; `Io`; the engine's. Then nothing is in `dir`.
     pub fn restore(&self, dir: &Path, watch: &mut Watch<'_>) -> Result<Restored> {
         expect_purpose(self, Purpose::Backup, "import")?;
-        if self.manifest().store.format > FORMAT {
-            self.check_store_format()?;
-        }
+        self.check_store_format()?;
         let making = Making::begin(dir)?;
         let lines = self.lines()?;
         let store = making.dir.join(STORE);
@@ -73,14 +71,13 @@ impl Bundle {
         kind.unwrap_or_default()
     }
 
+    /// Refuses records of a newer format. Those of an earlier one decode, and what follows from them is made anew or migrated.
     pub(crate) fn check_store_format(&self) -> Result<()> {
         let found = self.manifest().store.format;
-        let remedy = match found.cmp(&FORMAT) {
-            std::cmp::Ordering::Equal => return Ok(()),
-            std::cmp::Ordering::Less => "migrate the store it was made of, and make it again",
-            std::cmp::Ordering::Greater => "use the newer build of tracker that wrote it",
-        };
-        Err(Error::Outdated { found, supported: FORMAT, remedy })
+        if found <= FORMAT {
+            return Ok(());
+        }
+        Err(Error::Outdated { found, supported: FORMAT, remedy: "use the newer build of tracker that wrote it" })
     }
 
     fn restore_records(&self, lines: &[Line], engine: &dyn Engine, watch: &mut Watch<'_>) -> Result<()> {

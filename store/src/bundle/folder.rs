@@ -64,6 +64,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Whether the folder says already what it is.
+    pub(super) fn is_marked(&self) -> bool {
+        self.dir.join(MARK).exists()
+    }
+
     /// How long the file of a chunk is, and its digest, if it is there and whole.
     pub(super) fn chunk(&self, digest: &Digest) -> Result<Option<(u64, Digest)>> {
         let name = chunk_name(digest);
@@ -78,6 +83,14 @@ impl Folder {
         };
         let is_it = chunk::restore(&stored).is_ok_and(|raw| Digest::of(&raw) == *digest);
         Ok(is_it.then(|| (stored.len() as u64, Digest::of(&stored))))
+    }
+
+    /// How long a pack was when the earlier bundle was written.
+    pub(super) fn pack_was(&self, pack: PackId) -> Option<u64> {
+        match self.earlier.get(&pack_name(pack)) {
+            Some(Line::Pack(line)) => Some(line.n_bytes),
+            _ => None,
+        }
     }
 
     /// The digests of the blocks of a pack, if it is there and whole.
@@ -141,7 +154,7 @@ impl Folder {
     }
 
     /// Syncs what waits, and then names it.
-    fn settle(&mut self) -> Result<()> {
+    pub(super) fn settle(&mut self) -> Result<()> {
         for (file, temporary, _) in &self.waiting {
             file.sync_all().map_err(|error| Error::io("sync", temporary, error))?;
         }

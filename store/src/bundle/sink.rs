@@ -75,8 +75,22 @@ impl<'a> Sink<'a> {
             written_bytes: 0,
             kept_bytes: 0,
         };
-        sink.put_bytes(MARK, purpose.mark().as_bytes())?;
+        if !sink.is_marked() {
+            sink.put_bytes(MARK, purpose.mark().as_bytes())?;
+        }
+        if let Place::Folder(folder) = &mut sink.place {
+            // Whatever comes of it, the folder says from now on what it is.
+            folder.settle()?;
+        }
         Ok(sink)
+    }
+
+    /// Whether the place says already what it is.
+    fn is_marked(&self) -> bool {
+        match &self.place {
+            Place::Folder(folder) => folder.is_marked(),
+            Place::Archive(_) => false,
+        }
     }
 
     /// Forgets what was listed, to begin again with another state of the store; what was written stays and is used.
@@ -116,6 +130,14 @@ impl<'a> Sink<'a> {
         let (n_bytes, n_entries) = (chunk.raw.len() as u64, chunk.n_entries);
         self.lines.push(Line::Chunk(ChunkLine { chunk: digest, n_bytes, n_entries, n_stored, sum, run }));
         Ok(())
+    }
+
+    /// How long a pack was when it was written to this place before.
+    pub(crate) fn pack_was(&self, pack: PackId) -> Option<u64> {
+        match &self.place {
+            Place::Folder(folder) => folder.pack_was(pack),
+            Place::Archive(_) => None,
+        }
     }
 
     /// Adds a pack of `n_bytes`, which `read_at` reads.

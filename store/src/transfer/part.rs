@@ -214,3 +214,63 @@ pub(super) fn ups(node: &NodeId, key: &[u8], record: &[u8]) -> Result<Vec<(Relat
         _ => Err(Error::corrupt(key, "it is no content of a kind that is known")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::FileEntry;
+    use crate::id::RowKey;
+    use proptest::prelude::*;
+
+    const RUN: RunId = RunId::from_bytes([7; 16]);
+    const OTHER: RunId = RunId::from_bytes([8; 16]);
+
+    fn refuse(key: &[u8], value: &[u8], reason: &str) {
+        let error = Part::new(RUN).add(&Store::memory().unwrap(), key, value).unwrap_err();
+        assert!(error.to_string().contains(reason), "expected `{reason}` in: {error}");
+    }
+
+    fn claim() -> Vec<u8> {
+        let (id, statement) = ("C1".to_owned(), "more is better".to_owned());
+        Claim { id, statement, holds: true, value: 0.5, low: None, high: None, bound: None }.encode().unwrap()
+    }
+
+    #[test]
+    fn what_is_of_another_run_or_not_what_its_key_says_is_refused() {
+        let row = |run| NodeId::claim(RowKey::new(run, "s", 1, 2));
+        Part::new(RUN).add(&Store::memory().unwrap(), &keys::node(&row(RUN)), &claim()).unwrap();
+        refuse(&keys::node(&row(OTHER)), &claim(), "does not belong");
+        refuse(&keys::node(&NodeId::run(OTHER)), &claim(), "does not belong");
+        refuse(&keys::node(&NodeId::sample(RowKey::new(RUN, "s", 1, 2))), &claim(), "damaged");
+        refuse(&keys::param(OTHER, "lr"), b"1", "does not belong");
+        refuse(&keys::param(RUN, "lr"), b"\xff", "UTF-8");
+        refuse(&keys::meta("format"), &[0, 0, 0, 9], "does not belong");
+        let problem = Problem { name: "p".into(), source: "s".into(), text: "t".into() };
+        let other = NodeId::content_of(Kind::Problem, Digest::of(b"another"));
+        refuse(&keys::node(&other), &problem.encode().unwrap(), "another digest");
+        let edge =
+            keys::edge_up(&other, OTHER, Relation::DerivedFrom, 0, &NodeId::content_of(Kind::Problem, Digest::of(b"")));
+        refuse(&edge, &[], "another run");
+        refuse(&keys::alias("policy", "best"), &[0; 4], "is not there");
+        refuse(&keys::weights(&Digest::of(b"w")), &[1; 64], "stamp of zeros");
+    }
+
+    #[test]
+    fn a_manifest_whose_paths_lead_out_is_refused() {
+        let file = |path: &str| FileEntry { path: path.to_owned(), n_bytes: 1, digest: Digest::of(b"x") };
+        for path in ["../../.bashrc", "/etc/passwd", "a/../../b"] {
+            let manifest = Manifest { kind: "files".into(), files: vec![file(path)] };
+            refuse(&keys::node(&manifest.node().unwrap()), &manifest.encode().unwrap(), "relative and plain");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_entry_panics(tag in any::<u8>(), key in proptest::collection::vec(any::<u8>(), 0..80), value in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let store = Store::memory().unwrap();
+            let mut part = Part::new(RUN);
+            drop(part.add(&store, &[&[tag], key.as_slice()].concat(), &value));
+            drop(part.add(&store, &[&[tag], RUN.as_bytes().as_slice(), key.as_slice()].concat(), &[&[1, 1], value.as_slice()].concat()));
+        }
+    }
+}
