@@ -145,8 +145,8 @@ mod tests {
         all
     }
 
-    #[test]
-    fn the_plans_of_each_studys_page_are_plans() {
+    /// The plans of every study's page.
+    fn plans_of_pages() -> Vec<String> {
         let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/studies");
         let page = |entry: &Entry| std::fs::read_to_string(pages.join(entry.name).join("README.md")).unwrap();
         let mut plans: Vec<String> = Vec::new();
@@ -158,8 +158,51 @@ mod tests {
                 plan.push_str(&block);
             }
         }
+        plans
+    }
+
+    /// Bytes taken out, doubled, and put in the place of others: whatever comes of it, it is a plan or it is refused.
+    #[test]
+    fn spoilt_plans_are_plans_or_refused_and_never_a_panic() {
+        use rand::RngExt as _;
+        use rand_chacha::rand_core::SeedableRng as _;
+        let mut stream = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        let odd = b"\"[]{}=.,-09eE\n\0x";
+        let mut n_refused = 0;
+        for plan in plans_of_pages() {
+            for _ in 0..60 {
+                let mut bytes = plan.clone().into_bytes();
+                for _ in 0..stream.random_range(1..6) {
+                    if bytes.len() < 2 {
+                        break;
+                    }
+                    let at = stream.random_range(0..bytes.len());
+                    match stream.random_range(0..4) {
+                        0 => drop(bytes.remove(at)),
+                        1 => bytes.insert(at, bytes[at]),
+                        2 => bytes[at] = odd[stream.random_range(0..odd.len())],
+                        _ => bytes.truncate(at.max(1)),
+                    }
+                }
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let path = std::path::PathBuf::from("plan.toml");
+                let resolved = study_of(&path, &text).and_then(|name| {
+                    let overlay = Overlay { file: Some((path, text)), ..Overlay::default() };
+                    study(&name)?.resolve(&overlay)
+                });
+                if let Err(error) = resolved {
+                    assert!(error.is_input(), "{error}");
+                    n_refused += 1;
+                }
+            }
+        }
+        assert!(n_refused > 100, "{n_refused}");
+    }
+
+    #[test]
+    fn the_plans_of_each_studys_page_are_plans() {
         let mut named: BTreeMap<String, usize> = BTreeMap::new();
-        for plan in plans {
+        for plan in plans_of_pages() {
             let path = std::path::PathBuf::from("README.md");
             let name = study_of(&path, &plan).unwrap();
             let overlay = Overlay { file: Some((path, plan.clone())), ..Overlay::default() };

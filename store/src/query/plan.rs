@@ -87,7 +87,8 @@ impl<'a> Plan<'a> {
             let nodes = Entries::over(store.read(), span, direction).map(move |entry| (index.node)(&entry?.0));
             return Ok(Self { candidates: fetched(store, table, nodes), is_in_order: is_by_id });
         }
-        if let Some(range) = range {
+        // Of many that pass, the first by id are found soonest by passing over the others.
+        if let Some(range) = range.filter(|_| !is_by_id) {
             return Ok(Self::of_range(store, range, direction));
         }
         let prefix = match needs.run {
