@@ -281,7 +281,7 @@ fn a_loss_of_power_takes_nothing_that_was_synced() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let Some(disk) = Disk::make(&path("disk"), &path("mounted")) else {
-            eprintln!("SKIPPED: this machine does not let a file system be mounted from a file");
+            eprintln!("SKIP a loss of power: this machine does not let a file system be mounted from a file");
             return;
         };
         let dir = disk.at.join("store");
