@@ -10,10 +10,21 @@ use tracker_store::Progress;
 
 use crate::printer::Printer;
 
+/// Where bars are drawn: for who watches.
+pub fn target(printer: &Printer) -> ProgressDrawTarget {
+    if printer.is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
+}
+
+/// A line that says how far a work is whose end is not known.
+pub fn spinner(printer: &Printer) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, target(printer));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
 /// Prints events until the run drops its end of the channel.
 pub fn follow(events: &Receiver<Event>, printer: &Printer) {
-    let target = if printer.is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bars = MultiProgress::with_draw_target(target);
+    let bars = MultiProgress::with_draw_target(target(printer));
     let mut open: HashMap<String, ProgressBar> = HashMap::new();
     for event in events {
         if printer.is_json() {
@@ -61,8 +72,7 @@ fn style() -> ProgressStyle {
 
 /// Shows how many bytes a work has done, to whoever watches, until it is dropped.
 pub fn of_bytes(printer: &Printer) -> impl FnMut(Progress) + use<> {
-    let target = if printer.is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(None, target).with_finish(ProgressFinish::AndClear);
+    let bar = ProgressBar::with_draw_target(None, target(printer)).with_finish(ProgressFinish::AndClear);
     let style = |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let known = style("{msg:<10} {wide_bar} {bytes:>11}/{total_bytes:<11} {bytes_per_sec:>12}");
     let unknown = style("{msg:<10} {bytes:>11} {bytes_per_sec:>12}");

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
-use tracker_store::{NewRun, Plan};
+use tracker_store::{Digest, NewRun, NodeId, Plan};
 
 pub use endpoint::Endpoint;
 pub use vision::Vision;
@@ -179,6 +180,35 @@ impl Tracker {
             let resumed = self.run(&["run", "--resume", &run, "--json"]).lines().pop().unwrap();
             assert_eq!(resumed["record_digest"], whole["record_digest"], "{study}, killed after {share} of its events");
         }
+    }
+}
+
+/// The name of a content of this kind, which need not be there.
+#[must_use]
+pub fn content(kind: &str) -> NodeId {
+    format!("{kind}:{}", Digest::of(kind.as_bytes())).parse().unwrap()
+}
+
+/// A stream of numbers that a seed makes.
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next number.
+    pub fn draw(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// So many bytes.
+    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
+        std::iter::repeat_with(|| self.draw().to_le_bytes()).take(n.div_ceil(8)).flatten().take(n).collect()
+    }
+
+    /// A part of `span`.
+    pub fn part_of(&mut self, span: Duration) -> Duration {
+        span.mul_f64(self.draw() as f64 / u64::MAX as f64)
     }
 }
 

@@ -17,39 +17,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tracker_store::{Digest, Durability, Finish, NodeId, Recording, RowKey, RunId, Sample, Stage, Store};
-use tracker_tests::{Answer, Tracker, binary, new_run};
+use tracker_store::{Digest, Durability, Finish, Recording, RowKey, RunId, Sample, Stage, Store};
+use tracker_tests::{Answer, Random, Tracker, binary, content, new_run};
 
 /// Rows that are committed together.
 const BATCH: u32 = 50;
 const STAGE: &str = "write";
 const ROLE: &str = "TRACKER_TEST_WRITES_TO";
-
-/// The name of a content of this kind, which need not be there.
-fn content(kind: &str) -> NodeId {
-    format!("{kind}:{}", Digest::of(kind.as_bytes())).parse().unwrap()
-}
-
-/// A stream of numbers that a seed makes.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn bytes(&mut self, n: usize) -> Vec<u8> {
-        std::iter::repeat_with(|| self.next().to_le_bytes()).take(n.div_ceil(8)).flatten().take(n).collect()
-    }
-
-    /// A part of `span`.
-    fn part_of(&mut self, span: Duration) -> Duration {
-        span.mul_f64(self.next() as f64 / u64::MAX as f64)
-    }
-}
 
 fn sample(item: u32, k: u32) -> Sample {
     Sample {

@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tracker_store::{
-    Digest, Durability, Finish, NodeId, Point, Recording, RowKey, RunId, Sample, Stage, Status, Store,
-};
-use tracker_tests::{Answer, Tracker, new_run};
+use tracker_store::{Digest, Durability, Finish, Point, Recording, RowKey, RunId, Sample, Stage, Status, Store};
+use tracker_tests::{Answer, Random, Tracker, content, new_run};
 
 fn over(tracker: &Tracker, store: &Path, args: &[&str]) -> Answer {
     tracker.run(&[&["--store", store.to_str().unwrap()], args].concat())
@@ -125,23 +123,6 @@ fn wrong_files_and_runs_that_differ_are_refused() {
     assert!(refused.code == 2 && !path(&tracker, "y.tar").exists(), "{}", refused.stderr);
 }
 
-/// The name of a content of this kind, which need not be there.
-fn content(kind: &str) -> NodeId {
-    format!("{kind}:{}", Digest::of(kind.as_bytes())).parse().unwrap()
-}
-
-/// A stream of numbers that a seed makes.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
-
 /// Runs with samples and an artifact each; the last has more rows than one commit takes.
 fn fill(store: &Store, random: &mut Random) -> Vec<RunId> {
     let policy = content("checkpoint");
@@ -153,7 +134,7 @@ fn fill(store: &Store, random: &mut Random) -> Vec<RunId> {
         recording.put_param(run, "nth", &nth.to_string()).unwrap();
         let n_rows = if nth == 4 { 60_000 } else { 3000 };
         for item in 0..n_rows {
-            let text = format!("{:016x}{:016x} of item {item}", random.next(), random.next()).repeat(3);
+            let text = format!("{:016x}{:016x} of item {item}", random.draw(), random.draw()).repeat(3);
             let sample = Sample {
                 subject: content("statement"),
                 policy,
@@ -170,7 +151,7 @@ fn fill(store: &Store, random: &mut Random) -> Vec<RunId> {
             }
         }
         store.commit(&recording, Durability::Os).unwrap();
-        let bytes: Vec<u8> = std::iter::repeat_with(|| random.next().to_le_bytes()).take(400_000).flatten().collect();
+        let bytes: Vec<u8> = random.bytes(3_200_000);
         let mut draft = store.draft("file").unwrap();
         draft.add("file", &mut bytes.as_slice()).unwrap();
         draft.save(&format!("artifact {nth}"), &[], Some(run)).unwrap();
@@ -212,7 +193,7 @@ fn a_killed_import_leaves_each_run_whole_or_absent_and_is_finished_by_the_next()
         let to = path(&tracker, &format!("to {nth_kill}"));
         let mut child = tracker.spawn(&["--store", to.to_str().unwrap(), "import", "x.tar"]);
         // The moment is the point: nothing is waited for.
-        std::thread::sleep(span.mul_f64(random.next() as f64 / u64::MAX as f64));
+        std::thread::sleep(random.part_of(span));
         child.kill().unwrap();
         child.wait().unwrap();
         if to.exists() {

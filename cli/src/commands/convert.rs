@@ -1,15 +1,14 @@
 //! `tracker convert`.
 
 use std::path::Path;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
 use tracker_store::{ConversionStep, EngineKind, Store};
 
 use super::room::bytes;
 use crate::failure::Answer;
 use crate::printer::Printer;
+use crate::progress;
 
 /// What was done, for programs.
 #[derive(Default, Serialize)]
@@ -25,9 +24,7 @@ struct Done<'a> {
 
 /// Lets `engine` keep the store.
 pub fn convert(dir: &Path, engine: EngineKind, printer: &Printer) -> anyhow::Result<Answer> {
-    let target = if printer.is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(None, target);
-    bar.enable_steady_tick(Duration::from_millis(250));
+    let bar = progress::spinner(printer);
     let converted = Store::convert(dir, engine, &mut |step| {
         bar.set_message(match step {
             ConversionStep::Copying(n) => format!("{n} entries copied"),

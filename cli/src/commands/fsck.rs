@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tracker_store::{CheckProgress, Checked, Finding, Repaired};
 
 use crate::failure::Answer;
 use crate::printer::Printer;
+use crate::progress;
 
 /// Checks the store in `dir`, or repairs it; the answer is no if there is damage, or some is left.
 pub fn fsck(dir: &Path, repair: bool, printer: &Printer) -> anyhow::Result<Answer> {
@@ -92,10 +93,9 @@ fn sum_up_repair(done: &Repaired, printer: &Printer) -> anyhow::Result<()> {
 
 /// Progress in bytes, for a person who waits.
 fn bar(printer: &Printer) -> ProgressBar {
-    let target = if printer.is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style =
         ProgressStyle::with_template("checking {wide_bar} {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {eta:>5}");
-    let bar = ProgressBar::with_draw_target(None, target);
+    let bar = ProgressBar::with_draw_target(None, progress::target(printer));
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(250));
     bar

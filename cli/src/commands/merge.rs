@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use tracker_merge::{Hash, Merge, Merged, Recipe, Summary};
 use tracker_store::{Store, Timestamp};
@@ -16,6 +16,7 @@ use crate::args::MergeArgs;
 use crate::failure::{Answer, InputError};
 use crate::parents::{Parents, Source, refuse_folder};
 use crate::printer::Printer;
+use crate::progress;
 
 /// What is said of a merge that was done.
 #[derive(Serialize)]
@@ -70,8 +71,7 @@ pub fn merge(dir: &Path, args: &MergeArgs, printer: &Printer) -> anyhow::Result<
         store = Some(Store::create(dir)?);
     }
 
-    let target = if printer.is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(Some(summary.n_tensors as u64), target);
+    let bar = ProgressBar::with_draw_target(Some(summary.n_tensors as u64), progress::target(printer));
     let begun = Instant::now();
     let on_tensor = |done: usize, _: usize| bar.set_position(done as u64);
     let merged = match &args.out {

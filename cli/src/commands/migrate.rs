@@ -2,9 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 use tracker_engine::Options;
 use tracker_migrations::{MIGRATIONS, Migration, Work};
@@ -46,7 +44,7 @@ pub fn migrate(dir: &Path, before: &Before<'_>, printer: &Printer) -> anyhow::Re
         let work = match before {
             Before::Rehearse => tracker_migrations::rehearse(engine.as_ref(), migration)?,
             Before::BackUp(_) | Before::Nothing => {
-                let bar = bar(printer);
+                let bar = progress::spinner(printer);
                 let mut seen = |work: Work| bar.set_message(format!("{} records read", work.n_read));
                 let work = tracker_migrations::migrate(engine.as_ref(), migration, &mut seen);
                 bar.finish_and_clear();
@@ -99,11 +97,4 @@ fn left(migration: &Migration) -> InputError {
         what: format!("the store is not yet of format {}", migration.from + 1),
         hint: Some("what is done stays; `tracker migrate` goes on where this stopped".into()),
     }
-}
-
-fn bar(printer: &Printer) -> ProgressBar {
-    let target = if printer.is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(None, target);
-    bar.enable_steady_tick(Duration::from_millis(250));
-    bar
 }

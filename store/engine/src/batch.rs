@@ -207,6 +207,20 @@ impl Batch {
         }
     }
 
+    /// Whether `holds` says of each of its writes that it shows. A batch without writes shows nothing, so it does not count as
+    /// applied.
+    pub(crate) fn is_applied<E>(
+        &self,
+        mut holds: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        for (key, value) in self.writes() {
+            if !holds(key, value)? {
+                return Ok(false);
+            }
+        }
+        Ok(self.n_writes > 0)
+    }
+
     /// The first precondition that `get` shows not to hold.
     pub(crate) fn first_unmet<E>(
         &self,

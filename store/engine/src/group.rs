@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::{Batch, Durability, Result};
+use crate::{Batch, Durability, Error, Result};
 
 /// The most bytes of waiting batches one leader takes, so that a transaction stays in memory.
 const MAX_GROUP_BYTES: usize = 16 << 20;
@@ -28,6 +28,13 @@ pub(crate) struct Member<'a> {
 impl<'a> Member<'a> {
     pub(crate) fn new(batch: &'a Batch, durability: Durability, resent: bool) -> Self {
         Self { batch, durability, resent, outcome: Ok(()) }
+    }
+}
+
+/// Answers all members with an error that undid the whole group: a conflict, too, was judged against what is now undone.
+pub(crate) fn refuse_all(members: &mut [Member<'_>], error: &Error) {
+    for member in members {
+        member.outcome = Err(error.clone());
     }
 }
 

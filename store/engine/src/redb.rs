@@ -38,7 +38,7 @@ use self::file::{File, Opener, guarded};
 use self::journal::Journal;
 use self::layer::{Layer, Snapshot};
 use self::overlay::Overlay;
-use crate::group::{Group, Member, lock};
+use crate::group::{self, Group, Member, lock};
 use crate::kind::Local;
 use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Read, Result, Visitor};
 
@@ -237,7 +237,7 @@ impl Held {
         if self.is_laden(writing.as_ref()) {
             self.sync(writing)?;
         }
-        if resent && self.ask(|layer| is_applied(layer, batch))? {
+        if resent && self.ask(|layer| batch.is_applied(|key, expected| layer.holds(key, expected)))? {
             return Ok(false);
         }
         if let Some(key) = self.ask(|layer| batch.first_unmet(|key, expected| layer.holds(key, expected)))? {
@@ -268,10 +268,7 @@ impl Held {
     /// Writes the members of a group in one transaction.
     fn commit_to_file(&self, writing: &mut Option<Journal>, members: &mut [Member<'_>]) {
         if let Err(error) = self.write(writing, members) {
-            // A conflict, too, was judged against what is now undone.
-            for member in members {
-                member.outcome = Err(error.clone());
-            }
+            group::refuse_all(members, &error);
         }
     }
 
@@ -357,7 +354,8 @@ impl Held {
         for member in members.iter().filter(|member| member.outcome.is_ok()) {
             whole.append(member.batch.clone());
         }
-        is_applied(&Layer::new(self.file.view()?, Overlay::default()), &whole)
+        let base = self.file.view()?;
+        whole.is_applied(|key, expected| base.holds(key, expected))
     }
 
     /// Writes what waits into the file, a while after it began to wait, until the engine is closed.
@@ -379,16 +377,6 @@ impl Held {
             }
         }
     }
-}
-
-/// Whether every write of `batch` shows in `layer`; one without writes shows nothing.
-fn is_applied(layer: &Layer, batch: &Batch) -> Result<bool> {
-    for (key, value) in batch.writes() {
-        if !layer.holds(key, value)? {
-            return Ok(false);
-        }
-    }
-    Ok(batch.n_writes() > 0)
 }
 
 impl Drop for Redb {

@@ -18,7 +18,7 @@ use ::rocksdb::{
 };
 use self_cell::self_cell;
 
-use crate::group::{Group, Member};
+use crate::group::{self, Group, Member};
 use crate::kind::Local;
 use crate::layout::sync_dir;
 use crate::staged::{self, Writes};
@@ -101,10 +101,7 @@ impl Rocksdb {
     fn write_group(&self, members: &mut [Member<'_>]) {
         let written = staged::stage(members, self).and_then(|writes| self.write(&writes, staged::durability(members)));
         if let Err(error) = written {
-            // A conflict, too, was judged against what is now undone.
-            for member in members {
-                member.outcome = Err(error.clone());
-            }
+            group::refuse_all(members, &error);
         }
     }
 

@@ -32,7 +32,7 @@ use self::cut::{Cut, Value};
 use self::files::Files;
 use self::overlay::{Before, Bytes, Overlay};
 use self::view::View;
-use crate::group::{Group, Member};
+use crate::group::{self, Group, Member};
 use crate::kind::Local;
 use crate::staged::{self, Writes};
 use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Read, Result, Visitor};
@@ -103,10 +103,7 @@ impl Sled {
     fn write_group(&self, members: &mut [Member<'_>]) {
         let written = staged::stage(members, self).and_then(|writes| self.write(&writes, staged::durability(members)));
         if let Err(error) = written {
-            // A conflict, too, was judged against what is now undone.
-            for member in members {
-                member.outcome = Err(error.clone());
-            }
+            group::refuse_all(members, &error);
         }
     }
 

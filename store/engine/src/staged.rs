@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::group::Member;
-use crate::{Batch, Durability, Error, Read, Result};
+use crate::{Durability, Error, Read, Result};
 
 /// The writes of a group: each key once, in order, with its last value, or `None` where it is deleted.
 pub(crate) type Writes<'a> = BTreeMap<&'a [u8], Option<&'a [u8]>>;
@@ -20,7 +20,7 @@ pub(crate) fn stage<'a>(members: &mut [Member<'a>], base: &(impl Read + ?Sized))
             Some(found) => Ok(*found == expected),
             None => holds(base, key, expected),
         };
-        if member.resent && is_applied(batch, |key, value| holds(&staged, key, value))? {
+        if member.resent && batch.is_applied(|key, value| holds(&staged, key, value))? {
             continue;
         }
         if let Some(key) = batch.first_unmet(|key, expected| holds(&staged, key, expected))? {
@@ -54,19 +54,6 @@ pub(crate) fn durability(members: &[Member<'_>]) -> Durability {
     if is_synced { Durability::Sync } else { Durability::Os }
 }
 
-/// Whether every write of `batch` shows. A batch without writes shows nothing, so it does not count as applied.
-fn is_applied(batch: &Batch, mut holds: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>) -> Result<bool> {
-    if batch.n_writes() == 0 {
-        return Ok(false);
-    }
-    for (key, value) in batch.writes() {
-        if !holds(key, value)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 fn holds(base: &(impl Read + ?Sized), key: &[u8], expected: Option<&[u8]>) -> Result<bool> {
     Ok(base.get(key)?.as_deref() == expected)
 }
@@ -75,7 +62,7 @@ fn holds(base: &(impl Read + ?Sized), key: &[u8], expected: Option<&[u8]>) -> Re
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::{Engine as _, Memory};
+    use crate::{Batch, Engine as _, Memory};
 
     fn member(batch: &Batch, resent: bool) -> Member<'_> {
         Member::new(batch, Durability::Os, resent)

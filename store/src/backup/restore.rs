@@ -12,7 +12,9 @@ use serde::Serialize;
 use tracker_engine::{Batch, Direction, Durability, Engine, KeyRange, Kind as EngineKind, Options};
 
 use super::expect_purpose;
-use crate::bundle::{Bundle, ChunkLine, Counts, Cutter, Line, Progress, Purpose, Watch, entries_of};
+use crate::bundle::{
+    Bundle, ChunkLine, Counts, Cutter, Line, Progress, Purpose, Watch, entries_of, lock_folder, sync_dir,
+};
 use crate::error::{Error, Result};
 use crate::id::Digest;
 use crate::store::{BLOBS, FORMAT};
@@ -117,7 +119,7 @@ impl Bundle {
             })?;
             file.sync_all().map_err(failed)?;
         }
-        sync(blobs)
+        sync_dir(blobs)
     }
 
     pub(crate) fn damaged_chunk(&self, line: &ChunkLine, reason: &str) -> Error {
@@ -160,16 +162,7 @@ impl Making {
         fs::create_dir_all(parent).map_err(|error| Error::io("make the folder", parent, error))?;
         let dir = parent.join(format!(".{}.restoring", name.display()));
         fs::create_dir_all(&dir).map_err(|error| Error::io("make the folder", &dir, error))?;
-        let path = dir.join(LOCK);
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(|error| Error::io("open", &path, error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(Error::Contended { what: "store", name: target.display().to_string() });
-            }
-            Err(fs::TryLockError::Error(error)) => return Err(Error::io("lock", &path, error)),
-        }
+        let lock = lock_folder(&dir.join(LOCK), "store", &target)?;
         // Left by one that was killed.
         let store = dir.join(STORE);
         match fs::remove_dir_all(&store) {
@@ -182,12 +175,12 @@ impl Making {
     /// Gives the store its name.
     fn finish(self, target: &Path) -> Result<()> {
         let store = self.dir.join(STORE);
-        sync(&store)?;
+        sync_dir(&store)?;
         fs::rename(&store, target).map_err(|error| match error.kind() {
             ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists | ErrorKind::NotADirectory => not_empty(target),
             _ => Error::io("rename", &store, error),
         })?;
-        self.dir.parent().map_or(Ok(()), sync)
+        self.dir.parent().map_or(Ok(()), sync_dir)
     }
 }
 
@@ -210,8 +203,4 @@ fn check_empty(dir: &Path) -> Result<()> {
 
 fn not_empty(dir: &Path) -> Error {
     Error::invalid("the folder to restore to", "empty or not there yet", dir.display())
-}
-
-fn sync(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| Error::io("sync", dir, error))
 }

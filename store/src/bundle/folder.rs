@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::index::{Line, chunk_name, pack_name};
 use super::sink::{ReadAt, copy_error};
-use super::{Bundle, CHUNKS, INDEX, LOCK, MANIFEST, MARK, PACKS, Purpose, block_digests, chunk, sync_dir};
+use super::{Bundle, CHUNKS, INDEX, LOCK, MANIFEST, MARK, PACKS, Purpose, block_digests, chunk, lock_folder, sync_dir};
 use crate::artifact::PackId;
 use crate::error::{Error, Result};
 use crate::id::Digest;
@@ -34,16 +34,7 @@ impl Folder {
     pub(super) fn open(dir: &Path, purpose: Purpose) -> Result<Self> {
         let is_earlier = check(dir, purpose)?;
         fs::create_dir_all(dir).map_err(|error| Error::io("make the folder", dir, error))?;
-        let path = dir.join(LOCK);
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(|error| Error::io("open", &path, error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(Error::Contended { what: purpose.name(), name: dir.display().to_string() });
-            }
-            Err(fs::TryLockError::Error(error)) => return Err(Error::io("lock", &path, error)),
-        }
+        let lock = lock_folder(&dir.join(LOCK), purpose.name(), dir)?;
         let mut folder = Self {
             dir: dir.to_path_buf(),
             _locked: lock,

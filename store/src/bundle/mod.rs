@@ -22,6 +22,7 @@ mod sink;
 mod source;
 mod verify;
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -107,7 +108,18 @@ pub(crate) fn block_digests(
     Ok(())
 }
 
+/// Makes the file at `path`, if it is not there, and locks it; `Contended` if another process has: it makes `what` in `of`.
+pub(crate) fn lock_folder(path: &Path, what: &'static str, of: &Path) -> Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(|error| Error::io("open", path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Contended { what, name: of.display().to_string() }),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+    }
+}
+
 /// Syncs a folder, so that names in it survive a power loss.
-fn sync_dir(dir: &Path) -> Result<()> {
-    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| Error::io("sync", dir, error))
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| Error::io("sync", dir, error))
 }

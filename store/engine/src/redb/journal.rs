@@ -17,6 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use crate::batch::MAX_BATCH_BYTES;
 use crate::{Batch, Error, Result};
@@ -64,7 +65,7 @@ impl Journal {
                         format!("it is of generation `{generation}` and belongs to another data file (`{done}`)");
                     return Err(Error::corrupt(path, reason));
                 }
-                let is_same_boot = boot != [0; 16] && boot == self::boot();
+                let is_same_boot = boot != [0; 16] && boot == *BOOT;
                 let n_whole = read_frames(path, generation, frames, is_same_boot, &mut batches)?;
                 journal.end = (HEADER_BYTES + n_whole) as u64;
             }
@@ -83,7 +84,7 @@ impl Journal {
         if self.end == 0 {
             self.frame.extend_from_slice(&MAGIC);
             self.frame.extend_from_slice(&self.generation.to_le_bytes());
-            self.frame.extend_from_slice(&boot());
+            self.frame.extend_from_slice(&*BOOT);
         }
         let start = self.frame.len();
         self.frame.extend_from_slice(&[0; FRAME_BYTES]);
@@ -159,7 +160,7 @@ pub(crate) fn look(path: &Path, done: u64) -> Result<Looked> {
         looked.damage = Some(Error::corrupt(path, reason));
         return Ok(looked);
     }
-    let is_same_boot = boot != [0; 16] && boot == self::boot();
+    let is_same_boot = boot != [0; 16] && boot == *BOOT;
     looked.damage = read_frames(path, generation, frames, is_same_boot, &mut looked.batches).err();
     Ok(looked)
 }
@@ -231,7 +232,10 @@ fn check(generation: u64, body: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Which start of the system this is; zeros where it does not tell.
+/// Which start of the system this is.
+static BOOT: LazyLock<[u8; 16]> = LazyLock::new(boot);
+
+/// Asks the system which start of it this is; zeros where it does not tell.
 fn boot() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: Vec<u8> =

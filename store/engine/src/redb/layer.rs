@@ -186,7 +186,7 @@ impl View {
         })
     }
 
-    fn holds(&self, key: &[u8], expected: Option<&[u8]>) -> Result<bool> {
+    pub(super) fn holds(&self, key: &[u8], expected: Option<&[u8]>) -> Result<bool> {
         self.check_kept()?;
         guarded(&self.path, || {
             let value = self.table.get(key).map_err(|error| storage_error(&self.path, error))?;

@@ -18,17 +18,9 @@ const MIN_RUN: usize = 8;
 /// The most keys that are written by descent before a cursor is tried again.
 const MAX_PLAIN: usize = 1024;
 
-/// Whether every write of `batch` shows in `table`. A batch without writes shows nothing, so it does not count as applied.
+/// Whether every write of `batch` shows in `table`.
 pub(super) fn is_applied(table: &impl ReadableTable<Bytes, Bytes>, batch: &Batch) -> Result<bool, StorageError> {
-    if batch.n_writes() == 0 {
-        return Ok(false);
-    }
-    for (key, value) in batch.writes() {
-        if !holds(table, key, value)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    batch.is_applied(|key, expected| holds(table, key, expected))
 }
 
 /// The first key of `batch` whose precondition does not hold.
