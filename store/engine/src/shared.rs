@@ -18,6 +18,7 @@ mod client;
 mod holder;
 mod protocol;
 mod socket;
+mod watched;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};

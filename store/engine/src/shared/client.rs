@@ -5,12 +5,12 @@
 //! of anything is dropped.
 
 use std::io::{self, BufReader};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::protocol::{self, Answer, Greeting, PROTOCOL, Request, Word};
+use super::watched::Watched;
 use super::{socket, unavailable};
 use crate::group::lock;
 use crate::layout::{self, SOCKET, State};
@@ -44,7 +44,7 @@ pub(super) struct Client {
 }
 
 struct Connection {
-    stream: BufReader<UnixStream>,
+    stream: BufReader<Watched>,
     frame: Vec<u8>,
 }
 
@@ -208,7 +208,7 @@ impl Client {
             return Err(Error::Mismatch { pid, expected: PROTOCOL, got: protocol }.into());
         }
         match greeting.word {
-            Word::Hello => Ok(Connection { stream: BufReader::new(stream), frame: Vec::new() }),
+            Word::Hello => Ok(Connection { stream: BufReader::new(Watched::new(stream)), frame: Vec::new() }),
             Word::Full => Err(Trouble::Lost { is_sent: false }),
         }
     }

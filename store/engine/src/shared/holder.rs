@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use super::protocol::{self, Answer, FIRST_CHUNK_BYTES, Greeting, MAX_CHUNK_BYTES, PROTOCOL, Request, Word, malformed};
 use super::socket;
+use super::watched::Watched;
 use crate::group::lock;
 use crate::kind::Local;
 use crate::layout::SOCKET;
@@ -185,7 +186,7 @@ fn admit(stream: UnixStream, room: &Arc<Room>, engine: &Arc<dyn Local>) -> io::R
             // However the thread ends, the engine is let go before the place is.
             let _place = Place { room: Arc::clone(&room), id };
             // How a connection ended is its client's matter.
-            drop(Connection { stream, room, engine, snapshots: Vec::new() }.serve());
+            drop(serve(stream, room, engine));
         }
     });
     match serving {
@@ -208,38 +209,40 @@ impl Drop for Place {
     }
 }
 
-struct Connection {
-    stream: UnixStream,
+/// Greets, and answers until the other side hangs up.
+fn serve(stream: UnixStream, room: Arc<Room>, engine: Arc<dyn Local>) -> io::Result<()> {
+    stream.set_read_timeout(Some(GREETING_TIME))?;
+    stream.set_write_timeout(Some(ANSWER_TIME))?;
+    let greeting = Greeting::read(&mut &stream)?;
+    Greeting::new(Word::Hello).write(&mut &stream)?;
+    if greeting.protocol != PROTOCOL {
+        return Ok(());
+    }
+    stream.set_read_timeout(None)?;
+    let stream = Watched::new(stream);
+    let mut requests = BufReader::with_capacity(BUFFER_BYTES, &stream);
+    let mut connection = Connection { stream: &stream, room, engine, snapshots: Vec::new() };
+    let mut frame = Vec::new();
+    while let Some((request, n_head)) = protocol::receive::<Request>(&mut requests, &mut frame)? {
+        connection.answer(&mut requests, &request, &frame[n_head..])?;
+        if frame.capacity() > MAX_CHUNK_BYTES {
+            frame = Vec::new();
+        }
+    }
+    Ok(())
+}
+
+struct Connection<'a> {
+    stream: &'a Watched,
     room: Arc<Room>,
     engine: Arc<dyn Local>,
     /// The snapshots that end with this connection.
     snapshots: Vec<u64>,
 }
 
-type Requests<'a> = BufReader<&'a UnixStream>;
+type Requests<'a> = BufReader<&'a Watched>;
 
-impl Connection {
-    fn serve(mut self) -> io::Result<()> {
-        let stream = self.stream.try_clone()?;
-        stream.set_read_timeout(Some(GREETING_TIME))?;
-        stream.set_write_timeout(Some(ANSWER_TIME))?;
-        let greeting = Greeting::read(&mut &stream)?;
-        Greeting::new(Word::Hello).write(&mut &stream)?;
-        if greeting.protocol != PROTOCOL {
-            return Ok(());
-        }
-        stream.set_read_timeout(None)?;
-        let mut requests = BufReader::with_capacity(BUFFER_BYTES, &stream);
-        let mut frame = Vec::new();
-        while let Some((request, n_head)) = protocol::receive::<Request>(&mut requests, &mut frame)? {
-            self.answer(&mut requests, &request, &frame[n_head..])?;
-            if frame.capacity() > MAX_CHUNK_BYTES {
-                frame = Vec::new();
-            }
-        }
-        Ok(())
-    }
-
+impl Connection<'_> {
     fn answer(&mut self, requests: &mut Requests<'_>, request: &Request, body: &[u8]) -> io::Result<()> {
         match *request {
             Request::Get { snapshot } => match self.read_from(snapshot, |reader| reader.get(body)) {
@@ -339,7 +342,7 @@ impl Connection {
     }
 
     fn send(&self, answer: &Answer, body: &[u8]) -> io::Result<()> {
-        protocol::send(&mut &self.stream, answer, &[body])
+        protocol::send(&mut &*self.stream, answer, &[body])
     }
 
     fn fail(&self, error: Error) -> io::Result<()> {
@@ -347,7 +350,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for Connection<'_> {
     fn drop(&mut self) {
         let mut snapshots = lock(&self.room.snapshots);
         for id in &self.snapshots {
