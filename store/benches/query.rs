@@ -1,8 +1,10 @@
 //! Questions over 10,000 runs, or as many as are named (`-- 1000000`), and opening. Bars: filter and top-10 over 10,000 runs 5 ms; a first
-//! page over 1,000,000 runs 50 ms.
+//! page over 1,000,000 runs 50 ms; `tracker ls` on 100,000 runs (`TRACKER_BIN=…/tracker`) 30 ms.
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 
 mod measure;
+
+use std::process::Command;
 
 use measure::{median_millis, new_run, once};
 use tracker_store::{Durability, Point, Query, Recording, Result, Store, Table};
@@ -40,6 +42,14 @@ fn bench(dir: &std::path::Path, n_runs: u32) -> Result<()> {
         let store = Store::open(dir)?;
         store.query(&Query::new(Table::Runs).limit(20)).map(drop)
     })?;
+    if let Some(binary) = std::env::var_os("TRACKER_BIN") {
+        median_millis("`tracker ls`, the whole process", || {
+            let listed = Command::new(&binary).arg("ls").env("TRACKER_STORE", dir).output();
+            let listed = listed.unwrap_or_else(|error| panic!("{} did not start: {error}", binary.display()));
+            assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+            Ok::<_, tracker_store::Error>(())
+        })?;
+    }
     Ok(())
 }
 

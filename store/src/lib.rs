@@ -22,6 +22,8 @@ mod commit;
 mod convert;
 mod error;
 mod fsck;
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod golden;
 mod id;

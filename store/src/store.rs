@@ -289,10 +289,10 @@ impl Engine for Frozen {
     }
 }
 
-/// Refuses a folder that is missing or empty.
+/// Refuses a folder that is missing, empty, or has nothing but the lock of who could not make a store in it.
 pub(crate) fn require_store(dir: &Path) -> Result<()> {
     let is_missing = match dir.read_dir() {
-        Ok(mut entries) => entries.next().is_none(),
+        Ok(mut entries) => entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == tracker_engine::LOCK)),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     };
     if !is_missing {

@@ -85,6 +85,18 @@ impl Tracker {
         self.command(args).spawn().unwrap()
     }
 
+    /// Runs a command to its end in an environment that has these variables too.
+    #[must_use]
+    pub fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Answer {
+        Answer::from(self.command(args).envs(variables.iter().copied()).output().unwrap())
+    }
+
+    /// Starts a command in an environment that has these variables too.
+    #[must_use]
+    pub fn spawn_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Child {
+        self.command(args).envs(variables.iter().copied()).spawn().unwrap()
+    }
+
     /// Runs a command that must answer yes, and reads its lines of JSON.
     #[must_use]
     pub fn json(&self, args: &[&str]) -> Vec<Value> {

@@ -207,13 +207,6 @@ fn disk_bytes(path: &Path) -> Result<u64> {
 mod tests {
     use super::*;
     use crate::Memory;
-    use crate::kind::Local;
-
-    impl Local for Memory {
-        fn commit_once(&self, batch: &Batch, durability: Durability, _resent: bool) -> Result<()> {
-            crate::Engine::commit(self, batch, durability)
-        }
-    }
 
     fn memory(entries: &[(&[u8], &[u8])]) -> Memory {
         let engine = Memory::new();

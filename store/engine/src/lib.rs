@@ -21,6 +21,8 @@ mod convert;
 mod error;
 #[doc(hidden)]
 pub mod faulty;
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
 mod kind;
 mod layout;
@@ -43,7 +45,7 @@ pub use crate::batch::{Batch, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, O
 pub use crate::convert::{Converted, Step, convert};
 pub use crate::error::{Error, Result};
 pub use crate::kind::{Kind, UnknownKind};
-pub use crate::layout::LAYOUT;
+pub use crate::layout::{LAYOUT, LOCK};
 pub use crate::memory::Memory;
 pub use crate::pages::{DoubtfulVisitor, PageDamage, Pages};
 pub use crate::range::{Direction, KeyRange};

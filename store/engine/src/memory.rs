@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::kind::Local;
+use crate::staged;
 use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Read, Result, Visitor};
 
 type Map = BTreeMap<Arc<[u8]>, Arc<[u8]>>;
@@ -35,6 +37,19 @@ impl Read for Memory {
 
     fn range(&self, range: KeyRange<'_>, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
         Frozen(self.current()).range(range, direction, visit)
+    }
+}
+
+impl Local for Memory {
+    fn commit_once(&self, batch: &Batch, durability: Durability, resent: bool) -> Result<()> {
+        match self.commit(batch, durability) {
+            Err(Error::Conflict { .. })
+                if resent && staged::is_written(&batch.writes().into_iter().collect(), self)? =>
+            {
+                Ok(())
+            }
+            committed => committed,
+        }
     }
 }
 

@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 
 use self::client::{Client, RemoteSnapshot, Trouble};
 use self::holder::Holder;
+pub(crate) use self::holder::serve_bytes;
+pub(crate) use self::protocol::read_any;
 use crate::group::lock;
 use crate::layout::{self, LOCK};
 use crate::{Batch, Direction, Durability, Engine, Error, KeyRange, Options, Read, Result, Visitor};

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write as _};
 use std::net::Shutdown;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
@@ -26,7 +26,7 @@ use super::watched::Watched;
 use crate::group::lock;
 use crate::kind::Local;
 use crate::layout::SOCKET;
-use crate::{Batch, Direction, Durability, Error, KeyRange, Read, Result};
+use crate::{Batch, Direction, Durability, Error, KeyRange, Memory, Read, Result};
 
 /// Connections served at once; who comes later is asked to wait.
 const MAX_CONNECTIONS: usize = if cfg!(test) { 4 } else { 512 };
@@ -209,6 +209,24 @@ impl Drop for Place {
     }
 }
 
+/// Serves a store in memory to a client that greets, sends `bytes` and hangs up; then the store must hold what it held, or what
+/// the bytes wrote.
+pub(crate) fn serve_bytes(bytes: &[u8]) {
+    let Ok((mut client, stream)) = UnixStream::pair() else { return };
+    let engine: Arc<dyn Local> = Arc::new(Memory::new());
+    let serving = thread::spawn({
+        let engine = Arc::clone(&engine);
+        move || serve(stream, Arc::default(), engine)
+    });
+    // The holder may hang up at any byte.
+    let sent = Greeting::new(Word::Hello).write(&mut client).and_then(|()| (&client).write_all(bytes));
+    drop(sent.and_then(|()| client.shutdown(Shutdown::Write)));
+    drop(io::copy(&mut client, &mut io::sink()));
+    assert!(serving.join().is_ok(), "the holder panicked");
+    let visited = engine.range(KeyRange::from(b""), Direction::Ascending, &mut |_, _| ControlFlow::Continue(()));
+    assert!(visited.is_ok(), "{visited:?}");
+}
+
 /// Greets, and answers until the other side hangs up.
 fn serve(stream: UnixStream, room: Arc<Room>, engine: Arc<dyn Local>) -> io::Result<()> {
     stream.set_read_timeout(Some(GREETING_TIME))?;
@@ -364,7 +382,7 @@ impl Drop for Connection<'_> {
 mod tests {
     use super::*;
     use crate::{Options, open};
-    use std::io::{Read as _, Write as _};
+    use std::io::Read as _;
 
     fn options() -> Options {
         Options { patience: Duration::from_millis(200), ..Options::default() }
@@ -404,6 +422,17 @@ mod tests {
             batch.put(b"k", &bytes);
             client.commit(&batch, Durability::Os).unwrap();
             assert_eq!(holder.get(b"k").unwrap(), Some(bytes));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_sent_the_holder_answers_or_hangs_up(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+        ) {
+            crate::fuzz::holder(&bytes);
+            let frame = [(bytes.len() as u32).to_le_bytes().as_slice(), &bytes].concat();
+            crate::fuzz::holder(&[frame.as_slice(), &frame].concat());
         }
     }
 

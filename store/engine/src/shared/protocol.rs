@@ -250,6 +250,17 @@ impl From<Failure> for Error {
     }
 }
 
+/// Reads `bytes` as each side would.
+pub(crate) fn read_any(bytes: &[u8]) {
+    let mut frame = Vec::new();
+    let (mut requests, mut answers, mut rest) = (bytes, bytes, bytes);
+    while let Ok(Some(_)) = receive::<Request>(&mut requests, &mut frame) {}
+    while let Ok(Some(_)) = receive::<Answer>(&mut answers, &mut frame) {}
+    while let Ok((_, _, tail)) = split_entry(rest) {
+        rest = tail;
+    }
+}
+
 pub(super) fn malformed(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
@@ -334,13 +345,7 @@ mod tests {
     proptest! {
         #[test]
         fn foreign_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let mut frame = Vec::new();
-            drop(receive::<Request>(&mut bytes.as_slice(), &mut frame));
-            drop(receive::<Answer>(&mut bytes.as_slice(), &mut frame));
-            let mut rest = bytes.as_slice();
-            while let Ok((_, _, tail)) = split_entry(rest) {
-                rest = tail;
-            }
+            crate::fuzz::frames(&bytes);
         }
     }
 }
