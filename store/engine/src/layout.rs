@@ -32,6 +32,7 @@ pub const LAYOUT: u32 = 2;
 /// The lowest layout there was, and is read.
 const OLDEST_LAYOUT: u32 = 1;
 
+/// The file whose lock says which process has the store.
 pub const LOCK: &str = "LOCK";
 /// Says that data of two engines may be there, and which.
 const CONVERTING: &str = "CONVERTING";
