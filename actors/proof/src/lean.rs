@@ -18,6 +18,8 @@ mod source;
 mod toolchain;
 mod work;
 
+pub(crate) use self::forbidden::declares;
+
 use std::{collections::HashMap, fs, io::Read as _, path::PathBuf, process::Command, time::Duration};
 
 use tempfile::TempDir;
@@ -30,7 +32,9 @@ use self::{
     source::{Form, Parts, Source},
     toolchain::Toolchain,
 };
-use crate::{Build, Candidate, Compiled, Error, Outcome, Result, Verdict, Verifier, statement};
+use crate::{
+    Build, Candidate, Compiled, Error, Limits, Outcome, Result, Verdict, Verifier, statement, verifier::header_digest,
+};
 
 /// How to run Lean.
 #[derive(Clone, Debug)]
@@ -129,6 +133,11 @@ impl Lean {
         let read: Vec<_> = candidates.iter().map(|candidate| prepare(candidate, form)).collect();
         let answers = self.answers(candidates, &read, form, confirm);
         let sandboxed = self.sandbox.is_some();
+        let limits = Limits {
+            wall_millis: Some(self.options.timeout.as_millis() as u64),
+            memory_bytes: Some(self.options.memory_bytes),
+            processes: Some(process::max_processes()),
+        };
         let verdict = |(candidate, answer): (&Candidate, work::Answer)| Verdict {
             outcome: answer.judgement.outcome,
             message: answer.judgement.message,
@@ -139,6 +148,8 @@ impl Lean {
             // what never ran is as safe as what ran in a sandbox
             sandboxed: sandboxed || answer.peak_rss_bytes.is_none(),
             statement_digest: statement::digest(&candidate.header, &candidate.statement),
+            header_digest: header_digest(&candidate.header),
+            limits,
         };
         candidates.iter().zip(answers).map(verdict).collect()
     }

@@ -116,6 +116,35 @@ const HASH: &[&str] = &[
     "with_exporting",
 ];
 
+/// Words of [`WORDS`] that a header may hold: they declare nothing.
+const HEADER_WORDS: &[&str] = &[
+    "import",
+    "include",
+    "namespace",
+    "noncomputable",
+    "omit",
+    "open",
+    "prelude",
+    "scoped",
+    "section",
+    "set_option",
+    "universe",
+    "universes",
+    "variable",
+    "variables",
+];
+
+/// The first word of a foreign header that does more than import, open and set options: it declares something, runs
+/// something, or turns the kernel off.
+pub(crate) fn declares<'t>(code: &Code, text: &'t str) -> Option<&'t str> {
+    let is_foreign = |word: &str| {
+        matches!(word, "sorry" | "skipKernelTC" | "sorryAx")
+            || (WORDS.binary_search(&word).is_ok() && HEADER_WORDS.binary_search(&word).is_err())
+    };
+    let words = code.words().map(|word| &text[word.start..word.start + word.text.len()]);
+    words.into_iter().find(|word| is_foreign(word)).or_else(|| ["#", "@["].into_iter().find(|sign| code.contains(sign)))
+}
+
 /// Why `text` may not be run, if it may not. `is_statement` allows the one `theorem` or `lemma` it starts with.
 pub(super) fn check(code: &Code, text: &str, is_statement: bool) -> Result<(), (Outcome, String)> {
     if text.len() > MAX_TEXT_BYTES {
@@ -157,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_list_is_sorted() {
-        assert!(WORDS.is_sorted());
+        assert!(WORDS.is_sorted() && HEADER_WORDS.is_sorted());
     }
 
     #[test]

@@ -38,6 +38,11 @@ const FILE_BYTES: u64 = 64 << 20;
 /// Processes and threads its user may have; no limit for root.
 const PROCESSES: u64 = 8192;
 
+/// Processes and threads that one Lean may have at once.
+pub(super) const fn max_processes() -> u64 {
+    PROCESSES
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
