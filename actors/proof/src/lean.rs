@@ -10,7 +10,9 @@
 //! every candidate under it is `infra`, never `failed`.
 
 mod forbidden;
+pub mod kimina;
 mod process;
+mod queue;
 mod reply;
 mod sandbox;
 pub(crate) mod scan;
@@ -304,13 +306,7 @@ impl Verifier for Lean {
         let form = Form::Compile;
         let read: Vec<_> = candidates.iter().map(|candidate| prepare(candidate, form)).collect();
         let answers = self.answers(candidates, &read, form, false);
-        let compiled = |(candidate, answer): (&Candidate, work::Answer)| match answer.judgement.outcome {
-            Outcome::Proved | Outcome::BadAxiom => {
-                Compiled::Yes(statement::digest(&candidate.header, &candidate.statement))
-            }
-            Outcome::Infra => Compiled::Infra(answer.judgement.message),
-            _ => Compiled::No(answer.judgement.message),
-        };
+        let compiled = |(candidate, answer): (&Candidate, work::Answer)| answer.judgement.compiled(candidate);
         candidates.iter().zip(answers).map(compiled).collect()
     }
 

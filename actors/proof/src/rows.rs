@@ -16,7 +16,7 @@ mod whole;
 use std::io::BufRead;
 
 use self::{
-    line::{Lines, Proofs, Text},
+    line::{Lines, Proofs, Value},
     whole::{Asked, Written},
 };
 use crate::{Candidate, Error, Outcome, Result, Verdict, Verifier, statement};
@@ -88,13 +88,13 @@ pub fn check(verifier: &mut dyn Verifier, rows: &[Row]) -> Vec<Verdict> {
 /// All proofs of one line.
 fn rows_of(line: u64, text: &str) -> Result<Vec<Row>> {
     let fields = line::fields(line, text)?;
-    let bad = |field: &Text, reason: &str| Error::Row {
+    let bad = |field: &Value, reason: &str| Error::Row {
         line,
         column: field.column,
         field: field.name.clone(),
         reason: reason.to_owned(),
     };
-    let end = |field: &str| Text { name: field.to_owned(), column: text.chars().count() as u64, text: String::new() };
+    let end = |field: &str| Value { name: field.to_owned(), column: text.chars().count() as u64, text: String::new() };
     let asked = match &fields.formal_statement {
         Some(formal) => Some(Asked::of(fields.header.as_ref(), formal).map_err(|reason| bad(formal, &reason))?),
         None => None,

@@ -3,13 +3,9 @@
 //! Invariant: every item gets exactly one answer, and an answer is never taken from a process about which there is
 //! doubt whether it reached the item.
 
-use std::{
-    collections::VecDeque,
-    sync::{Condvar, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use super::{End, Finished, Form, Judgement, Lean, Parts, Reply, Source, nonce, process::Limits, reply::short};
+use super::{End, Finished, Form, Judgement, Lean, Parts, Reply, Source, nonce, process::Limits, queue, reply::short};
 use crate::Outcome;
 
 /// One candidate that Lean is to see.
@@ -51,13 +47,6 @@ struct Batch<'t> {
     is_retry: bool,
 }
 
-/// Work still to do, and how many workers are at work that may bring more.
-struct Queue<'t> {
-    waiting: VecDeque<Batch<'t>>,
-    busy: usize,
-    answers: Vec<(usize, Answer)>,
-}
-
 /// Runs all items of one header; `import` is what the header alone took.
 pub(super) fn run(
     lean: &Lean,
@@ -76,35 +65,7 @@ pub(super) fn run(
         spent: vec![Answer::default(); items.len()],
         is_retry: false,
     });
-    let queue = Mutex::new(Queue { waiting: batches.collect(), busy: 0, answers: Vec::new() });
-    let changed = Condvar::new();
-    let work = || {
-        let mut state = queue.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(batch) = state.waiting.pop_front() {
-                state.busy += 1;
-                drop(state);
-                let (answers, more) = process_batch(lean, header, import, batch, confirm);
-                state = queue.lock().unwrap_or_else(PoisonError::into_inner);
-                state.busy -= 1;
-                state.answers.extend(answers);
-                state.waiting.extend(more);
-                changed.notify_all();
-            } else if state.busy == 0 {
-                return;
-            } else {
-                state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        // one worker is this thread itself
-        for _ in 1..jobs {
-            scope.spawn(work);
-        }
-        work();
-    });
-    queue.into_inner().unwrap_or_else(PoisonError::into_inner).answers
+    queue::drain(jobs, batches, |batch| process_batch(lean, header, import, batch, confirm))
 }
 
 type Progress<'t> = (Vec<(usize, Answer)>, Vec<Batch<'t>>);

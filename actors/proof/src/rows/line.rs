@@ -53,8 +53,11 @@ impl<R: BufRead> Lines<R> {
             let failed = |source| Error::Io { doing: format!("cannot read on after line {number}"), source };
             let Some((mut bytes, too_long)) = self.bytes().map_err(failed)? else { return Ok(None) };
             self.number += 1;
-            let bad = |column: usize, reason: String| {
-                Error::Row { line: self.number, column: column as u64, field: String::new(), reason }
+            let bad = |column: usize, reason: String| Error::Row {
+                line: self.number,
+                column: column as u64,
+                field: String::new(),
+                reason,
             };
             if too_long {
                 return Err(bad(MAX_LINE_BYTES, format!("expected at most {MAX_LINE_BYTES} bytes in a line")));
@@ -88,7 +91,7 @@ impl<R: BufRead> Iterator for Lines<R> {
 
 /// A string with the field it stands in, as spelt, and the column it starts in, from 1.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(super) struct Value {
     pub(super) name: String,
     pub(super) column: u64,
     pub(super) text: String,
@@ -97,17 +100,17 @@ pub(super) struct Text {
 /// Whole files, and where the first stands.
 #[derive(Debug)]
 pub(super) struct Proofs {
-    pub(super) at: Text,
+    pub(super) at: Value,
     pub(super) texts: Vec<String>,
 }
 
 /// What a row may say.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    pub(super) name: Option<Text>,
-    pub(super) header: Option<Text>,
-    pub(super) formal_statement: Option<Text>,
-    pub(super) proof: Option<Text>,
+    pub(super) name: Option<Value>,
+    pub(super) header: Option<Value>,
+    pub(super) formal_statement: Option<Value>,
+    pub(super) proof: Option<Value>,
     pub(super) codes: Option<Proofs>,
 }
 
@@ -154,7 +157,7 @@ impl<'de> Visitor<'de> for Row<'_> {
         while let Some(key) = map.next_key::<String>()? {
             self.current.replace(key.clone());
             let column = column_of(self.text, &key);
-            let at = |text: String| Text { name: key.clone(), column, text };
+            let at = |text: String| Value { name: key.clone(), column, text };
             let once = |is_taken: bool| {
                 if is_taken { Err(de::Error::custom("expected this only once in a row")) } else { Ok(()) }
             };

@@ -88,7 +88,8 @@ fn fields_that_disagree_are_an_error_of_the_row() {
 
 #[test]
 fn bad_rows_name_their_place_and_cost_the_others_nothing() {
-    let good = json!({"name": "good", "formal_statement": "theorem t (p : Prop) : p → p", "proof": "fun h => h"}).to_string();
+    let good =
+        json!({"name": "good", "formal_statement": "theorem t (p : Prop) : p → p", "proof": "fun h => h"}).to_string();
     let bad = [
         ("{\"name\": 3}", "line 2, column 10, field `name`: "),
         ("{\"name\": \"x\"}", "line 2, column 13, field `proof`: expected a proof"),

@@ -1,6 +1,6 @@
 //! Whole Lean files cut into header, statement and proof, and held against what was asked.
 
-use super::line::Text;
+use super::line::Value;
 use crate::{
     Candidate, Outcome,
     lean::{declares, scan::Code},
@@ -25,7 +25,7 @@ pub(super) struct Written {
 
 impl Asked {
     /// Reads `formal_statement`, which may hold a header of its own before the theorem.
-    pub(super) fn of(header: Option<&Text>, formal: &Text) -> Result<Self, String> {
+    pub(super) fn of(header: Option<&Value>, formal: &Value) -> Result<Self, String> {
         let Split { prefix, statement, tail } = statement::split(&formal.text).map_err(|error| error.to_string())?;
         let own = without_comment(&prefix);
         let header = match (header, own.is_empty()) {
@@ -40,10 +40,8 @@ impl Asked {
     /// The candidate of a proof that follows `:=`, or `:= by` where the statement ends in it.
     pub(super) fn with_proof(&self, proof: &str) -> Result<Candidate, String> {
         let proof = match self.tail.as_str() {
-            "" => proof.to_owned(),
             "by" if !begins_with_by(proof) => format!("by\n{}", proof.trim_start_matches(['\n', '\r'])),
-            "by" => proof.to_owned(),
-            tail if is_hole(tail) => proof.to_owned(),
+            tail if tail.is_empty() || tail == "by" || is_hole(tail) => proof.to_owned(),
             _ => return Err("expected no proof in `formal_statement` as well".to_owned()),
         };
         Ok(self.candidate(proof))
@@ -79,7 +77,12 @@ pub(super) fn read(code: &str, asked: Option<&Asked>, header: Option<&str>) -> W
     let own = without_comment(&prefix);
     match Code::read(own).map(|read| declares(&read, own)) {
         Ok(None) => {}
-        Ok(Some(word)) => return settle(Outcome::Unparsed, &format!("`{word}` stands before the theorem, which must be the first declaration")),
+        Ok(Some(word)) => {
+            return settle(
+                Outcome::Unparsed,
+                &format!("`{word}` stands before the theorem, which must be the first declaration"),
+            );
+        }
         Err(reason) => return settle(Outcome::Unparsed, reason),
     }
     if pinned.is_some() && !own.is_empty() {
