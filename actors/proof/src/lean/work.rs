@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::{End, Finished, Form, Judgement, Lean, Parts, Reply, Source, nonce, process::Limits, queue, reply::short};
+use super::{
+    End, Finished, Form, Import, Judgement, Lean, Parts, Reply, Source, nonce, process::Limits, queue, reply::short,
+};
 use crate::Outcome;
 
 /// One candidate that Lean is to see.
@@ -51,13 +53,13 @@ struct Batch<'t> {
 pub(super) fn run(
     lean: &Lean,
     header: &str,
-    import: Duration,
+    import: Import,
     items: &[Item],
     form: Form,
     confirm: bool,
 ) -> Vec<(usize, Answer)> {
     // enough batches that no worker is idle, few enough that the header is not paid for too often
-    let jobs = lean.options.jobs.max(1);
+    let jobs = lean.jobs(&import);
     let size = items.len().div_ceil(jobs).clamp(1, lean.options.batch.max(1));
     let batches = items.chunks(size).map(|items| Batch {
         items: items.to_vec(),
@@ -71,7 +73,7 @@ pub(super) fn run(
 type Progress<'t> = (Vec<(usize, Answer)>, Vec<Batch<'t>>);
 
 /// Runs one process; gives the answers that are final, and what is still to do.
-fn process_batch<'t>(lean: &Lean, header: &str, import: Duration, batch: Batch<'t>, confirm: bool) -> Progress<'t> {
+fn process_batch<'t>(lean: &Lean, header: &str, import: Import, batch: Batch<'t>, confirm: bool) -> Progress<'t> {
     let mut source = Source::new(header);
     let result = nonce().map_err(|error| error.to_string()).and_then(|nonce| {
         for item in &batch.items {
@@ -129,12 +131,12 @@ fn add(answer: &mut Answer, share: &Answer) {
 
 /// Time and memory for a process of `n` candidates. Lean writes its output in blocks of some twenty answers, so a batch
 /// may be silent for longer than one candidate may take.
-fn limits(lean: &Lean, import: Duration, n: usize) -> Limits {
+fn limits(lean: &Lean, import: Import, n: usize) -> Limits {
     let n = u32::try_from(n).unwrap_or(u32::MAX);
     let timeout = lean.options.timeout;
     Limits {
-        quiet: import * 2 + timeout.saturating_mul(n.min(4)),
-        total: import * 2 + timeout.saturating_mul(n),
+        quiet: import.wall * 2 + timeout.saturating_mul(n.min(4)),
+        total: import.wall * 2 + timeout.saturating_mul(n),
         memory_bytes: lean.options.memory_bytes,
         output_bytes: (1 << 20) + (64 << 10) * n as usize,
     }
@@ -156,6 +158,8 @@ fn death(finished: &Finished, reply: &Reply) -> Judgement {
         End::TimedOut => Judgement::new(Outcome::Timeout, "lean gave no answer within the time allowed"),
         End::Signalled(libc::SIGXCPU) => Judgement::new(Outcome::Timeout, "lean used more processor time than allowed"),
         End::TooMuchOutput => Judgement::new(Outcome::Oom, "lean printed more than allowed"),
+        End::TooMuchMemory => Judgement::new(Outcome::Oom, "lean held more memory than allowed"),
+        End::TooManyProcesses => Judgement::new(Outcome::Oom, "lean started more processes than allowed"),
         _ if memory.iter().any(|sign| stderr.contains(sign)) => Judgement::new(Outcome::Oom, short(stderr)),
         End::Signalled(signal) => {
             Judgement::new(Outcome::Infra, format!("lean was ended by signal {signal}: {}", short(said)))
