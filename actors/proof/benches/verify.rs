@@ -103,7 +103,9 @@ fn lean(problems: &[corpus::Problem]) {
         times.sort_unstable();
         times[times.len() / 2]
     };
-    println!("lean, 2,000 theorems in one file by plain `lean --json`, and screened here ({setting}), medians of five:");
+    println!(
+        "lean, 2,000 theorems in one file by plain `lean --json`, and screened here ({setting}), medians of five:"
+    );
     for (what, plain, ours) in [("CPU", &mut plain_cpu, &mut ours_cpu), ("wall", &mut plain_wall, &mut ours_wall)] {
         let (plain, ours) = (middle(plain), middle(ours));
         println!("  {what}: plain {plain:.2?}, here {ours:.2?}: {:.2}x", ratio(ours, plain));

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    thread::JoinHandle,
 };
 
 use serde_json::{Value, json};
@@ -31,6 +32,7 @@ pub(crate) struct Server {
     address: String,
     requests: Arc<Mutex<Vec<Value>>>,
     stopped: Arc<AtomicBool>,
+    listens: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -39,7 +41,7 @@ impl Server {
         let address = listener.local_addr().unwrap().to_string();
         let (requests, stopped) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (log, is_over) = (requests.clone(), stopped.clone());
-        std::thread::spawn(move || {
+        let listens = std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if is_over.load(Ordering::SeqCst) {
                     return;
@@ -48,7 +50,7 @@ impl Server {
                 std::thread::spawn(move || serve(stream, kind, &log));
             }
         });
-        Self { address, requests, stopped }
+        Self { address, requests, stopped, listens: Some(listens) }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -70,6 +72,8 @@ impl Drop for Server {
         self.stopped.store(true, Ordering::SeqCst);
         // wakes the listener; where that fails it is gone already
         drop(TcpStream::connect(&self.address));
+        // only then is the port closed
+        drop(self.listens.take().map(JoinHandle::join));
     }
 }
 
