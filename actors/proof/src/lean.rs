@@ -296,6 +296,7 @@ fn import_hint(error: &str) -> &'static str {
 fn prepare(candidate: &Candidate, form: Form) -> std::result::Result<Parts<'_>, Judgement> {
     let refuse = |(outcome, message): (Outcome, String)| Judgement::new(outcome, message);
     let unended = |reason: &'static str| Judgement::new(Outcome::Forbidden, reason);
+    forbidden::check_size(&candidate.statement).map_err(refuse)?;
     let code = Code::read(&candidate.statement).map_err(unended)?;
     forbidden::check(&code, &candidate.statement, true).map_err(refuse)?;
     let parts = Parts::of(&code, &candidate.statement);
@@ -304,6 +305,7 @@ fn prepare(candidate: &Candidate, form: Form) -> std::result::Result<Parts<'_>, 
         if candidate.proof.trim().is_empty() {
             return Err(Judgement::new(Outcome::Unparsed, "the proof is empty"));
         }
+        forbidden::check_size(&candidate.proof).map_err(refuse)?;
         let code = Code::read(&candidate.proof).map_err(unended)?;
         forbidden::check(&code, &candidate.proof, false).map_err(refuse)?;
     }

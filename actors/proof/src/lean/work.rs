@@ -108,11 +108,18 @@ fn process_batch<'t>(lean: &Lean, header: &str, import: Import, batch: Batch<'t>
         add(answer, &share);
     }
     let rest = Batch { items: items[n_done..].to_vec(), form, spent: spent[n_done..].to_vec(), is_retry };
-    let (mut answers, mut more) =
-        if rest.items.is_empty() { (Vec::new(), Vec::new()) } else { cut(rest, n_done > 0, &death(&finished, &reply)) };
+    let (mut answers, mut more) = if rest.items.is_empty() {
+        (Vec::new(), Vec::new())
+    } else {
+        cut(rest, n_done > 0, &death(&finished, &reply), is_stalled(&finished))
+    };
     for ((item, placed), answer) in items[..n_done].iter().zip(&source.placed).zip(&spent) {
         let mut answer = answer.clone();
         answer.judgement = reply.judge(placed, &lean.options.axioms);
+        if form == Form::Confirm && answer.judgement.outcome == Outcome::Proved && finished.end != End::Exited(0) {
+            let why = "lean reports an error outside the lines of this candidate, which is alone in its file";
+            answer.judgement = Judgement::new(Outcome::Unparsed, why);
+        }
         if confirm && form == Form::Screen && answer.judgement.outcome == Outcome::Proved {
             more.push(Batch { items: vec![*item], form: Form::Confirm, spent: vec![answer], is_retry: false });
         } else {
@@ -168,6 +175,12 @@ fn death(finished: &Finished, reply: &Reply) -> Judgement {
     }
 }
 
+/// Whether a process ran out of time without having computed: it was blocked, or the machine had no time for it, which
+/// says nothing of the candidate.
+fn is_stalled(finished: &Finished) -> bool {
+    finished.end == End::TimedOut && finished.cpu < finished.wall / 10
+}
+
 /// No answer for any of a batch: once more, then `judgement`.
 fn unanswered<'t>(mut batch: Batch<'t>, judgement: &Judgement) -> Progress<'t> {
     if !batch.is_retry {
@@ -183,10 +196,10 @@ fn unanswered<'t>(mut batch: Batch<'t>, judgement: &Judgement) -> Progress<'t> {
 
 /// What is to be done with the items a dead process did not reach. The culprit is near their beginning: within what
 /// Lean had not yet written out, some twenty answers at most where it had `begun` to write.
-fn cut<'t>(batch: Batch<'t>, begun: bool, judgement: &Judgement) -> Progress<'t> {
+fn cut<'t>(batch: Batch<'t>, begun: bool, judgement: &Judgement, is_stalled: bool) -> Progress<'t> {
     if batch.items.len() == 1 {
         // what Lean itself did wrong, it may not do twice; what took too much would take too much again
-        let is_retry = batch.is_retry || judgement.outcome != Outcome::Infra;
+        let is_retry = batch.is_retry || (judgement.outcome != Outcome::Infra && !is_stalled);
         return unanswered(Batch { is_retry, ..batch }, judgement);
     }
     let near = if begun { 16 } else { usize::MAX };

@@ -176,6 +176,34 @@ fn errors_past_the_hundredth_are_still_errors() {
 }
 
 #[test]
+fn text_of_any_size_gets_an_outcome() {
+    let Some(mut lean) = real_lean("hostile text", Duration::from_mins(1)) else { return };
+    let nested = format!("{}h{}", "(".repeat(100_000), ")".repeat(100_000));
+    let cases = [
+        ("x ".repeat(25 << 20), Outcome::Unparsed),
+        ("h\0".to_owned(), Outcome::Unparsed),
+        ("\u{feff}\u{202e}h\u{fffd}".to_owned(), Outcome::Failed),
+        ("fun ".repeat(50_000), Outcome::Failed),
+        ("-- only a comment".to_owned(), Outcome::Failed),
+    ];
+    let mut all = vec![good()];
+    all.extend(cases.iter().map(|(proof, _)| candidate(BAD.0, proof)));
+    all.push(good());
+    // deep enough to exhaust the stack: what dies of it costs its neighbours nothing
+    all.push(candidate(BAD.0, &nested));
+    all.push(candidate(&format!("theorem t (p q : Prop) (h : p) : {}", "Not (".repeat(50_000)), "h"));
+    all.push(good());
+    let found = outcomes(&lean.check(&all));
+    let mut expected = vec![Outcome::Proved];
+    expected.extend(cases.iter().map(|(_, outcome)| *outcome));
+    assert_eq!(found[..=cases.len()], expected);
+    assert_eq!([found[cases.len() + 1], found[cases.len() + 4]], [Outcome::Proved; 2]);
+    for outcome in &found[cases.len() + 2..cases.len() + 4] {
+        assert!(matches!(outcome, Outcome::Failed | Outcome::Oom | Outcome::Unparsed), "{outcome}");
+    }
+}
+
+#[test]
 fn a_library_that_is_missing_is_said_before_any_work_and_never_scored() {
     let Some(mut lean) = real_lean("probe", Duration::from_mins(1)) else { return };
     assert_eq!(lean.probe(prelude::TEXT), Ok(()));
