@@ -31,6 +31,18 @@ pub enum Error {
         /// The word.
         got: String,
     },
+    /// A row of a file cannot be read: correct it; the other rows stand.
+    #[error("line {line}, column {column}{}: {reason}", of_field(field))]
+    Row {
+        /// Line of the file, from 1.
+        line: u64,
+        /// Column within it, from 1.
+        column: u64,
+        /// The field as spelt; empty where it is the line itself.
+        field: String,
+        /// What was expected.
+        reason: String,
+    },
     /// A program could not be started or answered nonsense: install it, or point at another.
     #[error("cannot run `{program}`: {reason}", program = program.display())]
     Program {
@@ -61,3 +73,8 @@ pub enum Error {
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// The name of a field within a message.
+fn of_field(field: &str) -> String {
+    if field.is_empty() { String::new() } else { format!(", field `{field}`") }
+}

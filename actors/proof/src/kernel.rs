@@ -22,8 +22,9 @@ use self::{
     unify::Unifier,
 };
 use crate::{
-    Build, Candidate, Compiled, Formula, Outcome, Statement, Verdict, Verifier, prelude, statement,
+    Build, Candidate, Compiled, Formula, Limits, Outcome, Statement, Verdict, Verifier, prelude, statement,
     syntax::{Parser, Stop},
+    verifier,
 };
 
 /// A change of what this kernel accepts changes this version, and with it the name of its verdicts' build.
@@ -45,6 +46,7 @@ struct Question {
     header: String,
     text: String,
     digest: [u8; 32],
+    header_digest: [u8; 32],
     understood: std::result::Result<Understood, String>,
 }
 
@@ -87,17 +89,17 @@ impl Kernel {
     pub fn check_one(&mut self, candidate: &Candidate) -> Verdict {
         let start = Instant::now();
         self.ask(&candidate.header, &candidate.statement);
-        let (digest, result) = match self.question.take() {
+        let ((digest, header_digest), result) = match self.question.take() {
             Some(question) => {
                 let result = match &question.understood {
                     Ok(understood) => self.prove(understood, &candidate.proof),
                     Err(message) => Err((Outcome::Unparsed, message.clone())),
                 };
-                let digest = question.digest;
+                let digest = (question.digest, question.header_digest);
                 self.question = Some(question);
                 (digest, result)
             }
-            None => ([0; 32], Err((Outcome::Infra, "the statement was lost".to_owned()))),
+            None => (([0; 32], [0; 32]), Err((Outcome::Infra, "the statement was lost".to_owned()))),
         };
         let (outcome, message) = match result {
             Ok(()) => (Outcome::Proved, String::new()),
@@ -114,6 +116,8 @@ impl Kernel {
             peak_rss_bytes: None,
             sandboxed: true,
             statement_digest: digest,
+            header_digest,
+            limits: Limits::default(),
         }
     }
 
@@ -138,7 +142,9 @@ impl Kernel {
             let goal = intern(props, &statement.goal);
             Understood { hypotheses, goal, n_props: self.unifier.props.len(), statement }
         });
-        self.question = Some(Question { header: header.to_owned(), text: text.to_owned(), digest, understood });
+        let header_digest = verifier::header_digest(header);
+        let (header, text) = (header.to_owned(), text.to_owned());
+        self.question = Some(Question { header, text, digest, header_digest, understood });
     }
 
     fn prove(&mut self, question: &Understood, proof: &str) -> std::result::Result<(), (Outcome, String)> {

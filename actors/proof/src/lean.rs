@@ -9,28 +9,36 @@
 //! A header is tried once, by itself, before any candidate: what it cannot import is a fault of the installation, and
 //! every candidate under it is `infra`, never `failed`.
 
+mod enclosure;
 mod forbidden;
+pub mod kimina;
 mod process;
+mod queue;
 mod reply;
 mod sandbox;
 pub(crate) mod scan;
 mod source;
 mod toolchain;
+mod tree;
 mod work;
+
+pub(crate) use self::forbidden::declares;
 
 use std::{collections::HashMap, fs, io::Read as _, path::PathBuf, process::Command, time::Duration};
 
 use tempfile::TempDir;
 
 use self::{
-    process::{End, Finished},
+    process::{End, Finished, Walls},
     reply::{Judgement, Reply},
     sandbox::{Sandbox, Strength},
     scan::Code,
     source::{Form, Parts, Source},
     toolchain::Toolchain,
 };
-use crate::{Build, Candidate, Compiled, Error, Outcome, Result, Verdict, Verifier, statement};
+use crate::{
+    Build, Candidate, Compiled, Error, Limits, Outcome, Result, Verdict, Verifier, statement, verifier::header_digest,
+};
 
 /// How to run Lean.
 #[derive(Clone, Debug)]
@@ -45,9 +53,9 @@ pub struct Options {
     pub header_timeout: Duration,
     /// Address space of a process, mapped `.olean` files included (Mathlib's: about 6 GiB).
     pub memory_bytes: u64,
-    /// Most candidates to one process.
+    /// Most candidates to one process; it ends with them, so none grows old.
     pub batch: usize,
-    /// Most processes at once.
+    /// Most processes at once; fewer where their header's memory is not there as often.
     pub jobs: usize,
     /// More flags for Lean, such as `-DmaxHeartbeats=400000`; part of the build's name.
     pub flags: Vec<String>,
@@ -85,10 +93,17 @@ pub fn find() -> Option<PathBuf> {
 pub struct Lean {
     options: Options,
     toolchain: Toolchain,
-    sandbox: Option<Sandbox>,
+    walls: Walls,
     scratch: TempDir,
-    /// What is known of each header: how long it takes, or why it cannot be used.
-    headers: HashMap<String, std::result::Result<Duration, String>>,
+    /// What is known of each header: what it takes, or why it cannot be used.
+    headers: HashMap<String, std::result::Result<Import, String>>,
+}
+
+/// What a header takes by itself.
+#[derive(Clone, Copy, Debug)]
+struct Import {
+    wall: Duration,
+    rss_bytes: u64,
 }
 
 impl Lean {
@@ -107,13 +122,14 @@ impl Lean {
             let reason = "a sandbox is required, and this kernel has no Landlock (Linux 5.13 or later)".to_owned();
             return Err(Error::Program { program: toolchain.binary, reason });
         }
-        Ok(Self { options, toolchain, sandbox, scratch, headers: HashMap::new() })
+        let walls = Walls { sandbox, is_enclosed: process::can_enclose(&toolchain.binary) };
+        Ok(Self { options, toolchain, walls, scratch, headers: HashMap::new() })
     }
 
     /// What the user should be told once: that foreign text runs without a sandbox here.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
-        self.sandbox.is_none().then_some(
+        self.walls.sandbox.is_none().then_some(
             "this kernel has no Landlock: proofs are checked without a sandbox, and their verdicts say so \
              (Linux 5.13 or later has it)",
         )
@@ -128,7 +144,12 @@ impl Lean {
         let form = Form::Screen;
         let read: Vec<_> = candidates.iter().map(|candidate| prepare(candidate, form)).collect();
         let answers = self.answers(candidates, &read, form, confirm);
-        let sandboxed = self.sandbox.is_some();
+        let sandboxed = self.walls.sandbox.is_some();
+        let limits = Limits {
+            wall_millis: Some(self.options.timeout.as_millis() as u64),
+            memory_bytes: Some(self.options.memory_bytes),
+            processes: Some(process::max_processes()),
+        };
         let verdict = |(candidate, answer): (&Candidate, work::Answer)| Verdict {
             outcome: answer.judgement.outcome,
             message: answer.judgement.message,
@@ -139,6 +160,8 @@ impl Lean {
             // what never ran is as safe as what ran in a sandbox
             sandboxed: sandboxed || answer.peak_rss_bytes.is_none(),
             statement_digest: statement::digest(&candidate.header, &candidate.statement),
+            header_digest: header_digest(&candidate.header),
+            limits,
         };
         candidates.iter().zip(answers).map(verdict).collect()
     }
@@ -187,8 +210,8 @@ impl Lean {
         answers
     }
 
-    /// How long a header takes, tried once; or why it cannot be used.
-    fn header(&mut self, header: &str) -> std::result::Result<Duration, String> {
+    /// What a header takes, tried once; or why it cannot be used.
+    fn header(&mut self, header: &str) -> std::result::Result<Import, String> {
         if let Some(known) = self.headers.get(header) {
             return known.clone();
         }
@@ -201,7 +224,7 @@ impl Lean {
     }
 
     /// Runs the header alone; an error says whether it may pass.
-    fn try_header(&self, header: &str) -> std::result::Result<Duration, (bool, String)> {
+    fn try_header(&self, header: &str) -> std::result::Result<Import, (bool, String)> {
         if let Err(reason) = Code::read(header) {
             return Err((false, reason.to_owned()));
         }
@@ -216,13 +239,27 @@ impl Lean {
         let reply = Reply::read(&finished.stdout);
         match finished.end {
             End::TimedOut => Err((true, "importing the header took too long; allow it more time".to_owned())),
-            End::Exited(0) if reply.garbage.is_none() => Ok(finished.wall),
+            End::Exited(0) if reply.garbage.is_none() => {
+                Ok(Import { wall: finished.wall, rss_bytes: finished.peak_rss_bytes })
+            }
             End::Exited(_) => {
                 let error = reply.header_error(u32::MAX).or(reply.garbage).unwrap_or_else(|| finished.stderr.clone());
                 Err((false, format!("{}{}", reply::short(&error), import_hint(&error))))
             }
-            End::Signalled(_) | End::TooMuchOutput => Err((true, reply::short(&finished.stderr))),
+            End::TooMuchMemory => Err((true, "importing the header took more memory than allowed".to_owned())),
+            End::Signalled(_) | End::TooMuchOutput | End::TooManyProcesses => {
+                Err((true, reply::short(&finished.stderr)))
+            }
         }
+    }
+
+    /// Processes at once under a header: as many as asked for, and as find the memory that it takes by itself and a
+    /// quarter more; at least one.
+    fn jobs(&self, import: &Import) -> usize {
+        let each = (import.rss_bytes + import.rss_bytes / 4).max(1);
+        let room =
+            tree::available_bytes().map_or(usize::MAX, |bytes| usize::try_from(bytes / each).unwrap_or(usize::MAX));
+        self.options.jobs.min(room).max(1)
     }
 
     /// Runs Lean on one file.
@@ -242,7 +279,7 @@ impl Lean {
             .env("HOME", folder.path())
             .env("TMPDIR", folder.path())
             .envs(self.toolchain.environment.iter().map(|(key, value)| (key, value)));
-        process::run(&mut command, limits, self.sandbox.as_ref()).map_err(failed)
+        process::run(&mut command, limits, &self.walls).map_err(failed)
     }
 }
 
@@ -259,6 +296,7 @@ fn import_hint(error: &str) -> &'static str {
 fn prepare(candidate: &Candidate, form: Form) -> std::result::Result<Parts<'_>, Judgement> {
     let refuse = |(outcome, message): (Outcome, String)| Judgement::new(outcome, message);
     let unended = |reason: &'static str| Judgement::new(Outcome::Forbidden, reason);
+    forbidden::check_size(&candidate.statement).map_err(refuse)?;
     let code = Code::read(&candidate.statement).map_err(unended)?;
     forbidden::check(&code, &candidate.statement, true).map_err(refuse)?;
     let parts = Parts::of(&code, &candidate.statement);
@@ -267,6 +305,7 @@ fn prepare(candidate: &Candidate, form: Form) -> std::result::Result<Parts<'_>, 
         if candidate.proof.trim().is_empty() {
             return Err(Judgement::new(Outcome::Unparsed, "the proof is empty"));
         }
+        forbidden::check_size(&candidate.proof).map_err(refuse)?;
         let code = Code::read(&candidate.proof).map_err(unended)?;
         forbidden::check(&code, &candidate.proof, false).map_err(refuse)?;
     }
@@ -293,13 +332,7 @@ impl Verifier for Lean {
         let form = Form::Compile;
         let read: Vec<_> = candidates.iter().map(|candidate| prepare(candidate, form)).collect();
         let answers = self.answers(candidates, &read, form, false);
-        let compiled = |(candidate, answer): (&Candidate, work::Answer)| match answer.judgement.outcome {
-            Outcome::Proved | Outcome::BadAxiom => {
-                Compiled::Yes(statement::digest(&candidate.header, &candidate.statement))
-            }
-            Outcome::Infra => Compiled::Infra(answer.judgement.message),
-            _ => Compiled::No(answer.judgement.message),
-        };
+        let compiled = |(candidate, answer): (&Candidate, work::Answer)| answer.judgement.compiled(candidate);
         candidates.iter().zip(answers).map(compiled).collect()
     }
 

@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, statement};
 
 /// What came of checking one candidate. Final: stored records and reports name these ten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -118,9 +118,30 @@ pub struct Verdict {
     pub sandboxed: bool,
     /// What was asked: [`statement::digest`](crate::statement::digest) of header and statement.
     pub statement_digest: [u8; 32],
+    /// What it was asked under: [`header_digest`].
+    pub header_digest: [u8; 32],
+    /// What the checker was allowed.
+    pub limits: Limits,
 }
 
 impl Verdict {
+    /// A verdict that took no checking: the proof was not run, and cost nothing.
+    #[must_use]
+    pub fn unchecked(candidate: &Candidate, outcome: Outcome, message: String) -> Self {
+        Self {
+            outcome,
+            message,
+            axioms: Vec::new(),
+            wall_micros: 0,
+            cpu_micros: 0,
+            peak_rss_bytes: None,
+            sandboxed: true,
+            statement_digest: statement::digest(&candidate.header, &candidate.statement),
+            header_digest: header_digest(&candidate.header),
+            limits: Limits::default(),
+        }
+    }
+
     /// Whether the outcome is [`Outcome::Proved`].
     #[must_use]
     pub fn is_proved(&self) -> bool {
@@ -128,10 +149,28 @@ impl Verdict {
     }
 }
 
+/// What a checker was allowed for one candidate; `None` where nothing was bounded. A verdict of `timeout` or `oom` means
+/// nothing without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Elapsed time beyond what the header takes, in milliseconds.
+    pub wall_millis: Option<u64>,
+    /// Memory of a process, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads at once.
+    pub processes: Option<u64>,
+}
+
+/// The name of a header: BLAKE3 of its bytes.
+#[must_use]
+pub fn header_digest(header: &str) -> [u8; 32] {
+    blake3::derive_key("tracker lean header 1", header.as_bytes())
+}
+
 /// Exactly which checker gave a verdict, so that verdicts of a faulty one can be found again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Build {
-    /// `kernel` or `lean`.
+    /// `kernel`, `lean` or `kimina`.
     pub name: String,
     /// Its own version, such as `4.35.0`.
     pub version: String,

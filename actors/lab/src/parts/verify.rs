@@ -9,7 +9,7 @@ use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
 use tracker_gpu::Device;
 use tracker_proof::kernel::Kernel;
 use tracker_proof::lean::{self, Lean};
-use tracker_proof::{Candidate, Compiled, Outcome, Verdict, Verifier, statement};
+use tracker_proof::{Candidate, Compiled, Outcome, Verdict, Verifier};
 use tracker_store::{Content, Digest, NodeId, Verifier as VerifierRecord};
 
 use crate::error::{Error, Result};
@@ -124,16 +124,7 @@ impl CheckWorker {
 
 /// The verdict on any proof of a statement that has none. The proof is not looked at.
 fn unprovable(candidate: &Candidate, why: String) -> Verdict {
-    Verdict {
-        outcome: Outcome::Failed,
-        message: why,
-        axioms: vec![],
-        wall_micros: 0,
-        cpu_micros: 0,
-        peak_rss_bytes: None,
-        sandboxed: true,
-        statement_digest: statement::digest(&candidate.header, &candidate.statement),
-    }
+    Verdict::unchecked(candidate, Outcome::Failed, why)
 }
 
 /// Verdicts given so far.

@@ -116,14 +116,48 @@ const HASH: &[&str] = &[
     "with_exporting",
 ];
 
-/// Why `text` may not be run, if it may not. `is_statement` allows the one `theorem` or `lemma` it starts with.
-pub(super) fn check(code: &Code, text: &str, is_statement: bool) -> Result<(), (Outcome, String)> {
+/// Words of [`WORDS`] that a header may hold: they declare nothing.
+const HEADER_WORDS: &[&str] = &[
+    "import",
+    "include",
+    "namespace",
+    "noncomputable",
+    "omit",
+    "open",
+    "prelude",
+    "scoped",
+    "section",
+    "set_option",
+    "universe",
+    "universes",
+    "variable",
+    "variables",
+];
+
+/// The first word of a foreign header that does more than import, open and set options: it declares something, runs
+/// something, or turns the kernel off.
+pub(crate) fn declares<'t>(code: &Code, text: &'t str) -> Option<&'t str> {
+    let is_foreign = |word: &str| {
+        matches!(word, "sorry" | "skipKernelTC" | "sorryAx")
+            || (WORDS.binary_search(&word).is_ok() && HEADER_WORDS.binary_search(&word).is_err())
+    };
+    let words = code.words().map(|word| &text[word.start..word.start + word.text.len()]);
+    words.into_iter().find(|word| is_foreign(word)).or_else(|| ["#", "@["].into_iter().find(|sign| code.contains(sign)))
+}
+
+/// Why `text` is not even read, if it is not.
+pub(super) fn check_size(text: &str) -> Result<(), (Outcome, String)> {
     if text.len() > MAX_TEXT_BYTES {
         return Err((Outcome::Unparsed, "the text is longer than 1 MiB".to_owned()));
     }
     if text.contains('\0') {
         return Err((Outcome::Unparsed, "the text holds a zero byte".to_owned()));
     }
+    Ok(())
+}
+
+/// Why `text` may not be run, if it may not. `is_statement` allows the one `theorem` or `lemma` it starts with.
+pub(super) fn check(code: &Code, text: &str, is_statement: bool) -> Result<(), (Outcome, String)> {
     let forbidden = |word: &str| Err((Outcome::Forbidden, format!("the word `{word}` may not stand here")));
     for (index, word) in code.words().enumerate() {
         if matches!(word.text, "sorry" | "admit" | "sorryAx") {
@@ -152,12 +186,13 @@ mod tests {
     use super::*;
 
     fn outcome(text: &str) -> Option<Outcome> {
-        check(&Code::read(text).unwrap(), text, false).err().map(|(outcome, _)| outcome)
+        let checked = check_size(text).and_then(|()| check(&Code::read(text).unwrap(), text, false));
+        checked.err().map(|(outcome, _)| outcome)
     }
 
     #[test]
     fn the_list_is_sorted() {
-        assert!(WORDS.is_sorted());
+        assert!(WORDS.is_sorted() && HEADER_WORDS.is_sorted());
     }
 
     #[test]

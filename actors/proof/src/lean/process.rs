@@ -1,24 +1,28 @@
 //! One foreign process from start to end: limited, alone in its process group, its output capped, killed whole.
 //!
 //! Invariants: `run` returns within the limits whatever the process does; when it returns, the group is dead and
-//! reaped. A process that leaves its group (`setsid`) is still held by the sandbox and the limits, which it inherits.
+//! reaped, and so is all that it started, where there are namespaces ([`enclosure`]). Where there are none, a process that
+//! leaves its group (`setsid`) is still held by the sandbox and the limits, which it inherits.
+//!
+//! Limits of the kernel hold for each process; what all of them use together is looked at a few times a second.
 
 use std::{
-    io,
+    io::{self, Read as _},
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::process::CommandExt as _,
     },
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use rustix::{
     fs::{OFlags, fcntl_setfl},
-    process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, setrlimit},
+    process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, kill_process_group, pidfd_open, setrlimit},
 };
 
-use super::sandbox::Sandbox;
+use super::{enclosure, sandbox::Sandbox, tree};
 
 /// What a process may use.
 #[derive(Clone, Copy, Debug)]
@@ -33,10 +37,28 @@ pub(super) struct Limits {
     pub(super) output_bytes: usize,
 }
 
+/// What stands between a process and the machine.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Walls {
+    /// What it may touch; `None` where the kernel has no Landlock.
+    pub(super) sandbox: Option<Sandbox>,
+    /// Whether it has namespaces of its own.
+    pub(super) is_enclosed: bool,
+}
+
 /// Largest file a process may write.
 const FILE_BYTES: u64 = 64 << 20;
-/// Processes and threads its user may have; no limit for root.
-const PROCESSES: u64 = 8192;
+/// Processes and threads at once: of one Lean and all it starts.
+const PROCESSES: u64 = 512;
+/// The same for all of a user's where the kernel counts no other way; no limit for root.
+const USER_PROCESSES: u64 = 8192;
+/// How often it is looked at what a process and all it started use together.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// Processes and threads that one Lean may have at once.
+pub(super) const fn max_processes() -> u64 {
+    PROCESSES
+}
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +67,9 @@ pub(super) enum End {
     Signalled(i32),
     TimedOut,
     TooMuchOutput,
+    /// It and what it started held more memory than allowed.
+    TooMuchMemory,
+    TooManyProcesses,
 }
 
 /// What a process left behind.
@@ -59,17 +84,40 @@ pub(super) struct Finished {
     pub(super) peak_rss_bytes: u64,
 }
 
+/// Whether this system lets us make namespaces: tried on a program that, asked for its version, ends well.
+pub(super) fn can_enclose(program: &Path) -> bool {
+    let moment = Duration::from_mins(1);
+    let limits = Limits { quiet: moment, total: moment, memory_bytes: u64::MAX, output_bytes: 1 << 16 };
+    let tried = run(Command::new(program).arg("--version"), &limits, &Walls { sandbox: None, is_enclosed: true });
+    matches!(tried, Ok(Finished { end: End::Exited(0), .. }))
+}
+
 /// Runs `command` to its end.
-pub(super) fn run(command: &mut Command, limits: &Limits, sandbox: Option<&Sandbox>) -> io::Result<Finished> {
+pub(super) fn run(command: &mut Command, limits: &Limits, walls: &Walls) -> io::Result<Finished> {
     let start = Instant::now();
-    let mut child = spawn(command, limits, sandbox)?;
-    let (pid, end_and_output) = (Pid::from_child(&child), watch(&mut child, limits, start));
-    // whatever happened: the whole group goes; it may be gone already
-    kill_process_group(pid, Signal::KILL)
-        .or_else(|error| if error == rustix::io::Errno::SRCH { Ok(()) } else { Err(error) })?;
-    let (status, usage) = reap(&child)?;
-    let (killed, mut stdout, mut stderr) = end_and_output?;
+    let (mut reporter, report) = io::pipe()?;
+    fcntl_setfl(&reporter, OFlags::NONBLOCK)?;
+    let own_rss = tree::own_rss_bytes();
+    let mut child = spawn(command, limits, walls, report.into())?;
+    let pid = Pid::from_child(&child);
+    // below the keeper and the first process of the namespace, which hold what this process holds
+    let depth = if walls.is_enclosed { 2 } else { 0 };
+    let seen = watch(&mut child, limits, start, depth);
+    // whatever happened: all that it started goes; it may be gone already
+    if walls.is_enclosed {
+        // the keeper kills the namespace and waits for its end
+        ignore_gone(kill_process(pid, Signal::TERM))?;
+    } else {
+        ignore_gone(kill_process_group(pid, Signal::KILL))?;
+    }
+    let (mut status, usage) = reap(&child)?;
+    let Watched { killed, mut stdout, mut stderr, usage: last } = seen?;
     drain(&mut child, &mut stdout, &mut stderr, limits);
+    if walls.is_enclosed {
+        let mut bytes = [0; size_of::<i32>()];
+        // no report: it was killed before it ended
+        status = reporter.read_exact(&mut bytes).map_or(libc::SIGKILL, |()| i32::from_ne_bytes(bytes));
+    }
     let exited = if libc::WIFEXITED(status) {
         End::Exited(libc::WEXITSTATUS(status))
     } else {
@@ -78,74 +126,124 @@ pub(super) fn run(command: &mut Command, limits: &Limits, sandbox: Option<&Sandb
     let seconds = |time: libc::timeval| {
         Duration::from_secs(time.tv_sec.unsigned_abs()) + Duration::from_micros(time.tv_usec.unsigned_abs())
     };
+    // Linux counts in KiB, and counts what the child had of this process before it became another program
+    let peak = usage.ru_maxrss.unsigned_abs() * 1024;
     Ok(Finished {
         end: killed.unwrap_or(exited),
         stdout,
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
         wall: start.elapsed(),
-        cpu: seconds(usage.ru_utime) + seconds(usage.ru_stime),
-        // Linux counts in KiB
-        peak_rss_bytes: usage.ru_maxrss.unsigned_abs() * 1024,
+        // what is killed with its namespace is waited for by nobody
+        cpu: (seconds(usage.ru_utime) + seconds(usage.ru_stime)).max(last.cpu),
+        peak_rss_bytes: if peak > own_rss || last.peak_bytes == 0 { peak } else { last.peak_bytes },
     })
 }
 
-fn spawn(command: &mut Command, limits: &Limits, sandbox: Option<&Sandbox>) -> io::Result<Child> {
-    let mut ruleset = sandbox.map(Sandbox::ruleset).transpose()?;
+/// A process that is gone needs no killing.
+fn ignore_gone(killed: rustix::io::Result<()>) -> io::Result<()> {
+    killed.or_else(|error| if error == rustix::io::Errno::SRCH { Ok(()) } else { Err(error.into()) })
+}
+
+fn spawn(command: &mut Command, limits: &Limits, walls: &Walls, report: OwnedFd) -> io::Result<Child> {
+    let mut ruleset = walls.sandbox.as_ref().map(Sandbox::ruleset).transpose()?;
+    let is_enclosed = walls.is_enclosed;
     let cpu_secs = limits.total.as_secs().saturating_mul(8).max(1);
+    let n_processes = if is_enclosed && counts_by_namespace() { PROCESSES } else { USER_PROCESSES };
     let rlimits = [
         (Resource::As, limits.memory_bytes),
         (Resource::Cpu, cpu_secs),
         (Resource::Fsize, FILE_BYTES),
-        (Resource::Nproc, PROCESSES),
+        (Resource::Nproc, n_processes),
         (Resource::Core, 0),
     ];
     let confine = move || {
+        if is_enclosed {
+            enclosure::enter(report.as_raw_fd())?;
+        } else {
+            enclosure::die_with_parent()?;
+        }
         for (resource, limit) in rlimits {
             setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
         }
         match ruleset.take() {
-            Some(ruleset) => ruleset.restrict_self().map(|_| ()).map_err(io::Error::other),
+            Some(ruleset) => {
+                let ruleset = if is_enclosed { Sandbox::with_proc(ruleset)? } else { ruleset };
+                ruleset.restrict_self().map(|_| ()).map_err(io::Error::other)
+            }
             None => Ok(()),
         }
     };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     #[expect(unsafe_code, reason = "limits and sandbox must be in force before the program's first instruction")]
-    // SAFETY: the closure makes system calls only (setrlimit, prctl, landlock_restrict_self, close); it takes no lock
-    // and allocates on failure alone, where glibc's allocator is usable after fork.
+    // SAFETY: the closure makes system calls only (unshare, fork, wait, setrlimit, prctl, landlock_restrict_self, close);
+    // it takes no lock and allocates on failure alone, where glibc's allocator is usable after fork.
     unsafe {
         command.pre_exec(confine);
     }
     command.spawn()
 }
 
-type Watched = (Option<End>, Vec<u8>, Vec<u8>);
+/// Whether the kernel counts the processes of a user namespace by themselves: Linux 5.14 and later.
+fn counts_by_namespace() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 14)
+}
 
-/// Reads until the process has ended or must be killed.
-fn watch(child: &mut Child, limits: &Limits, start: Instant) -> io::Result<Watched> {
-    let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+/// What was seen of a process while it ran.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Why it must be killed; `None`: it has ended.
+    killed: Option<End>,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    /// What it used when last looked at.
+    usage: tree::Usage,
+}
+
+/// Reads until the process has ended or must be killed. The foreign processes are `depth` below it.
+fn watch(child: &mut Child, limits: &Limits, start: Instant, depth: usize) -> io::Result<Watched> {
+    let pid = Pid::from_child(child);
+    let ended = pidfd_open(pid, PidfdFlags::empty())?;
     for pipe in pipes(child) {
         fcntl_setfl(pipe, OFlags::NONBLOCK)?;
     }
-    let mut last_heard = start;
+    let glance = || tree::usage(pid.as_raw_nonzero().get(), depth);
+    let mut seen = Watched::default();
+    let (mut last_heard, mut next_glance) = (start, start + GLANCE);
     loop {
         let now = Instant::now();
         let deadline = (last_heard + limits.quiet).min(start + limits.total);
-        if now >= deadline {
-            return Ok((Some(End::TimedOut), stdout, stderr));
+        if now >= next_glance {
+            seen.usage = glance();
+            next_glance = Instant::now() + GLANCE;
+        }
+        seen.killed = if now >= deadline {
+            Some(End::TimedOut)
+        } else if seen.usage.rss_bytes > limits.memory_bytes {
+            Some(End::TooMuchMemory)
+        } else if seen.usage.n_threads > PROCESSES {
+            Some(End::TooManyProcesses)
+        } else if seen.stdout.len() >= limits.output_bytes {
+            Some(End::TooMuchOutput)
+        } else {
+            None
+        };
+        if seen.killed.is_some() {
+            // the last chance to see what it cost
+            seen.usage = glance();
+            return Ok(seen);
         }
         let mut fds: Vec<BorrowedFd> = vec![ended.as_fd()];
         fds.extend(pipes(child));
-        if poll(&fds, deadline - now)? {
-            return Ok((None, stdout, stderr));
+        if poll(&fds, deadline.min(next_glance).saturating_duration_since(now))? {
+            return Ok(seen);
         }
-        let before = stdout.len();
-        drain(child, &mut stdout, &mut stderr, limits);
-        if stdout.len() > before {
+        let before = seen.stdout.len();
+        drain(child, &mut seen.stdout, &mut seen.stderr, limits);
+        if seen.stdout.len() > before {
             last_heard = Instant::now();
-        }
-        if stdout.len() >= limits.output_bytes {
-            return Ok((Some(End::TooMuchOutput), stdout, stderr));
         }
     }
 }

@@ -8,14 +8,25 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::source::Placed;
-use crate::Outcome;
+use crate::{Candidate, Compiled, Outcome, statement};
 
-/// One line of `lean --json`.
+/// One line of `lean --json`, or one message of the REPL.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Message {
-    severity: String,
+    severity: Severity,
     pos: Position,
     data: String,
+}
+
+/// How bad a message is. Any other word makes the whole message one of unknown shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Severity {
+    Error,
+    Warning,
+    #[serde(alias = "info")]
+    Information,
+    Trace,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -43,6 +54,25 @@ impl Judgement {
     pub(super) fn new(outcome: Outcome, message: impl Into<String>) -> Self {
         Self { outcome, message: short(&message.into()), axioms: Vec::new() }
     }
+
+    /// What it means for a statement of which the definition alone was checked.
+    pub(super) fn compiled(self, candidate: &Candidate) -> Compiled {
+        match self.outcome {
+            Outcome::Proved | Outcome::BadAxiom => {
+                Compiled::Yes(statement::digest(&candidate.header, &candidate.statement))
+            }
+            Outcome::Infra => Compiled::Infra(self.message),
+            _ => Compiled::No(self.message),
+        }
+    }
+}
+
+impl Message {
+    /// The text of a string that `#eval` showed.
+    pub(super) fn quoted(&self) -> Option<String> {
+        let text = self.data.trim().strip_prefix('"')?.strip_suffix('"')?;
+        (self.severity == Severity::Information).then(|| text.to_owned())
+    }
 }
 
 impl Reply {
@@ -58,12 +88,26 @@ impl Reply {
         reply
     }
 
+    /// The reply to a file of one candidate whose lines may be counted from wherever the server cut off the imports: the
+    /// axiom line tells from where. Without one, everything counts as said of the theorem.
+    pub(super) fn of_one(messages: Vec<Message>, placed: &Placed) -> Self {
+        let said = messages.iter().find(|message| axioms(&message.data, &placed.name).is_some());
+        let cut_off = said.and_then(|message| placed.last.checked_sub(message.pos.line));
+        let mut reply = Self::default();
+        for message in messages {
+            let line = cut_off.map_or(placed.theorem, |lines| message.pos.line.saturating_add(lines));
+            // nothing else stands after it
+            reply.by_line.entry(line.min(placed.last)).or_default().push(message);
+        }
+        reply
+    }
+
     fn within(&self, first: u32, last: u32) -> impl Iterator<Item = &Message> {
         self.by_line.range(first..=last).flat_map(|(_, messages)| messages)
     }
 
     fn error_within(&self, first: u32, last: u32) -> Option<&Message> {
-        self.within(first, last).find(|message| message.severity == "error")
+        self.within(first, last).find(|message| message.severity == Severity::Error)
     }
 
     /// The first error before line `line`: it concerns the header.
@@ -91,7 +135,7 @@ impl Reply {
         if let Some(error) = self.error_within(first, last) {
             return Judgement::new(error_outcome(&error.data), &error.data);
         }
-        let is_hole = |message: &&Message| message.severity == "warning" && says_sorry(&message.data);
+        let is_hole = |message: &&Message| message.severity == Severity::Warning && says_sorry(&message.data);
         if let Some(warning) = self.within(first, last).find(is_hole) {
             return Judgement::new(Outcome::Sorry, &warning.data);
         }

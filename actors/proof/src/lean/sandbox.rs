@@ -9,8 +9,8 @@ use std::{
 };
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreated,
-    RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
 };
 
 /// The newest set of rules asked for; older kernels enforce what they know of it.
@@ -69,6 +69,15 @@ impl Sandbox {
                 .add_rules(path_beneath_rules([&self.write], all))
         };
         build().map_err(io::Error::other)
+    }
+
+    /// Allows reading `/proc` once more, where another has been mounted over the one that the rules were made for.
+    pub(super) fn with_proc(ruleset: RulesetCreated) -> io::Result<RulesetCreated> {
+        let build = || {
+            let proc = PathFd::new("/proc").map_err(io::Error::other)?;
+            ruleset.add_rule(PathBeneath::new(proc, AccessFs::from_read(RULES))).map_err(io::Error::other)
+        };
+        build()
     }
 
     /// Tells what this kernel enforces, by taking the rules on in a thread that ends at once.

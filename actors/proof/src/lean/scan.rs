@@ -84,6 +84,13 @@ impl<'t> Code<'t> {
         self.text.match_indices(needle).any(|(at, _)| self.kinds[at] != Kind::Comment)
     }
 
+    /// The text without the white space and the comments at its end.
+    pub(crate) fn without_last_comments(&self) -> &'t str {
+        let is_code = |(at, c): &(usize, char)| self.kinds[*at] != Kind::Comment && !c.is_whitespace();
+        let last = self.text.char_indices().rev().find(is_code);
+        &self.text[..last.map_or(0, |(at, c)| at + c.len_utf8())]
+    }
+
     /// Where `needle` first stands at or after `from` outside all brackets, strings and comments.
     pub(crate) fn top_level(&self, from: usize, needle: &str) -> Option<usize> {
         let mut depth = 0_u32;

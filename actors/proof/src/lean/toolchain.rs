@@ -44,6 +44,10 @@ impl Toolchain {
         };
         let given = options.binary.clone().or_else(find).ok_or_else(missing)?;
         let folder = options.project.as_deref();
+        if let Some(project) = folder.filter(|project| !project.is_dir()) {
+            let reason = format!("expected the folder of a Lake project, found none at `{}`", project.display());
+            return Err(Error::Program { program: given, reason });
+        }
         let prefix = PathBuf::from(ask(&given, &["--print-prefix"], folder)?.trim());
         let behind = prefix.join("bin").join("lean");
         let binary = if behind.is_file() { behind } else { given };
@@ -163,6 +167,54 @@ mod tests {
         let old = "Lean (version 4.9.0, commit 8f9843a4a5fe, Release)";
         assert_eq!((part(old, "version ").as_str(), part(old, "commit ").as_str()), ("4.9.0", "8f9843a4a5fe"));
         assert_eq!(part("nonsense", "commit "), "");
+    }
+
+    /// A toolchain of scripts: `bin/lean`, and `bin/lake` that runs `lake`.
+    fn toolchain(lake: &str) -> tempfile::TempDir {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let bin = folder.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        let lean = format!(
+            "#!/bin/sh\ncase \"$1\" in\n--print-prefix) echo {} ;;\n--version) echo 'Lean (version 4.9.0, commit 8f9, \
+             Release)' ;;\n-DmaxErrors=0) exit 1 ;;\nesac\n",
+            folder.path().display()
+        );
+        for (name, script) in [("lean", lean.as_str()), ("lake", lake)] {
+            fs::write(bin.join(name), script).unwrap();
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_project_gives_its_search_path_and_an_old_lean_fewer_flags() {
+        let project = tempfile::tempdir().unwrap();
+        let folder = toolchain("#!/bin/sh\n[ \"$1\" = env ] && echo A=b && echo LEAN_PATH=$PWD/lib:/elsewhere\n");
+        let binary = Some(folder.path().join("bin").join("lean"));
+        let options = Options { binary, project: Some(project.path().to_owned()), ..Options::default() };
+        let found = Toolchain::open(&options).unwrap();
+        let library = project.path().canonicalize().unwrap().join("lib");
+        let search = env::join_paths([library.as_path(), Path::new("/elsewhere")]).unwrap();
+        assert_eq!(found.environment, [(OsString::from("LEAN_PATH"), search)]);
+        assert!(found.read.contains(&library) && found.read.contains(&project.path().to_owned()), "{found:?}");
+        assert!(!found.flags.iter().any(|flag| flag.contains("maxErrors")), "{found:?}");
+        assert_eq!((found.build.version.as_str(), found.build.commit.as_str()), ("4.9.0", "8f9"));
+    }
+
+    #[test]
+    fn a_project_that_is_none_is_a_clear_error() {
+        let folder = toolchain("#!/bin/sh\necho 'error: no configuration file' >&2; exit 1\n");
+        let binary = Some(folder.path().join("bin").join("lean"));
+        let open = |project: &str| {
+            let options = Options { binary: binary.clone(), project: Some(project.into()), ..Options::default() };
+            Toolchain::open(&options).unwrap_err().to_string()
+        };
+        let error = open("/nowhere");
+        assert!(error.contains("expected the folder of a Lake project, found none at `/nowhere`"), "{error}");
+        let error = open(&folder.path().display().to_string());
+        assert!(error.contains("lake") && error.contains("no configuration file"), "{error}");
     }
 
     #[test]

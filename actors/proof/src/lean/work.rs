@@ -3,13 +3,11 @@
 //! Invariant: every item gets exactly one answer, and an answer is never taken from a process about which there is
 //! doubt whether it reached the item.
 
-use std::{
-    collections::VecDeque,
-    sync::{Condvar, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use super::{End, Finished, Form, Judgement, Lean, Parts, Reply, Source, nonce, process::Limits, reply::short};
+use super::{
+    End, Finished, Form, Import, Judgement, Lean, Parts, Reply, Source, nonce, process::Limits, queue, reply::short,
+};
 use crate::Outcome;
 
 /// One candidate that Lean is to see.
@@ -51,24 +49,17 @@ struct Batch<'t> {
     is_retry: bool,
 }
 
-/// Work still to do, and how many workers are at work that may bring more.
-struct Queue<'t> {
-    waiting: VecDeque<Batch<'t>>,
-    busy: usize,
-    answers: Vec<(usize, Answer)>,
-}
-
 /// Runs all items of one header; `import` is what the header alone took.
 pub(super) fn run(
     lean: &Lean,
     header: &str,
-    import: Duration,
+    import: Import,
     items: &[Item],
     form: Form,
     confirm: bool,
 ) -> Vec<(usize, Answer)> {
     // enough batches that no worker is idle, few enough that the header is not paid for too often
-    let jobs = lean.options.jobs.max(1);
+    let jobs = lean.jobs(&import);
     let size = items.len().div_ceil(jobs).clamp(1, lean.options.batch.max(1));
     let batches = items.chunks(size).map(|items| Batch {
         items: items.to_vec(),
@@ -76,41 +67,13 @@ pub(super) fn run(
         spent: vec![Answer::default(); items.len()],
         is_retry: false,
     });
-    let queue = Mutex::new(Queue { waiting: batches.collect(), busy: 0, answers: Vec::new() });
-    let changed = Condvar::new();
-    let work = || {
-        let mut state = queue.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(batch) = state.waiting.pop_front() {
-                state.busy += 1;
-                drop(state);
-                let (answers, more) = process_batch(lean, header, import, batch, confirm);
-                state = queue.lock().unwrap_or_else(PoisonError::into_inner);
-                state.busy -= 1;
-                state.answers.extend(answers);
-                state.waiting.extend(more);
-                changed.notify_all();
-            } else if state.busy == 0 {
-                return;
-            } else {
-                state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        // one worker is this thread itself
-        for _ in 1..jobs {
-            scope.spawn(work);
-        }
-        work();
-    });
-    queue.into_inner().unwrap_or_else(PoisonError::into_inner).answers
+    queue::drain(jobs, batches, |batch| process_batch(lean, header, import, batch, confirm))
 }
 
 type Progress<'t> = (Vec<(usize, Answer)>, Vec<Batch<'t>>);
 
 /// Runs one process; gives the answers that are final, and what is still to do.
-fn process_batch<'t>(lean: &Lean, header: &str, import: Duration, batch: Batch<'t>, confirm: bool) -> Progress<'t> {
+fn process_batch<'t>(lean: &Lean, header: &str, import: Import, batch: Batch<'t>, confirm: bool) -> Progress<'t> {
     let mut source = Source::new(header);
     let result = nonce().map_err(|error| error.to_string()).and_then(|nonce| {
         for item in &batch.items {
@@ -145,11 +108,18 @@ fn process_batch<'t>(lean: &Lean, header: &str, import: Duration, batch: Batch<'
         add(answer, &share);
     }
     let rest = Batch { items: items[n_done..].to_vec(), form, spent: spent[n_done..].to_vec(), is_retry };
-    let (mut answers, mut more) =
-        if rest.items.is_empty() { (Vec::new(), Vec::new()) } else { cut(rest, n_done > 0, &death(&finished, &reply)) };
+    let (mut answers, mut more) = if rest.items.is_empty() {
+        (Vec::new(), Vec::new())
+    } else {
+        cut(rest, n_done > 0, &death(&finished, &reply), is_stalled(&finished))
+    };
     for ((item, placed), answer) in items[..n_done].iter().zip(&source.placed).zip(&spent) {
         let mut answer = answer.clone();
         answer.judgement = reply.judge(placed, &lean.options.axioms);
+        if form == Form::Confirm && answer.judgement.outcome == Outcome::Proved && finished.end != End::Exited(0) {
+            let why = "lean reports an error outside the lines of this candidate, which is alone in its file";
+            answer.judgement = Judgement::new(Outcome::Unparsed, why);
+        }
         if confirm && form == Form::Screen && answer.judgement.outcome == Outcome::Proved {
             more.push(Batch { items: vec![*item], form: Form::Confirm, spent: vec![answer], is_retry: false });
         } else {
@@ -168,12 +138,12 @@ fn add(answer: &mut Answer, share: &Answer) {
 
 /// Time and memory for a process of `n` candidates. Lean writes its output in blocks of some twenty answers, so a batch
 /// may be silent for longer than one candidate may take.
-fn limits(lean: &Lean, import: Duration, n: usize) -> Limits {
+fn limits(lean: &Lean, import: Import, n: usize) -> Limits {
     let n = u32::try_from(n).unwrap_or(u32::MAX);
     let timeout = lean.options.timeout;
     Limits {
-        quiet: import * 2 + timeout.saturating_mul(n.min(4)),
-        total: import * 2 + timeout.saturating_mul(n),
+        quiet: import.wall * 2 + timeout.saturating_mul(n.min(4)),
+        total: import.wall * 2 + timeout.saturating_mul(n),
         memory_bytes: lean.options.memory_bytes,
         output_bytes: (1 << 20) + (64 << 10) * n as usize,
     }
@@ -195,12 +165,20 @@ fn death(finished: &Finished, reply: &Reply) -> Judgement {
         End::TimedOut => Judgement::new(Outcome::Timeout, "lean gave no answer within the time allowed"),
         End::Signalled(libc::SIGXCPU) => Judgement::new(Outcome::Timeout, "lean used more processor time than allowed"),
         End::TooMuchOutput => Judgement::new(Outcome::Oom, "lean printed more than allowed"),
+        End::TooMuchMemory => Judgement::new(Outcome::Oom, "lean held more memory than allowed"),
+        End::TooManyProcesses => Judgement::new(Outcome::Oom, "lean started more processes than allowed"),
         _ if memory.iter().any(|sign| stderr.contains(sign)) => Judgement::new(Outcome::Oom, short(stderr)),
         End::Signalled(signal) => {
             Judgement::new(Outcome::Infra, format!("lean was ended by signal {signal}: {}", short(said)))
         }
         End::Exited(code) => Judgement::new(Outcome::Infra, format!("lean ended with status {code}: {}", short(said))),
     }
+}
+
+/// Whether a process ran out of time without having computed: it was blocked, or the machine had no time for it, which
+/// says nothing of the candidate.
+fn is_stalled(finished: &Finished) -> bool {
+    finished.end == End::TimedOut && finished.cpu < finished.wall / 10
 }
 
 /// No answer for any of a batch: once more, then `judgement`.
@@ -218,10 +196,10 @@ fn unanswered<'t>(mut batch: Batch<'t>, judgement: &Judgement) -> Progress<'t> {
 
 /// What is to be done with the items a dead process did not reach. The culprit is near their beginning: within what
 /// Lean had not yet written out, some twenty answers at most where it had `begun` to write.
-fn cut<'t>(batch: Batch<'t>, begun: bool, judgement: &Judgement) -> Progress<'t> {
+fn cut<'t>(batch: Batch<'t>, begun: bool, judgement: &Judgement, is_stalled: bool) -> Progress<'t> {
     if batch.items.len() == 1 {
         // what Lean itself did wrong, it may not do twice; what took too much would take too much again
-        let is_retry = batch.is_retry || judgement.outcome != Outcome::Infra;
+        let is_retry = batch.is_retry || (judgement.outcome != Outcome::Infra && !is_stalled);
         return unanswered(Batch { is_retry, ..batch }, judgement);
     }
     let near = if begun { 16 } else { usize::MAX };
