@@ -2,8 +2,7 @@
 //!
 //! Part of what is trusted, with [`core`](super::core) and [`constants`](super::constants). Equal terms have equal ids.
 //! Variables are *locally nameless*: inside its binder a variable is a de Bruijn index ([`Expr::Bound`]); whoever goes
-//! under the binder puts a fresh [`Expr::Free`] in its place. So a term one holds has no index that points outside it,
-//! and what is put in the place of an index never needs to be shifted.
+//! under the binder puts a fresh [`Expr::Free`] in its place, so that a term one holds has no index that points outside.
 
 use std::collections::hash_map::Entry;
 
@@ -173,11 +172,23 @@ impl Terms {
         args
     }
 
-    /// The body of a binder with `value`, which has no loose index, for its variable.
+    /// The body of a binder with `value` for its variable; the binder is gone, so indices past it count one less.
     pub(crate) fn instantiate(&mut self, body: Id, value: Id) -> Id {
-        self.replace(body, 0, &|_, expr, depth| (expr == Expr::Bound(depth)).then_some(value), &|facts, depth| {
-            facts.loose <= depth
-        })
+        let new = |terms: &mut Self, expr: Expr, depth: u32| match expr {
+            Expr::Bound(index) if index == depth => Some(terms.lift(value, depth)),
+            Expr::Bound(index) => Some(terms.intern(Expr::Bound(index - 1))),
+            _ => None,
+        };
+        self.replace(body, 0, &new, &|facts, depth| facts.loose <= depth)
+    }
+
+    /// The term `n` binders further in.
+    fn lift(&mut self, term: Id, n: u32) -> Id {
+        let new = |terms: &mut Self, expr: Expr, _: u32| match expr {
+            Expr::Bound(index) => Some(terms.intern(Expr::Bound(index.saturating_add(n)))),
+            _ => None,
+        };
+        if n == 0 { term } else { self.replace(term, 0, &new, &|facts, depth| facts.loose <= depth) }
     }
 
     /// The term as the body of a binder for `variable`.

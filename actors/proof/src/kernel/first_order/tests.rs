@@ -57,6 +57,8 @@ fn right_proofs_are_proved() {
         ("(h : ∀ x, P x → p) : (∃ x, P x) → p", "fun e => Exists.elim e h"),
         ("(h : ∀ X : Prop, X → p) (k : q) : p", "h _ k"),
         ("(h : P a ↔ Q a) : Q a ↔ P a", "h.symm"),
+        ("(h : Exists P) (k : ∀ x y, R x y) : q → q",
+         "Exists.elim (Exists.elim h (fun w l => Exists.intro w (k w))) (fun w l x => x)"),
         ("(h : P a) : P a", "have k : P a := h; show P a from k"),
     ] {
         check(statement, proof, Outcome::Proved);

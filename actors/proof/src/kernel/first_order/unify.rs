@@ -1,7 +1,7 @@
 //! Unification: what Lean's elaborator does with `?a` as far as it is first-order.
 //!
-//! Follows Lean's `isDefEq` with the settings of its term elaborator: a metavariable applied to distinct variables is
-//! solved by abstraction (Miller's pattern); any other application `?f a` against `g b` by `?a := b`, `?f := g`, where
+//! Follows Lean's `isDefEq` with the settings of its term elaborator: a metavariable applied to distinct variables that
+//! are younger than itself is solved by abstraction (Miller's pattern); any other application `?f a` against `g b` by `?a := b`, `?f := g`, where
 //! that fits; the rest is [`Clash::Stuck`]. Nothing here is trusted.
 
 use super::{
@@ -382,11 +382,13 @@ impl Unifier {
         if args.is_empty() {
             return self.assign(index, rhs, depth);
         }
+        let birth = self.metas[index as usize].birth;
         let mut pattern = Vec::with_capacity(args.len());
         for arg in &args {
             let arg = self.resolve(*arg);
             match self.terms.get(arg) {
-                Expr::Free(variable) if !pattern.contains(&variable) => pattern.push(variable),
+                // a variable that the solution could mention anyway makes no pattern
+                Expr::Free(variable) if variable >= birth && !pattern.contains(&variable) => pattern.push(variable),
                 _ => return self.approximate(lhs, rhs, depth),
             }
         }
@@ -461,8 +463,9 @@ impl Unifier {
                 let before = self.metas[other as usize];
                 if before.birth > meta.birth {
                     self.trail.push((other, before));
-                    let narrower = Meta { birth: meta.birth, individual: meta.individual, ..before };
-                    self.metas[other as usize] = narrower;
+                    let gone = before.individual.filter(|variable| !self.is_open(*variable));
+                    let individual = gone.or(meta.individual);
+                    self.metas[other as usize] = Meta { birth: meta.birth, individual, ..before };
                 }
                 Ok(())
             }
