@@ -173,7 +173,7 @@ impl Kernel {
             let hypotheses = statement.hypotheses.iter().map(|(_, formula)| intern(props, formula)).collect();
             let goal = intern(props, &statement.goal);
             let n_props = self.unifier.props.len();
-            return Ok(Understood::Propositional(Propositional { hypotheses, goal, n_props, statement }));
+            return Ok(Understood::Propositional(Propositional { statement, hypotheses, goal, n_props }));
         }
         match self.ask_first_order(header, text) {
             Ok(()) => Ok(Understood::FirstOrder),
@@ -218,12 +218,7 @@ impl Kernel {
         Ok(axioms.into_iter().map(str::to_owned).collect())
     }
 
-    fn elaborate(
-        &mut self,
-        question: &Propositional,
-        root: NodeId,
-        proof: &str,
-    ) -> std::result::Result<(), Stop> {
+    fn elaborate(&mut self, question: &Propositional, root: NodeId, proof: &str) -> std::result::Result<(), Stop> {
         let Propositional { statement, hypotheses, goal, .. } = question;
         let atoms = statement.atoms.iter().zip(0..);
         let facts = statement.hypotheses.iter().zip(hypotheses).zip(0..);

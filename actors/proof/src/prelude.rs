@@ -35,7 +35,9 @@ mod tests {
 
     #[test]
     fn a_header_that_could_change_a_meaning_is_not_neutral() {
-        for header in ["", TEXT, FIRST_ORDER, "import Mathlib\nimport Aesop\n\nset_option maxHeartbeats 400000\n", "-- nothing\n"] {
+        for header in
+            ["", TEXT, FIRST_ORDER, "import Mathlib\nimport Aesop\n\nset_option maxHeartbeats 400000\n", "-- nothing\n"]
+        {
             assert!(is_neutral(header), "{header}");
         }
         for header in ["open Real", "def And := Or", "import Mine", "set_option maxHeartbeats 0 open X", "prelude"] {

@@ -162,7 +162,9 @@ impl Tree {
         let deepest = |list: List| self.list(list).iter().map(|id| self.depth(*id)).max().unwrap_or(0);
         let below = match node {
             Node::Ident | Node::Hole => 0,
-            Node::Fun { ty, body, .. } | Node::Forall { ty, body, .. } | Node::Exists { ty, body, .. } => self.depth(body).max(ty.map_or(0, |ty| self.depth(ty))),
+            Node::Fun { ty, body, .. } | Node::Forall { ty, body, .. } | Node::Exists { ty, body, .. } => {
+                self.depth(body).max(ty.map_or(0, |ty| self.depth(ty)))
+            }
             Node::App { fun, args } => self.depth(fun).max(deepest(args)),
             Node::Anonymous { args } => deepest(args).saturating_add(self.list(args).len().min(u16::MAX.into()) as u16),
             Node::Field { of, .. } => self.depth(of),

@@ -42,6 +42,10 @@ impl Rich<'_> {
             6 => format!("have k :=\n {text}\n(k)"),
             7 => format!("Or.elim (Or.inl ({text})) id id"),
             8 => format!("(fun f => f ({text})) id"),
+            10 => format!("@id _ ({text})"),
+            11 => format!("@And.left _ _ (@And.intro _ True ({text}) trivial)"),
+            12 => format!("(fun (y : _) => y) ({text})"),
+            13 => format!("Or.elim (a := False) (Or.inr ({text})) False.elim (fun y => y)"),
             9 => format!("(fun f => f ({text})) (fun y => y)"),
             _ => text,
         }
@@ -161,6 +165,12 @@ const TOKENS: &[&str] = &[
     "have : p := h1 ;",
     "h1.1.2",
     "have h2 : p := h1\n",
+    "@And.intro",
+    "@Or.inl p q",
+    "@id",
+    "(c := p)",
+    "∀",
+    "Iff.symm",
 ];
 
 /// Spoils a proof in one to three places.
@@ -229,7 +239,8 @@ fn candidates(n: usize) -> Vec<Candidate> {
 fn first_order_candidates(n: usize) -> Vec<Candidate> {
     let seed = std::env::var("TRACKER_AGREEMENT_SEED").map_or(11, |seed| seed.parse().unwrap());
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let problems: Vec<_> = (0..(n / 3).max(3)).map(|index| first_order::problem(&mut rng, 1 + index as u32 % 4)).collect();
+    let problems: Vec<_> =
+        (0..(n / 3).max(3)).map(|index| first_order::problem(&mut rng, 1 + index as u32 % 4)).collect();
     let candidate = |statement: &str, proof: String| Candidate {
         header: prelude::FIRST_ORDER.to_owned(),
         statement: statement.to_owned(),
@@ -271,7 +282,8 @@ fn agree(all: &[Candidate], what: &str) {
         return;
     };
     let n = all.len();
-    let ours = Kernel::new().check(all);
+    let axioms = ["propext", "Quot.sound", "Classical.choice"];
+    let ours = Kernel::with_axioms(&axioms).check(all);
     let mut lean = Lean::open(Options { binary: Some(binary), ..Options::default() }).unwrap();
     let theirs = lean.screen(all);
     let mut disagreements = Vec::new();
@@ -282,7 +294,7 @@ fn agree(all: &[Candidate], what: &str) {
             "{candidate:?}: {theirs:?}"
         );
         let agree = match ours.outcome {
-            Outcome::Proved => theirs.is_proved(),
+            Outcome::Proved => theirs.is_proved() && ours.axioms == theirs.axioms,
             Outcome::Failed => !theirs.is_proved(),
             _ => true,
         };

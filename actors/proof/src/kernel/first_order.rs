@@ -22,7 +22,9 @@ use self::{
     unify::Unifier,
 };
 use crate::{
-    Outcome, prelude,
+    Outcome,
+    kernel::core::FoldMap,
+    prelude,
     syntax::{Parser, Stop, Tree},
 };
 
@@ -56,7 +58,7 @@ impl FirstOrder {
     pub(crate) fn new() -> Result<Self, Stop> {
         let mut unifier = Unifier::default();
         let mut parser = Parser::default();
-        for entry in TABLE {
+        for (_, entry) in TABLE {
             let root = parser.term(entry.ty)?;
             let mut elaborator = elaborator(&mut unifier, &parser.tree, entry.ty, Vec::new(), Library::Init);
             elaborator.polymorphic = true;
@@ -126,7 +128,7 @@ impl FirstOrder {
             terms: &mut self.unifier.terms,
             constants: &self.unifier.constants,
             context,
-            known: Default::default(),
+            known: FoldMap::default(),
         };
         if !core.has_type(term, question.goal) {
             return Err(Stop::unparsed(0, "the core does not accept what was elaborated"));

@@ -136,7 +136,7 @@ impl Parser {
             Kind::Exists => self.exists(text)?,
             _ => self.application(text)?,
         };
-        if first == Kind::Open && power <= ARROW && self.kind() == Kind::Arrow && self.is_binder(text, left)? {
+        if first == Kind::Open && power <= ARROW && self.kind() == Kind::Arrow && self.is_binder(text, left) {
             left = self.dependent_arrow(text, left)?;
         }
         // the power of what stands on the left: an operator's left side must bind more strongly than itself
@@ -216,10 +216,8 @@ impl Parser {
     }
 
     fn argument_follows(&self, text: &str) -> bool {
-        let starts = matches!(
-            self.kind(),
-            Kind::Ident | Kind::Open | Kind::OpenAngle | Kind::Fun | Kind::Not | Kind::At
-        );
+        let starts =
+            matches!(self.kind(), Kind::Ident | Kind::Open | Kind::OpenAngle | Kind::Fun | Kind::Not | Kind::At);
         starts && self.spaced() && (self.margin == 0 || column(text, self.token().start as usize) + 1 > self.margin)
     }
 
@@ -387,17 +385,17 @@ impl Parser {
     }
 
     /// Whether the bracketed term just read has the form `(x y : ty)`.
-    fn is_binder(&self, text: &str, node: NodeId) -> Result<bool, Stop> {
-        let Node::Typed { value, .. } = self.tree.node(node) else { return Ok(false) };
+    fn is_binder(&self, text: &str, node: NodeId) -> bool {
+        let Node::Typed { value, .. } = self.tree.node(node) else { return false };
         let plain = |node: &NodeId| match self.tree.node(*node) {
             Node::Ident => !self.tree.span(*node).of(text).contains('.'),
             Node::Hole => true,
             _ => false,
         };
-        Ok(match self.tree.node(value) {
+        match self.tree.node(value) {
             Node::App { fun, args } => plain(&fun) && self.tree.list(args).iter().all(plain),
             _ => plain(&value),
-        })
+        }
     }
 
     /// `(x y : ty) → body`, of which the bracket has been read.

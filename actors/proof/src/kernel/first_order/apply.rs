@@ -16,7 +16,11 @@ use crate::syntax::{Node, NodeId, Span, Stop};
 pub(super) enum Head {
     Value(Typed),
     /// A constant; with `@`, its implicit arguments are written; with `first`, its first explicit one came before a dot.
-    Const { constant: Const, explicit: bool, first: Option<Typed> },
+    Const {
+        constant: Const,
+        explicit: bool,
+        first: Option<Typed>,
+    },
 }
 
 /// One argument.
@@ -50,7 +54,7 @@ impl Elaborator<'_, '_> {
         let mut spine = match head {
             Head::Value((term, ty)) => Spine { term, ty, args },
             Head::Const { constant, .. } => {
-                let ty = self.unifier.constants[usize::from(constant.0)];
+                let ty = self.unifier.constants[constant as usize];
                 Spine { term: self.intern(Expr::Const(constant)), ty, args }
             }
         };

@@ -3,10 +3,6 @@
 //! Trusted: a wrong line here is a wrong axiom. Types are Lean text with all parameters in order; the first `implicit`
 //! of them are implicit in Lean. A test offers each type to Lean itself.
 
-/// A constant, by its place in [`TABLE`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Const(pub(crate) u8);
-
 /// What is known of a constant.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -47,16 +43,12 @@ const CLASSICAL: &[&str] = &["Classical.choice", "Quot.sound", "propext"];
 
 macro_rules! constants {
     ($($id:ident = $entry:expr;)*) => {
-        #[derive(Clone, Copy)]
-        #[allow(clippy::upper_case_acronyms, reason = "places in the table, named by what stands there")]
-        enum Place { $($id),* }
+        /// A constant; its number is its place in [`TABLE`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum Const { $($id),* }
 
-        impl Const {
-            $(#[allow(non_upper_case_globals, reason = "named as in Lean")] pub(crate) const $id: Self = Self(Place::$id as u8);)*
-        }
-
-        /// All constants.
-        pub(crate) static TABLE: &[Entry] = &[$($entry),*];
+        /// All constants; a type mentions only those before it.
+        pub(crate) static TABLE: &[(Const, Entry)] = &[$((Const::$id, $entry)),*];
     };
 }
 
@@ -109,11 +101,10 @@ constants! {
 impl Const {
     /// The constant of this name, where `library` has it.
     pub(crate) fn named(name: &str, library: Library) -> Option<Self> {
-        let at = TABLE.iter().position(|entry| entry.name == name && entry.library <= library)?;
-        Some(Self(at as u8))
+        TABLE.iter().find(|(_, entry)| entry.name == name && entry.library <= library).map(|(constant, _)| *constant)
     }
 
     pub(crate) fn entry(self) -> &'static Entry {
-        &TABLE[usize::from(self.0)]
+        &TABLE[self as usize].1
     }
 }

@@ -17,6 +17,8 @@
 //! accepted. Constants have Lean's types ([`constants`](super::constants)), which Lean's library proves from the axioms
 //! that the table names. Not here: text, names, inference.
 
+use std::collections::HashSet;
+
 use super::{
     constants::Const,
     terms::{ANY, Expr, Id, Terms},
@@ -54,9 +56,9 @@ impl Core<'_> {
 
     /// The constants in `term`.
     pub(crate) fn constants_of(&self, term: Id) -> Vec<Const> {
-        let (mut found, mut seen, mut left) = (Vec::new(), FoldMap::default(), vec![term]);
+        let (mut found, mut seen, mut left) = (Vec::new(), HashSet::new(), vec![term]);
         while let Some(term) = left.pop() {
-            if seen.insert(term, ()).is_some() {
+            if !seen.insert(term) {
                 continue;
             }
             match self.terms.get(term) {
@@ -111,7 +113,7 @@ impl Core<'_> {
         let args = self.terms.args(term);
         let mut ty = match self.terms.get(head) {
             Expr::Const(constant) if args.len() < constant.entry().n_poly => return None,
-            Expr::Const(constant) => self.constants[usize::from(constant.0)],
+            Expr::Const(constant) => self.constants[constant as usize],
             _ => self.infer(head, depth)?,
         };
         for arg in args {

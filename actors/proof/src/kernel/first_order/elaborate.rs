@@ -43,7 +43,7 @@ pub(super) struct Elaborator<'a, 't> {
     pub(super) unsure: bool,
 }
 
-impl<'t> Elaborator<'_, 't> {
+impl Elaborator<'_, '_> {
     /// A term for `node` of the type `goal`, every metavariable resolved.
     pub(super) fn proof(&mut self, node: NodeId, goal: Id) -> Result<Id, Stop> {
         let checked = self.check(node, goal).and_then(|term| self.determined(node, term));
@@ -212,12 +212,7 @@ impl<'t> Elaborator<'_, 't> {
 
     /// Runs `inner` under one more variable and gives its result as the body of a binder for it. An empty span names
     /// the variable `this`.
-    fn under(
-        &mut self,
-        name: Span,
-        ty: Id,
-        inner: impl FnOnce(&mut Self, Id) -> Result<Id, Stop>,
-    ) -> Result<Id, Stop> {
+    fn under(&mut self, name: Span, ty: Id, inner: impl FnOnce(&mut Self, Id) -> Result<Id, Stop>) -> Result<Id, Stop> {
         self.under_two(name, ty, |this, x| inner(this, x).map(|body| (body, body))).map(|(body, _)| body)
     }
 
@@ -303,12 +298,7 @@ impl<'t> Elaborator<'_, 't> {
     }
 
     /// `⟨a, b, …⟩`: the constructor of the expected type, the last component taking what is left over.
-    pub(super) fn anonymous(
-        &mut self,
-        node: NodeId,
-        args: &[NodeId],
-        expected: Option<Id>,
-    ) -> Result<Typed, Stop> {
+    pub(super) fn anonymous(&mut self, node: NodeId, args: &[NodeId], expected: Option<Id>) -> Result<Typed, Stop> {
         let at = self.at(node);
         let unknown = Stop::unparsed(at, "the type of `⟨…⟩` is not known here");
         let core = expected.map(|expected| self.unifier.whnf_core(expected)).ok_or(unknown)?;

@@ -193,9 +193,8 @@ impl Terms {
 
     /// The term as the body of a binder for `variable`.
     pub(crate) fn abstraction(&mut self, term: Id, variable: u32) -> Id {
-        let bind = |terms: &mut Self, expr, depth| {
-            (expr == Expr::Free(variable)).then(|| terms.intern(Expr::Bound(depth)))
-        };
+        let bind =
+            |terms: &mut Self, expr, depth| (expr == Expr::Free(variable)).then(|| terms.intern(Expr::Bound(depth)));
         self.replace(term, 0, &bind, &|facts, _| facts.free <= variable)
     }
 

@@ -213,21 +213,16 @@ impl Unifier {
         Some(match self.terms.get(term) {
             Expr::Sort(ANY) => term,
             Expr::Sort(level) => self.sort(level.saturating_add(1).min(ANY - 1)),
-            Expr::Const(constant) => self.constants[usize::from(constant.0)],
+            Expr::Const(constant) => self.constants[constant as usize],
             Expr::Free(variable) => self.variables[variable as usize].ty,
             Expr::Meta(index) => self.metas[index as usize].ty,
             Expr::App(..) => {
                 let (head, _) = self.terms.head(term);
                 let mut ty = self.type_of(head)?;
                 for arg in self.terms.args(term) {
-                    ty = match self.terms.get(ty) {
-                        Expr::Pi(_, body) => self.terms.instantiate(body, arg),
-                        _ => {
-                            let function = self.whnf(ty);
-                            let Expr::Pi(_, body) = self.terms.get(function) else { return None };
-                            self.terms.instantiate(body, arg)
-                        }
-                    };
+                    let function = self.whnf(ty);
+                    let Expr::Pi(_, body) = self.terms.get(function) else { return None };
+                    ty = self.terms.instantiate(body, arg);
                 }
                 ty
             }
@@ -324,7 +319,11 @@ impl Unifier {
         let mark = self.trail.len();
         let result = match (self.terms.get(a), self.terms.get(b)) {
             (Expr::Sort(a), Expr::Sort(b)) => {
-                if a == b || a == ANY || b == ANY { Ok(()) } else { Err(Clash::Different) }
+                if a == b || a == ANY || b == ANY {
+                    Ok(())
+                } else {
+                    Err(Clash::Different)
+                }
             }
             (Expr::Pi(a, f), Expr::Pi(b, g)) | (Expr::Lam(a, f), Expr::Lam(b, g)) => {
                 self.unify_at(a, b, depth)?;
