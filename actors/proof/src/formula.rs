@@ -281,9 +281,7 @@ pub(crate) fn from_tree(
         Node::And(a, b) => And(read(a)?, read(b)?),
         Node::Or(a, b) => Or(read(a)?, read(b)?),
         Node::Iff(a, b) => Iff(read(a)?, read(b)?),
-        Node::Fun { .. } | Node::Anonymous { .. } | Node::Field { .. } | Node::Have { .. } | Node::Typed { .. } => {
-            return outside("expected a proposition");
-        }
+        _ => return outside("expected a proposition"),
     })
 }
 

@@ -12,6 +12,7 @@
 
 pub(crate) mod core;
 mod elaborate;
+mod first_order;
 mod unify;
 
 use std::time::Instant;
@@ -19,16 +20,17 @@ use std::time::Instant;
 use self::{
     core::{Core, Prop, PropId, Props, Term},
     elaborate::{Elaborator, Local, Meaning},
+    first_order::FirstOrder,
     unify::Unifier,
 };
 use crate::{
     Build, Candidate, Compiled, Formula, Limits, Outcome, Statement, Verdict, Verifier, prelude, statement,
-    syntax::{Parser, Stop},
+    syntax::{NodeId, Parser, Stop},
     verifier,
 };
 
 /// A change of what this kernel accepts changes this version, and with it the name of its verdicts' build.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// The exact kernel. Cheap to make; memory is kept from one candidate to the next and does not grow with their number.
 #[derive(Debug)]
@@ -37,6 +39,9 @@ pub struct Kernel {
     parser: Parser,
     unifier: Unifier,
     terms: Vec<Term>,
+    /// Made when it is first needed.
+    first_order: Option<Box<FirstOrder>>,
+    axioms: Vec<String>,
     question: Option<Question>,
 }
 
@@ -48,10 +53,18 @@ struct Question {
     digest: [u8; 32],
     header_digest: [u8; 32],
     understood: std::result::Result<Understood, String>,
+    /// Whether the first-order checker has this statement.
+    is_first_order: bool,
 }
 
 #[derive(Debug)]
-struct Understood {
+enum Understood {
+    Propositional(Propositional),
+    FirstOrder,
+}
+
+#[derive(Debug)]
+struct Propositional {
     statement: Statement,
     hypotheses: Vec<PropId>,
     goal: PropId,
@@ -73,16 +86,34 @@ impl Default for Kernel {
             parser: Parser::default(),
             unifier: Unifier::default(),
             terms: Vec::new(),
+            first_order: None,
+            axioms: Vec::new(),
             question: None,
         }
     }
 }
 
+/// A refusal: the outcome and why.
+type Refusal = (Outcome, String);
+
 impl Kernel {
-    /// The kernel.
+    /// The kernel; a proof that rests on an axiom is `bad_axiom`.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The kernel that allows these axioms, by the names that Lean's `#print axioms` gives: `propext`, `Quot.sound`,
+    /// `Classical.choice`. They are part of the build's name.
+    #[must_use]
+    pub fn with_axioms(axioms: &[&str]) -> Self {
+        let mut kernel = Self::default();
+        let mut sorted: Vec<String> = axioms.iter().map(ToString::to_string).collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        kernel.build.flags = sorted.iter().map(|axiom| format!("axiom:{axiom}")).collect();
+        kernel.axioms = sorted;
+        kernel
     }
 
     /// Checks one candidate.
@@ -90,26 +121,26 @@ impl Kernel {
         let start = Instant::now();
         self.ask(&candidate.header, &candidate.statement);
         let ((digest, header_digest), result) = match self.question.take() {
-            Some(question) => {
-                let result = match &question.understood {
-                    Ok(understood) => self.prove(understood, &candidate.proof),
-                    Err(message) => Err((Outcome::Unparsed, message.clone())),
-                };
+            Some(mut question) => {
+                let result = self.answer(&mut question, &candidate.proof);
                 let digest = (question.digest, question.header_digest);
                 self.question = Some(question);
                 (digest, result)
             }
             None => (([0; 32], [0; 32]), Err((Outcome::Infra, "the statement was lost".to_owned()))),
         };
-        let (outcome, message) = match result {
-            Ok(()) => (Outcome::Proved, String::new()),
-            Err(refusal) => refusal,
+        let (outcome, message, axioms) = match result {
+            Ok(axioms) => match axioms.iter().find(|axiom| !self.axioms.contains(*axiom)) {
+                None => (Outcome::Proved, String::new(), axioms),
+                Some(axiom) => (Outcome::BadAxiom, format!("the proof rests on the axiom `{axiom}`"), axioms),
+            },
+            Err((outcome, message)) => (outcome, message, Vec::new()),
         };
         let micros = start.elapsed().as_micros() as u64;
         Verdict {
             outcome,
             message,
-            axioms: Vec::new(),
+            axioms,
             wall_micros: micros,
             // one thread that never waits: elapsed and processor time are the same
             cpu_micros: micros,
@@ -127,38 +158,73 @@ impl Kernel {
             return;
         }
         self.unifier.reset(0);
-        let understood = if prelude::is_neutral(header) {
-            Statement::parse_with(&mut self.parser, text).map_err(|error| format!("statement: {error}"))
-        } else {
-            Err("header: the kernel reads imports and its own prelude only".to_owned())
-        };
+        let understood = self.understand(header, text);
         let digest = match &understood {
-            Ok(statement) => statement.digest(),
-            Err(_) => statement::digest(header, text),
+            Ok(Understood::Propositional(propositional)) => propositional.statement.digest(),
+            Ok(Understood::FirstOrder) | Err(_) => statement::digest(header, text),
         };
-        let understood = understood.map(|statement| {
+        let is_first_order = matches!(understood, Ok(Understood::FirstOrder));
+        let header_digest = verifier::header_digest(header);
+        let (header, text) = (header.to_owned(), text.to_owned());
+        self.question = Some(Question { header, text, digest, header_digest, understood, is_first_order });
+    }
+
+    fn understand(&mut self, header: &str, text: &str) -> std::result::Result<Understood, String> {
+        if !prelude::is_neutral(header) {
+            return Err("header: the kernel reads imports and its own preludes only".to_owned());
+        }
+        if let Ok(statement) = Statement::parse_with(&mut self.parser, text) {
             let props = &mut self.unifier.props;
             let hypotheses = statement.hypotheses.iter().map(|(_, formula)| intern(props, formula)).collect();
             let goal = intern(props, &statement.goal);
-            Understood { hypotheses, goal, n_props: self.unifier.props.len(), statement }
-        });
-        let header_digest = verifier::header_digest(header);
-        let (header, text) = (header.to_owned(), text.to_owned());
-        self.question = Some(Question { header, text, digest, header_digest, understood });
+            let n_props = self.unifier.props.len();
+            return Ok(Understood::Propositional(Propositional { statement, hypotheses, goal, n_props }));
+        }
+        match self.ask_first_order(header, text) {
+            Ok(()) => Ok(Understood::FirstOrder),
+            Err(stop) => Err(format!("statement: {}", refusal(stop, text).1)),
+        }
     }
 
-    fn prove(&mut self, question: &Understood, proof: &str) -> std::result::Result<(), (Outcome, String)> {
-        self.unifier.reset(question.n_props);
-        self.terms.clear();
-        self.elaborate(question, proof).map_err(|stop| {
-            let (line, column) = stop.position(proof);
-            (stop.outcome, format!("line {line}, column {column}: {}", stop.reason))
-        })
+    fn ask_first_order(&mut self, header: &str, text: &str) -> std::result::Result<(), Stop> {
+        let first_order = match &mut self.first_order {
+            Some(first_order) => first_order,
+            none => none.insert(Box::new(FirstOrder::new()?)),
+        };
+        first_order.ask(&mut self.parser, header, text)
     }
 
-    fn elaborate(&mut self, question: &Understood, proof: &str) -> std::result::Result<(), Stop> {
-        let root = self.parser.term(proof)?;
-        let Understood { statement, hypotheses, goal, .. } = question;
+    /// Checks a proof; gives the axioms it rests on, sorted.
+    fn answer(&mut self, question: &mut Question, proof: &str) -> std::result::Result<Vec<String>, Refusal> {
+        match &question.understood {
+            Err(message) => return Err((Outcome::Unparsed, message.clone())),
+            Ok(Understood::FirstOrder) => {}
+            Ok(Understood::Propositional(propositional)) => {
+                self.unifier.reset(propositional.n_props);
+                self.terms.clear();
+                let root = self.parser.term(proof).map_err(|stop| refusal(stop, proof))?;
+                match self.elaborate(propositional, root, proof) {
+                    Ok(()) => return Ok(Vec::new()),
+                    Err(stop) if stop.outcome != Outcome::Unparsed => return Err(refusal(stop, proof)),
+                    // beyond propositional means: `@`, `_`, quantifiers, axioms
+                    Err(_) => {}
+                }
+            }
+        }
+        if !question.is_first_order {
+            let text = &question.text;
+            self.ask_first_order(&question.header, text).map_err(|stop| refusal(stop, text))?;
+            question.is_first_order = true;
+        }
+        let Some(first_order) = &mut self.first_order else {
+            return Err((Outcome::Infra, "the statement was lost".to_owned()));
+        };
+        let axioms = first_order.prove(&mut self.parser, proof).map_err(|stop| refusal(stop, proof))?;
+        Ok(axioms.into_iter().map(str::to_owned).collect())
+    }
+
+    fn elaborate(&mut self, question: &Propositional, root: NodeId, proof: &str) -> std::result::Result<(), Stop> {
+        let Propositional { statement, hypotheses, goal, .. } = question;
         let atoms = statement.atoms.iter().zip(0..);
         let facts = statement.hypotheses.iter().zip(hypotheses).zip(0..);
         let mut scope: Vec<Local> = Vec::with_capacity(32);
@@ -180,6 +246,11 @@ impl Kernel {
             Err(Stop::unparsed(0, "the core does not accept what was elaborated"))
         }
     }
+}
+
+fn refusal(stop: Stop, text: &str) -> Refusal {
+    let (line, column) = stop.position(text);
+    (stop.outcome, format!("line {line}, column {column}: {}", stop.reason))
 }
 
 /// Interns a formula as the core sees it.

@@ -51,6 +51,9 @@ impl Statement {
             let is_prop = ty.of(text) == "Prop";
             for span in &group.names {
                 let name = span.of(text);
+                if !is_plain(name) {
+                    return Err(outside(span.start, "expected a name that begins with a small Latin letter"));
+                }
                 if name == "_" || atoms.contains(&name) || hypotheses.iter().any(|(other, _)| other == name) {
                     return Err(outside(span.start, "expected a name that is not yet taken"));
                 }
@@ -65,6 +68,9 @@ impl Statement {
             }
         }
         let goal = from_tree(&parser.tree, text, goal, &|name| atoms.iter().position(|atom| *atom == name))?;
+        if !name.of(text).chars().all(is_old_letter) {
+            return Err(outside(name.start, "expected a name of Latin letters"));
+        }
         let atoms = atoms.into_iter().map(str::to_owned).collect();
         Ok(Self { name: name.of(text).to_owned(), atoms, hypotheses, goal })
     }
@@ -101,6 +107,15 @@ impl Statement {
     pub fn digest(&self) -> [u8; 32] {
         self.proposition().digest()
     }
+}
+
+/// Names of variables as this fragment has always had them: what is in it has a digest of its own, so it may not grow.
+fn is_plain(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') && name.chars().all(is_old_letter)
+}
+
+fn is_old_letter(c: char) -> bool {
+    c.is_ascii() || ('₀'..='₉').contains(&c)
 }
 
 impl fmt::Display for Statement {

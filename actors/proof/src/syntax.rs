@@ -106,6 +106,20 @@ pub(crate) enum Node {
     Iff(NodeId, NodeId),
     /// `¬ a`
     Not(NodeId),
+    /// `a = b`
+    Equal(NodeId, NodeId),
+    /// `a ≠ b`
+    Unequal(NodeId, NodeId),
+    /// `∀ name : ty, body`, one binder each; also `(name : ty) → body`.
+    Forall { name: Span, ty: Option<NodeId>, body: NodeId },
+    /// `∃ name : ty, body`, one binder each.
+    Exists { name: Span, ty: Option<NodeId>, body: NodeId },
+    /// `_`
+    Hole,
+    /// `@name`
+    Explicit(NodeId),
+    /// `(name := value)` among arguments.
+    Named { name: Span, value: NodeId },
 }
 
 /// A syntax tree in a few flat vectors, which are kept from text to text.
@@ -147,8 +161,10 @@ impl Tree {
     fn push(&mut self, node: Node, span: Span) -> Result<NodeId, Stop> {
         let deepest = |list: List| self.list(list).iter().map(|id| self.depth(*id)).max().unwrap_or(0);
         let below = match node {
-            Node::Ident => 0,
-            Node::Fun { ty, body, .. } => self.depth(body).max(ty.map_or(0, |ty| self.depth(ty))),
+            Node::Ident | Node::Hole => 0,
+            Node::Fun { ty, body, .. } | Node::Forall { ty, body, .. } | Node::Exists { ty, body, .. } => {
+                self.depth(body).max(ty.map_or(0, |ty| self.depth(ty)))
+            }
             Node::App { fun, args } => self.depth(fun).max(deepest(args)),
             Node::Anonymous { args } => deepest(args).saturating_add(self.list(args).len().min(u16::MAX.into()) as u16),
             Node::Field { of, .. } => self.depth(of),
@@ -159,8 +175,10 @@ impl Tree {
             | Node::Arrow(a, b)
             | Node::And(a, b)
             | Node::Or(a, b)
-            | Node::Iff(a, b) => self.depth(a).max(self.depth(b)),
-            Node::Not(a) => self.depth(a),
+            | Node::Iff(a, b)
+            | Node::Equal(a, b)
+            | Node::Unequal(a, b) => self.depth(a).max(self.depth(b)),
+            Node::Not(a) | Node::Explicit(a) | Node::Named { value: a, .. } => self.depth(a),
         };
         if below >= MAX_DEPTH {
             return Err(Stop::unparsed(span.start, TOO_DEEP));

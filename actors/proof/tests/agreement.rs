@@ -4,6 +4,8 @@
 //! `TRACKER_AGREEMENT_SEED` which.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod first_order;
+
 use std::io::Write as _;
 
 use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
@@ -40,6 +42,10 @@ impl Rich<'_> {
             6 => format!("have k :=\n {text}\n(k)"),
             7 => format!("Or.elim (Or.inl ({text})) id id"),
             8 => format!("(fun f => f ({text})) id"),
+            10 => format!("@id _ ({text})"),
+            11 => format!("@And.left _ _ (@And.intro _ True ({text}) trivial)"),
+            12 => format!("(fun (y : _) => y) ({text})"),
+            13 => format!("Or.elim (a := False) (Or.inr ({text})) False.elim (fun y => y)"),
             9 => format!("(fun f => f ({text})) (fun y => y)"),
             _ => text,
         }
@@ -159,6 +165,12 @@ const TOKENS: &[&str] = &[
     "have : p := h1 ;",
     "h1.1.2",
     "have h2 : p := h1\n",
+    "@And.intro",
+    "@Or.inl p q",
+    "@id",
+    "(c := p)",
+    "∀",
+    "Iff.symm",
 ];
 
 /// Spoils a proof in one to three places.
@@ -224,18 +236,56 @@ fn candidates(n: usize) -> Vec<Candidate> {
     all
 }
 
+fn first_order_candidates(n: usize) -> Vec<Candidate> {
+    let seed = std::env::var("TRACKER_AGREEMENT_SEED").map_or(11, |seed| seed.parse().unwrap());
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let problems: Vec<_> =
+        (0..(n / 3).max(3)).map(|index| first_order::problem(&mut rng, 1 + index as u32 % 4)).collect();
+    let candidate = |statement: &str, proof: String| Candidate {
+        header: prelude::FIRST_ORDER.to_owned(),
+        statement: statement.to_owned(),
+        proof,
+    };
+    (0..n)
+        .map(|index| {
+            let (statement, proof) = &problems[index % problems.len()];
+            match index / problems.len() {
+                0 => candidate(statement, proof.clone()),
+                2 if rng.random_range(0..3) == 0 => candidate(&first_order::mutate(statement, &mut rng), proof.clone()),
+                2 if rng.random_range(0..8) == 0 => candidate(statement, problems.choose(&mut rng).unwrap().1.clone()),
+                _ => candidate(statement, first_order::mutate(proof, &mut rng)),
+            }
+        })
+        .collect()
+}
+
+fn how_many() -> usize {
+    std::env::var("TRACKER_AGREEMENT").map_or(2_500, |n| n.parse().unwrap())
+}
+
+#[test]
+fn the_kernel_and_lean_agree_on_first_order_proofs() {
+    let n = how_many();
+    agree(&first_order_candidates(n), "first-order");
+}
+
 #[test]
 fn the_kernel_and_lean_agree_on_generated_and_mutated_proofs() {
+    agree(&candidates(how_many()), "propositional");
+}
+
+/// Puts candidates to both checkers, and fails where one proves what the other refuses.
+fn agree(all: &[Candidate], what: &str) {
     let Some(binary) = find() else {
         let skip = b"SKIP agreement: no lean (set TRACKER_LEAN or run tests/lean.sh)\n";
         std::io::stderr().write_all(skip).unwrap();
         return;
     };
-    let n = std::env::var("TRACKER_AGREEMENT").map_or(2_500, |n| n.parse().unwrap());
-    let all = candidates(n);
-    let ours = Kernel::new().check(&all);
+    let n = all.len();
+    let axioms = ["propext", "Quot.sound", "Classical.choice"];
+    let ours = Kernel::with_axioms(&axioms).check(all);
     let mut lean = Lean::open(Options { binary: Some(binary), ..Options::default() }).unwrap();
-    let theirs = lean.screen(&all);
+    let theirs = lean.screen(all);
     let mut disagreements = Vec::new();
     let [mut proved, mut failed, mut unparsed] = [0; 3];
     for ((candidate, ours), theirs) in all.iter().zip(&ours).zip(&theirs) {
@@ -244,7 +294,7 @@ fn the_kernel_and_lean_agree_on_generated_and_mutated_proofs() {
             "{candidate:?}: {theirs:?}"
         );
         let agree = match ours.outcome {
-            Outcome::Proved => theirs.is_proved(),
+            Outcome::Proved => theirs.is_proved() && ours.axioms == theirs.axioms,
             Outcome::Failed => !theirs.is_proved(),
             _ => true,
         };
@@ -261,7 +311,7 @@ fn the_kernel_and_lean_agree_on_generated_and_mutated_proofs() {
             ));
         }
     }
-    let report = format!("{proved} proved, {failed} failed, {unparsed} left to lean, of {n}\n");
+    let report = format!("{what}: {proved} proved, {failed} failed, {unparsed} left to lean, of {n}\n");
     std::io::stderr().write_all(report.as_bytes()).unwrap();
     assert!(
         disagreements.is_empty(),

@@ -166,6 +166,7 @@ impl Elaborator<'_, '_> {
             Node::Arrow(..) | Node::And(..) | Node::Or(..) | Node::Iff(..) | Node::Not(_) => {
                 Err(Stop::failed(self.at(node), "expected a proof, got a proposition"))
             }
+            _ => Err(Stop::unparsed(self.at(node), "this is beyond propositional logic")),
         }
     }
 
@@ -485,16 +486,14 @@ impl Elaborator<'_, '_> {
             Node::And(a, b) => Prop::And(self.proposition(a)?, self.proposition(b)?),
             Node::Or(a, b) => Prop::Or(self.proposition(a)?, self.proposition(b)?),
             Node::Iff(a, b) => Prop::Iff(self.proposition(a)?, self.proposition(b)?),
-            Node::Fun { .. } | Node::Anonymous { .. } | Node::Field { .. } | Node::Have { .. } | Node::Typed { .. } => {
-                return Err(Stop::unparsed(at, "this proposition is outside the fragment"));
-            }
+            _ => return Err(Stop::unparsed(at, "this proposition is outside the fragment")),
         };
         Ok(self.prop(prop))
     }
 }
 
 /// Names such as `h12` and `x`, which no library gives a meaning.
-fn is_plainly_local(name: &str) -> bool {
+pub(crate) fn is_plainly_local(name: &str) -> bool {
     let mut chars = name.chars();
     chars.next().is_some_and(|c| c.is_ascii_lowercase()) && chars.all(|c| c.is_ascii_digit())
 }

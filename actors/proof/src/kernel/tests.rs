@@ -72,11 +72,12 @@ fn wrong_proofs_are_failed() {
 
 #[test]
 fn what_is_outside_the_fragment_is_unparsed_and_holes_are_sorry() {
-    for proof in
-        ["by simp", "fun x => _", "@id p", "fun x => x |> id", "rfl", "", "fun x => x)", "id(id)", "fun\tx => x"]
+    for proof in ["by simp", "fun ⟨x⟩ => x", "fun x => x |> id", "nofun", "", "fun x => x)", "id(id)", "fun\tx => x"]
     {
         check(": p → p", proof, Outcome::Unparsed);
     }
+    check(": p → p", "fun x => _", Outcome::Failed);
+    check(": p → p", "@id p", Outcome::Proved);
     check(": p → p", "sorry", Outcome::Sorry);
     check(": p → p", "fun x => admit", Outcome::Sorry);
     check("(n : Nat) : p → p", "fun x => x", Outcome::Unparsed);

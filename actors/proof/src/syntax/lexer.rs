@@ -12,15 +12,17 @@ pub(crate) const MAX_TEXT_BYTES: usize = 256 * 1024;
 
 /// The kinds of token.
 #[derive(Logos, Clone, Copy, Debug, PartialEq, Eq)]
+#[logos(subpattern letter = r"[A-Za-z_α-κμ-ωΓΔΘΞΦΨΩ]")]
+#[logos(subpattern rest = r"[A-Za-z0-9_'!?₀-₉α-κμ-ωΓΔΘΞΦΨΩ]")]
 #[logos(skip r"[ \n]+")]
 #[logos(skip r"\r\n")]
 #[logos(skip(r"--[^\n]*", allow_greedy = true))]
 pub(crate) enum Kind {
     /// A possibly dotted name.
-    #[regex(r"[A-Za-z_][A-Za-z0-9_'!?₀-₉]*(\.[A-Za-z_][A-Za-z0-9_'!?₀-₉]*)*")]
+    #[regex(r"(?&letter)(?&rest)*(\.(?&letter)(?&rest)*)*")]
     Ident,
     /// `.1`, `.left`: a projection that follows its term without a space.
-    #[regex(r"\.([1-9]|[A-Za-z_][A-Za-z0-9_'!?₀-₉]*)")]
+    #[regex(r"\.([1-9]|(?&letter)(?&rest)*)")]
     Field,
     #[token("(")]
     Open,
@@ -59,6 +61,16 @@ pub(crate) enum Kind {
     Iff,
     #[token("¬")]
     Not,
+    #[token("=")]
+    Equal,
+    #[token("≠")]
+    Unequal,
+    #[token("∀")]
+    Forall,
+    #[token("∃")]
+    Exists,
+    #[token("@")]
+    At,
     #[token("fun")]
     #[token("λ")]
     Fun,

@@ -6,8 +6,9 @@ use super::{
     lexer::{Kind, Token, tokenize},
 };
 
-/// Binding powers as Lean declares them: `↔` 20, `→` 25, `∨` 30, `∧` 35, `¬` 40, application above all.
+/// Binding powers as Lean declares them: `↔` 20, `→` 25, `∨` 30, `∧` 35, `¬` 40, `=` and `≠` 50, application above all.
 const LOWEST: u8 = 0;
+const ARROW: u8 = 25;
 const NOT: u8 = 40;
 
 /// `(a b : ty)` of a statement.
@@ -127,20 +128,26 @@ impl Parser {
             return Err(Stop::unparsed(self.token().start, TOO_DEEP));
         }
         self.depth += 1;
-        let start = self.token().start;
-        let mut left = match self.kind() {
+        let Token { start, kind: first, .. } = self.token();
+        let mut left = match first {
             Kind::Have => self.have(text)?,
             Kind::Show => self.show(text)?,
+            Kind::Forall => self.forall(text)?,
+            Kind::Exists => self.exists(text)?,
             _ => self.application(text)?,
         };
+        if first == Kind::Open && power <= ARROW && self.kind() == Kind::Arrow && self.is_binder(text, left) {
+            left = self.dependent_arrow(text, left)?;
+        }
         // the power of what stands on the left: an operator's left side must bind more strongly than itself
         let mut bound = u8::MAX;
         loop {
             let (own, right): (u8, u8) = match self.kind() {
                 Kind::Iff => (20, 21),
-                Kind::Arrow => (25, 25),
+                Kind::Arrow => (ARROW, ARROW),
                 Kind::Or => (30, 30),
                 Kind::And => (35, 35),
+                Kind::Equal | Kind::Unequal => (50, 51),
                 _ => break,
             };
             if own < power || bound <= own {
@@ -153,6 +160,8 @@ impl Parser {
                 Kind::Iff => Node::Iff(left, right),
                 Kind::Arrow => Node::Arrow(left, right),
                 Kind::Or => Node::Or(left, right),
+                Kind::Equal => Node::Equal(left, right),
+                Kind::Unequal => Node::Unequal(left, right),
                 _ => Node::And(left, right),
             };
             left = self.tree.push(node, self.span_from(start))?;
@@ -168,7 +177,11 @@ impl Parser {
         let head = self.atom(text)?;
         let first = self.pending.len();
         while self.argument_follows(text) {
-            let argument = self.atom(text)?;
+            let argument = if self.kind() == Kind::Open && self.names_an_argument() {
+                self.named(text)?
+            } else {
+                self.atom(text)?
+            };
             self.pending.push(argument);
         }
         if self.pending.len() == first {
@@ -178,6 +191,24 @@ impl Parser {
         self.tree.push(Node::App { fun: head, args }, self.span_from(start))
     }
 
+    /// Whether `(name :=` stands here.
+    fn names_an_argument(&self) -> bool {
+        let kind = |ahead: usize| self.tokens.get(self.next + ahead).map(|token| token.kind);
+        kind(1) == Some(Kind::Ident) && kind(2) == Some(Kind::Assign)
+    }
+
+    fn named(&mut self, text: &str) -> Parsed {
+        self.without_margin(|parser| {
+            let start = parser.token().start;
+            parser.next += 1;
+            let name = parser.expect(Kind::Ident, "expected the name of an argument")?;
+            parser.expect(Kind::Assign, "expected `:=`")?;
+            let value = parser.expression(text, LOWEST)?;
+            parser.expect(Kind::Close, "expected `)`")?;
+            parser.tree.push(Node::Named { name, value }, parser.span_from(start))
+        })
+    }
+
     fn close_list(&mut self, first: usize) -> List {
         let list = self.tree.push_list(&self.pending[first..]);
         self.pending.truncate(first);
@@ -185,7 +216,8 @@ impl Parser {
     }
 
     fn argument_follows(&self, text: &str) -> bool {
-        let starts = matches!(self.kind(), Kind::Ident | Kind::Open | Kind::OpenAngle | Kind::Fun | Kind::Not);
+        let starts =
+            matches!(self.kind(), Kind::Ident | Kind::Open | Kind::OpenAngle | Kind::Fun | Kind::Not | Kind::At);
         starts && self.spaced() && (self.margin == 0 || column(text, self.token().start as usize) + 1 > self.margin)
     }
 
@@ -198,6 +230,7 @@ impl Parser {
                 self.next += 1;
                 self.name_node(text, span)?
             }
+            Kind::At => return self.explicit(text),
             Kind::Open => self.parenthesis(text)?,
             Kind::OpenAngle => self.anonymous(text)?,
             Kind::Fun => return self.fun(text),
@@ -222,10 +255,29 @@ impl Parser {
         if word == "sorry" || word == "admit" {
             return Err(Stop { outcome: crate::Outcome::Sorry, at: span.start, reason: "the proof leaves a hole" });
         }
-        if word == "_" || word.split('.').any(is_reserved) {
+        if word == "_" {
+            return self.tree.push(Node::Hole, span);
+        }
+        if word.split('.').any(|part| part == "_" || is_reserved(part)) {
             return Err(Stop::unparsed(span.start, "this word is outside the fragment"));
         }
         self.tree.push(Node::Ident, span)
+    }
+
+    /// `@name`; what Lean allows after `@` beyond names is not read here.
+    fn explicit(&mut self, text: &str) -> Parsed {
+        let start = self.token().start;
+        self.next += 1;
+        let Token { kind, start: name, end } = self.token();
+        if kind != Kind::Ident || name != start + 1 {
+            return Err(Stop::unparsed(start, "expected a name right after `@`"));
+        }
+        self.next += 1;
+        let name = self.name_node(text, Span { start: name, end })?;
+        if matches!(self.tree.node(name), Node::Hole) || (self.kind() == Kind::Field && !self.spaced()) {
+            return Err(Stop::unparsed(start, "expected a name right after `@`"));
+        }
+        self.tree.push(Node::Explicit(name), self.span_from(start))
     }
 
     /// Runs `parse` where arguments may start in any column, as within brackets.
@@ -291,6 +343,16 @@ impl Parser {
         let start = self.token().start;
         self.next += 1;
         let first = self.binders.len();
+        self.binder_groups(text, false)?;
+        self.expect(Kind::Maps, "expected `=>`")?;
+        let body = self.expression(text, LOWEST)?;
+        self.close_binders(first, body, start, |name, ty, body| Node::Fun { name, ty, body })
+    }
+
+    /// Binders of `fun`, `∀` or `∃`: names and `(names : ty)` in any order, or names with one type for all of them.
+    /// A bracket without a type is a pattern after `fun`, and nothing elsewhere (`typed`).
+    fn binder_groups(&mut self, text: &str, typed: bool) -> Result<(), Stop> {
+        let first = self.binders.len();
         loop {
             let group = self.binders.len();
             match self.kind() {
@@ -298,9 +360,12 @@ impl Parser {
                 Kind::Open => {
                     self.next += 1;
                     self.binder_names(text)?;
-                    if self.take(Kind::Colon) {
+                    if self.kind() == Kind::Colon {
+                        self.next += 1;
                         let ty = self.without_margin(|parser| parser.expression(text, LOWEST))?;
                         self.binders[group..].iter_mut().for_each(|binder| binder.1 = Some(ty));
+                    } else if typed {
+                        return Err(Stop::unparsed(self.token().start, "expected `:` and the type of the binder"));
                     }
                     self.expect(Kind::Close, "expected `)`")?;
                 }
@@ -316,12 +381,82 @@ impl Parser {
         if self.binders.len() == first {
             return Err(Stop::unparsed(self.token().start, "expected the name of a variable"));
         }
-        self.expect(Kind::Maps, "expected `=>`")?;
-        let mut body = self.expression(text, LOWEST)?;
+        Ok(())
+    }
+
+    /// Whether the bracketed term just read has the form `(x y : ty)`.
+    fn is_binder(&self, text: &str, node: NodeId) -> bool {
+        let Node::Typed { value, .. } = self.tree.node(node) else { return false };
+        let plain = |node: &NodeId| match self.tree.node(*node) {
+            Node::Ident => !self.tree.span(*node).of(text).contains('.'),
+            Node::Hole => true,
+            _ => false,
+        };
+        match self.tree.node(value) {
+            Node::App { fun, args } => plain(&fun) && self.tree.list(args).iter().all(plain),
+            _ => plain(&value),
+        }
+    }
+
+    /// `(x y : ty) → body`, of which the bracket has been read.
+    fn dependent_arrow(&mut self, text: &str, bracket: NodeId) -> Parsed {
+        let start = self.tree.span(bracket).start;
+        let Node::Typed { value, ty } = self.tree.node(bracket) else { return Ok(bracket) };
+        let first = self.binders.len();
+        let names = match self.tree.node(value) {
+            Node::App { fun, args } => std::iter::once(&fun).chain(self.tree.list(args)).copied().collect(),
+            _ => vec![value],
+        };
+        for name in names {
+            let span = self.tree.span(name);
+            check_binder(span.of(text), span.start)?;
+            self.binders.push((span, Some(ty)));
+        }
+        self.next += 1;
+        let body = self.expression(text, ARROW)?;
+        self.close_binders(first, body, start, |name, ty, body| Node::Forall { name, ty, body })
+    }
+
+    /// `∀ x y, body`, `∀ x y : ty, body`, `∀ (x y : ty) z, body`.
+    fn forall(&mut self, text: &str) -> Parsed {
+        let start = self.token().start;
+        self.next += 1;
+        let first = self.binders.len();
+        self.binder_groups(text, true)?;
+        self.expect(Kind::Comma, "expected `,`")?;
+        let body = self.expression(text, LOWEST)?;
+        self.close_binders(first, body, start, |name, ty, body| Node::Forall { name, ty, body })
+    }
+
+    /// `∃ x y, body`, `∃ x y : ty, body`, `∃ (x y : ty) (z : ty), body`.
+    fn exists(&mut self, text: &str) -> Parsed {
+        let start = self.token().start;
+        self.next += 1;
+        let first = self.binders.len();
+        let bracketed = self.kind() == Kind::Open;
+        self.binder_groups(text, true)?;
+        // Lean mixes bracketed and plain names after `∀` and `fun`, but not after `∃`
+        let mixed = bracketed && self.binders[first..].iter().any(|(_, ty)| ty.is_none());
+        if mixed || (!bracketed && self.binders[first..].windows(2).any(|pair| pair[0].1 != pair[1].1)) {
+            return Err(Stop::unparsed(start, "expected `∃ x y : ty,` or `∃ (x : ty) (y : ty),`"));
+        }
+        self.expect(Kind::Comma, "expected `,`")?;
+        let body = self.expression(text, LOWEST)?;
+        self.close_binders(first, body, start, |name, ty, body| Node::Exists { name, ty, body })
+    }
+
+    /// Wraps `body` in the binders read since `first`, the last one innermost.
+    fn close_binders(
+        &mut self,
+        first: usize,
+        mut body: NodeId,
+        start: u32,
+        node: impl Fn(Span, Option<NodeId>, NodeId) -> Node,
+    ) -> Parsed {
         while self.binders.len() > first
             && let Some((name, ty)) = self.binders.pop()
         {
-            body = self.tree.push(Node::Fun { name, ty, body }, self.span_from(start))?;
+            body = self.tree.push(node(name, ty, body), self.span_from(start))?;
         }
         Ok(body)
     }
@@ -362,9 +497,14 @@ impl Parser {
 
 /// A variable is a plain word that neither Lean nor this crate gives a meaning of its own.
 fn check_binder(name: &str, at: u32) -> Result<(), Stop> {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') && !name.contains(['.', '!', '?']);
-    if !plain || is_reserved(name) || matches!(name, "id" | "absurd" | "trivial") {
+    let taken = is_reserved(name) || GLOBAL.contains(&name);
+    if taken || name.contains(['.', '!', '?']) {
         return Err(Stop::unparsed(at, "expected the name of a variable"));
     }
     Ok(())
 }
+
+/// Words without a dot that mean something here. Lean would let a variable hide some of them.
+const GLOBAL: [&str; 15] = [
+    "And", "Eq", "Exists", "False", "Iff", "Ne", "Not", "Or", "Prop", "Sort", "True", "Type", "absurd", "id", "trivial",
+];

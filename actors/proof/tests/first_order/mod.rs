@@ -1,0 +1,633 @@
+//! First-order statements with proofs, made by proving a random goal backwards: what cannot be proved is added to the
+//! statement as a hypothesis. So every proof is right, whatever rules were drawn.
+
+use rand::{RngExt as _, seq::IndexedRandom as _};
+use rand_chacha::ChaCha8Rng;
+
+const SIGNATURE: &str = "(α β : Type) (P Q : α → Prop) (R : α → α → Prop) (S : α → β → Prop) (f : α → α) (g : α → β) \
+                         (a b c : α) (d e : β) (p q : Prop)";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Alpha,
+    Beta,
+}
+
+impl Sort {
+    fn text(self) -> &'static str {
+        if self == Self::Alpha { "α" } else { "β" }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Term {
+    Name(String),
+    Call(&'static str, Box<Term>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Form {
+    True,
+    False,
+    Atom(&'static str, Vec<Term>),
+    Eq(Sort, Term, Term),
+    Not(Box<Form>),
+    /// `And`, `Or` or `Iff`
+    Pair(&'static str, Box<Form>, Box<Form>),
+    Imp(Box<Form>, Box<Form>),
+    All(String, Sort, Box<Form>),
+    Some(String, Sort, Box<Form>),
+}
+
+impl Term {
+    fn text(&self) -> String {
+        match self {
+            Self::Name(name) => name.clone(),
+            Self::Call(f, x) => format!("({f} {})", x.text()),
+        }
+    }
+
+    fn put(&self, old: &Self, new: &Self) -> Self {
+        match self {
+            _ if self == old => new.clone(),
+            Self::Name(_) => self.clone(),
+            Self::Call(f, x) => Self::Call(f, Box::new(x.put(old, new))),
+        }
+    }
+
+    fn mentions(&self, name: &str) -> bool {
+        match self {
+            Self::Name(own) => own == name,
+            Self::Call(_, x) => x.mentions(name),
+        }
+    }
+}
+
+impl Form {
+    fn put(&self, old: &Term, new: &Term) -> Self {
+        let sub = |form: &Self| Box::new(form.put(old, new));
+        match self {
+            Self::True | Self::False => self.clone(),
+            Self::Atom(name, args) => Self::Atom(name, args.iter().map(|arg| arg.put(old, new)).collect()),
+            Self::Eq(sort, s, t) => Self::Eq(*sort, s.put(old, new), t.put(old, new)),
+            Self::Not(a) => Self::Not(sub(a)),
+            Self::Pair(name, a, b) => Self::Pair(name, sub(a), sub(b)),
+            Self::Imp(a, b) => Self::Imp(sub(a), sub(b)),
+            Self::All(x, sort, a) => Self::All(x.clone(), *sort, sub(a)),
+            Self::Some(x, sort, a) => Self::Some(x.clone(), *sort, sub(a)),
+        }
+    }
+
+    fn mentions(&self, name: &str) -> bool {
+        match self {
+            Self::True | Self::False => false,
+            Self::Atom(_, args) => args.iter().any(|arg| arg.mentions(name)),
+            Self::Eq(_, s, t) => s.mentions(name) || t.mentions(name),
+            Self::Not(a) | Self::All(_, _, a) | Self::Some(_, _, a) => a.mentions(name),
+            Self::Pair(_, a, b) | Self::Imp(a, b) => a.mentions(name) || b.mentions(name),
+        }
+    }
+
+    /// As an argument.
+    fn arg(&self, rng: &mut ChaCha8Rng) -> String {
+        match self {
+            Self::True | Self::False => self.text(rng),
+            Self::Atom(name, args) if args.is_empty() => (*name).to_owned(),
+            _ => format!("({})", self.text(rng)),
+        }
+    }
+
+    fn text(&self, rng: &mut ChaCha8Rng) -> String {
+        match self {
+            Self::True => "True".to_owned(),
+            Self::False => "False".to_owned(),
+            Self::Atom(name, args) => args.iter().fold((*name).to_owned(), |text, arg| text + " " + &arg.text()),
+            Self::Eq(_, s, t) => format!("Eq {} {}", s.text(), t.text()),
+            Self::Not(a) => format!("Not {}", a.arg(rng)),
+            Self::Pair(name, a, b) => format!("{name} {} {}", a.arg(rng), b.arg(rng)),
+            Self::Imp(a, b) => {
+                let left = if matches!(**a, Self::Imp(..) | Self::All(..)) { a.arg(rng) } else { a.text(rng) };
+                format!("{left} → {}", b.text(rng))
+            }
+            Self::All(x, sort, a) => {
+                let (sort, body) = (sort.text(), a.text(rng));
+                match rng.random_range(0..4) {
+                    0 if a.mentions(x) => format!("∀ {x}, {body}"),
+                    1 => format!("∀ ({x} : {sort}), {body}"),
+                    2 => format!("({x} : {sort}) → {body}"),
+                    _ => format!("∀ {x} : {sort}, {body}"),
+                }
+            }
+            Self::Some(x, sort, a) => match (rng.random_range(0..3), &**a) {
+                (0, Self::Atom(name, args)) if args.last() == Some(&Term::Name(x.clone())) && args.len() == 1 => {
+                    format!("Exists {name}")
+                }
+                (1, _) if a.mentions(x) => format!("Exists (fun {x} => {})", a.text(rng)),
+                _ => format!("Exists (fun ({x} : {}) => {})", sort.text(), a.text(rng)),
+            },
+        }
+    }
+}
+
+/// A statement under construction.
+pub(crate) struct Maker<'r> {
+    rng: &'r mut ChaCha8Rng,
+    hypotheses: Vec<(String, Form)>,
+    /// Proofs in scope.
+    facts: Vec<(String, Form)>,
+    /// Variables in scope beyond the signature's.
+    variables: Vec<(String, Sort)>,
+    n_names: usize,
+}
+
+/// A statement and a proof of it, under [`prelude::FIRST_ORDER`](tracker_proof::prelude::FIRST_ORDER).
+pub(crate) fn problem(rng: &mut ChaCha8Rng, depth: u32) -> (String, String) {
+    let mut maker = Maker { rng, hypotheses: Vec::new(), facts: Vec::new(), variables: Vec::new(), n_names: 0 };
+    let goal = maker.form(depth);
+    let proof = maker.prove(&goal, depth + 1);
+    let rng = maker.rng;
+    let hypotheses: Vec<String> =
+        maker.hypotheses.iter().map(|(name, form)| format!(" ({name} : {})", form.text(rng))).collect();
+    (format!("theorem t {SIGNATURE}{} : {}", hypotheses.concat(), goal.text(rng)), proof)
+}
+
+impl Maker<'_> {
+    fn one_in(&mut self, n: u32) -> bool {
+        self.rng.random_range(0..n) == 0
+    }
+
+    fn name(&mut self, stem: &str) -> String {
+        self.n_names += 1;
+        format!("{stem}{}", self.n_names)
+    }
+
+    fn term(&mut self, sort: Sort) -> Term {
+        let constants: &[&str] = if sort == Sort::Alpha { &["a", "b", "c"] } else { &["d", "e"] };
+        let mut names: Vec<String> = constants.iter().map(ToString::to_string).collect();
+        // those in scope more often than those of the signature
+        for (name, _) in self.variables.iter().filter(|(_, other)| *other == sort) {
+            names.extend([name.clone(), name.clone(), name.clone()]);
+        }
+        match self.rng.random_range(0..8) {
+            0 => Term::Call(if sort == Sort::Alpha { "f" } else { "g" }, Box::new(self.term(Sort::Alpha))),
+            _ => Term::Name(names.choose(self.rng).unwrap().clone()),
+        }
+    }
+
+    fn sort(&mut self) -> Sort {
+        if self.one_in(4) { Sort::Beta } else { Sort::Alpha }
+    }
+
+    fn form(&mut self, depth: u32) -> Form {
+        if depth == 0 || self.one_in(6) {
+            return match self.rng.random_range(0..20) {
+                0 => Form::True,
+                1 => Form::False,
+                2..=4 => Form::Atom(["p", "q"].choose(self.rng).unwrap(), Vec::new()),
+                5..=9 => Form::Atom(["P", "Q"].choose(self.rng).unwrap(), vec![self.term(Sort::Alpha)]),
+                10..=13 => Form::Atom("R", vec![self.term(Sort::Alpha), self.term(Sort::Alpha)]),
+                14..=15 => Form::Atom("S", vec![self.term(Sort::Alpha), self.term(Sort::Beta)]),
+                _ => {
+                    let sort = self.sort();
+                    Form::Eq(sort, self.term(sort), self.term(sort))
+                }
+            };
+        }
+        let depth = depth - 1;
+        match self.rng.random_range(0..14) {
+            0 => Form::Not(Box::new(self.form(depth))),
+            1 | 2 => Form::Pair("And", Box::new(self.form(depth)), Box::new(self.form(depth))),
+            3 | 4 => Form::Pair("Or", Box::new(self.form(depth)), Box::new(self.form(depth))),
+            5 => Form::Pair("Iff", Box::new(self.form(depth)), Box::new(self.form(depth))),
+            6 | 7 => Form::Imp(Box::new(self.form(depth)), Box::new(self.form(depth))),
+            n => {
+                let (x, sort) = (self.name("x"), self.sort());
+                self.variables.push((x.clone(), sort));
+                let body = Box::new(self.form(depth));
+                self.variables.pop();
+                if n < 11 { Form::All(x, sort, body) } else { Form::Some(x, sort, body) }
+            }
+        }
+    }
+
+    /// A proof of `goal`.
+    fn prove(&mut self, goal: &Form, depth: u32) -> String {
+        let known = self.facts.iter().rev().chain(&self.hypotheses).find(|(_, form)| form == goal);
+        if let Some((name, _)) = known.cloned()
+            && !self.one_in(8)
+        {
+            return name;
+        }
+        if depth > 0 && self.one_in(3) {
+            return self.roundabout(goal, depth - 1);
+        }
+        if depth == 0 && self.one_in(2) {
+            return self.suppose(goal);
+        }
+        self.introduce(goal, depth.saturating_sub(1))
+    }
+
+    /// A proof as an argument.
+    fn part(&mut self, goal: &Form, depth: u32) -> String {
+        let text = self.prove(goal, depth);
+        if text.chars().all(char::is_alphanumeric) { text } else { format!("({text})") }
+    }
+
+    fn under_fact(&mut self, fact: &Form, goal: &Form, depth: u32) -> (String, String) {
+        let name = self.name("k");
+        self.facts.push((name.clone(), fact.clone()));
+        let body = self.prove(goal, depth);
+        self.facts.pop();
+        (name, body)
+    }
+
+    /// `fun k => …` in one of its spellings.
+    fn function(&mut self, fact: &Form, goal: &Form, depth: u32) -> String {
+        let (name, body) = self.under_fact(fact, goal, depth);
+        match self.rng.random_range(0..6) {
+            0 => format!("fun ({name} : {}) => {body}", fact.text(self.rng)),
+            1 => format!("fun {name} : {} => {body}", fact.text(self.rng)),
+            2 => format!("λ {name} ↦ {body}"),
+            _ => format!("fun {name} => {body}"),
+        }
+    }
+
+    /// The hypothesis that says `goal` for all variables in scope that it mentions, sometimes under a known premise.
+    fn suppose(&mut self, goal: &Form) -> String {
+        let premise = if self.one_in(3) { self.facts.choose(self.rng).cloned() } else { None };
+        let mut form = goal.clone();
+        if let Some((_, fact)) = &premise {
+            form = Form::Imp(Box::new(fact.clone()), Box::new(form));
+        }
+        let mut used: Vec<(String, Sort)> =
+            self.variables.iter().filter(|(name, _)| form.mentions(name)).cloned().collect();
+        let mut args: Vec<String> = used.iter().map(|(name, _)| name.clone()).collect();
+        while let Some((name, sort)) = used.pop() {
+            form = Form::All(name, sort, Box::new(form));
+        }
+        if let Some((name, fact)) = premise {
+            // what the premise mentions can be inferred from it
+            for arg in &mut args {
+                if fact.mentions(arg) && self.one_in(2) {
+                    "_".clone_into(arg);
+                }
+            }
+            args.push(name);
+        }
+        let known = self.hypotheses.iter().find(|(_, other)| *other == form).map(|(name, _)| name.clone());
+        let name = known.unwrap_or_else(|| {
+            let name = format!("h{}", self.hypotheses.len() + 1);
+            self.hypotheses.push((name.clone(), form));
+            name
+        });
+        args.into_iter().fold(name, |text, arg| text + " " + &arg)
+    }
+
+    fn introduce(&mut self, goal: &Form, depth: u32) -> String {
+        match goal {
+            Form::True => ["trivial", "True.intro", "⟨⟩"].choose(self.rng).unwrap().to_string(),
+            Form::False | Form::Atom(..) => self.suppose(goal),
+            Form::Eq(sort, s, t) => self.equation(*sort, s, t, depth),
+            Form::Not(a) => self.function(a, &Form::False, depth),
+            Form::Imp(a, b) => self.function(a, b, depth),
+            Form::Pair("Or", a, b) => {
+                let (word, side, other) = if self.one_in(2) { ("inl", a, b) } else { ("inr", b, a) };
+                let part = self.part(side, depth);
+                match self.rng.random_range(0..6) {
+                    0 => format!("Or.{word} ({part})"),
+                    1 => {
+                        let (left, right) = if word == "inl" { (side, other) } else { (other, side) };
+                        format!("@Or.{word} {} {} {part}", left.arg(self.rng), right.arg(self.rng))
+                    }
+                    _ => format!("Or.{word} {part}"),
+                }
+            }
+            Form::Pair(name, a, b) => {
+                let (x, y) = if *name == "And" {
+                    (self.part(a, depth), self.part(b, depth))
+                } else {
+                    (format!("({})", self.function(a, b, depth)), format!("({})", self.function(b, a, depth)))
+                };
+                match self.rng.random_range(0..6) {
+                    0 => format!("@{name}.intro {} {} {x} {y}", a.arg(self.rng), b.arg(self.rng)),
+                    1 => format!("@{name}.intro _ _ {x} {y}"),
+                    2 | 3 => format!("⟨{x}, {y}⟩"),
+                    _ => format!("{name}.intro {x} {y}"),
+                }
+            }
+            Form::All(x, sort, a) => {
+                let name = if self.one_in(3) { x.clone() } else { self.name("y") };
+                let a = a.put(&Term::Name(x.clone()), &Term::Name(name.clone()));
+                self.variables.push((name.clone(), *sort));
+                let body = self.prove(&a, depth);
+                self.variables.pop();
+                match self.rng.random_range(0..4) {
+                    0 => format!("fun ({name} : {}) => {body}", sort.text()),
+                    1 => format!("λ {name} => {body}"),
+                    _ => format!("fun {name} => {body}"),
+                }
+            }
+            Form::Some(x, sort, a) => {
+                let w = self.term(*sort);
+                let body = a.put(&Term::Name(x.clone()), &w);
+                let part = self.part(&body, depth);
+                let predicate = format!("(fun {x} => {})", a.text(self.rng));
+                match self.rng.random_range(0..8) {
+                    0 => format!("@Exists.intro {} {predicate} {} {part}", sort.text(), w.text()),
+                    1 => format!("@Exists.intro _ _ {} {part}", w.text()),
+                    2 => format!("Exists.intro _ {part}"),
+                    3 => format!("Exists.intro (p := {predicate}) {} {part}", w.text()),
+                    4 | 5 => format!("⟨{}, {part}⟩", w.text()),
+                    _ => format!("Exists.intro {} {part}", w.text()),
+                }
+            }
+        }
+    }
+
+    fn equation(&mut self, sort: Sort, s: &Term, t: &Term, depth: u32) -> String {
+        let goal = Form::Eq(sort, s.clone(), t.clone());
+        if s == t {
+            let refl = format!("Eq.refl {}", s.text());
+            return [refl.as_str(), "rfl", "Eq.refl _", "@rfl _ _"].choose(self.rng).unwrap().to_string();
+        }
+        match (self.rng.random_range(0..5), s, t) {
+            (0, _, _) => {
+                let part = self.part(&Form::Eq(sort, t.clone(), s.clone()), depth);
+                if self.one_in(2) { format!("Eq.symm {part}") } else { format!("({part}).symm") }
+            }
+            (1, _, _) => {
+                let middle = self.term(sort);
+                let first = self.part(&Form::Eq(sort, s.clone(), middle.clone()), depth);
+                let second = self.part(&Form::Eq(sort, middle, t.clone()), depth);
+                if self.one_in(2) { format!("Eq.trans {first} {second}") } else { format!("({first}).trans {second}") }
+            }
+            (2..=4, Term::Call(f, x), Term::Call(g, y)) if f == g => {
+                let part = self.part(&Form::Eq(Sort::Alpha, (**x).clone(), (**y).clone()), depth);
+                format!("congrArg {f} {part}")
+            }
+            _ => self.suppose(&goal),
+        }
+    }
+
+    /// A proof that takes a way around.
+    fn roundabout(&mut self, goal: &Form, depth: u32) -> String {
+        match self.rng.random_range(0..15) {
+            0 => {
+                let (a, b) = (self.form(1), self.form(1));
+                let either = self.part(&Form::Pair("Or", Box::new(a.clone()), Box::new(b.clone())), depth);
+                let (l, r) = (self.function(&a, goal, depth), self.function(&b, goal, depth));
+                if self.one_in(2) {
+                    format!("Or.elim {either} ({l}) ({r})")
+                } else {
+                    format!("({either}).elim ({l}) ({r})")
+                }
+            }
+            1 | 2 => self.exists_elim(goal, depth),
+            3 => {
+                let other = self.form(1);
+                let pair = Form::Pair("And", Box::new(goal.clone()), Box::new(other));
+                let part = self.part(&pair, depth);
+                [format!("({part}).1"), format!("And.left {part}"), format!("({part}).left")]
+                    .choose(self.rng)
+                    .unwrap()
+                    .clone()
+            }
+            4 => {
+                let other = self.form(1);
+                let pair = Form::Pair("And", Box::new(other), Box::new(goal.clone()));
+                let part = self.part(&pair, depth);
+                [format!("({part}).2"), format!("And.right {part}")].choose(self.rng).unwrap().clone()
+            }
+            5 => {
+                let premise = self.form(1);
+                let f = self.suppose(&Form::Imp(Box::new(premise.clone()), Box::new(goal.clone())));
+                let x = self.part(&premise, depth);
+                format!("{f} {x}")
+            }
+            6 => {
+                let fact = self.form(1);
+                let value = self.prove(&fact, depth);
+                let (name, body) = self.under_fact(&fact, goal, depth);
+                match self.rng.random_range(0..3) {
+                    0 => format!("have {name} := ({value} : {}); {body}", fact.text(self.rng)),
+                    1 => format!("have {name} : {} := {value}\n{body}", fact.text(self.rng)),
+                    _ => format!("have {name} : {} := {value}; {body}", fact.text(self.rng)),
+                }
+            }
+            7 => {
+                let text = self.prove(goal, depth);
+                if self.one_in(2) {
+                    format!("show {} from {text}", goal.text(self.rng))
+                } else {
+                    format!("({text} : {})", goal.text(self.rng))
+                }
+            }
+            8 => {
+                let part = self.part(&Form::False, depth);
+                if self.one_in(2) { format!("False.elim {part}") } else { format!("({part}).elim") }
+            }
+            9 => {
+                let fact = self.form(1);
+                let (yes, no) = (self.part(&fact, depth), self.part(&Form::Not(Box::new(fact)), depth));
+                format!("absurd {yes} {no}")
+            }
+            10 => {
+                let sort = self.sort();
+                let (t, x) = (self.term(sort), self.name("z"));
+                let general = Form::All(x.clone(), sort, Box::new(goal.put(&t, &Term::Name(x))));
+                let part = self.part(&general, depth);
+                format!("{part} {}", t.text())
+            }
+            11 => self.classical(goal, depth),
+            _ => self.substitute(goal, depth),
+        }
+    }
+
+    fn classical(&mut self, goal: &Form, depth: u32) -> String {
+        if self.one_in(2) {
+            let denied = Form::Not(Box::new(goal.clone()));
+            let absurd = self.function(&denied, &Form::False, depth);
+            return format!("Classical.byContradiction ({absurd})");
+        }
+        let fact = self.form(1);
+        let (yes, no) =
+            (self.function(&fact, goal, depth), self.function(&Form::Not(Box::new(fact.clone())), goal, depth));
+        format!("(Classical.em {}).elim ({yes}) ({no})", fact.arg(self.rng))
+    }
+
+    fn exists_elim(&mut self, goal: &Form, depth: u32) -> String {
+        let (x, sort) = (self.name("x"), self.sort());
+        self.variables.push((x.clone(), sort));
+        let body = self.form(1);
+        self.variables.pop();
+        let exists = Form::Some(x.clone(), sort, Box::new(body.clone()));
+        let part = self.part(&exists, depth);
+        let w = self.name("w");
+        self.variables.push((w.clone(), sort));
+        let fact = body.put(&Term::Name(x), &Term::Name(w.clone()));
+        let (name, inner) = self.under_fact(&fact, goal, depth);
+        self.variables.pop();
+        let binders = match self.rng.random_range(0..3) {
+            0 => format!("({w} : {}) {name}", sort.text()),
+            1 => format!("{w} ({name} : {})", fact.text(self.rng)),
+            _ => format!("{w} {name}"),
+        };
+        match self.rng.random_range(0..4) {
+            0 => format!("({part}).elim (fun {binders} => {inner})"),
+            1 => format!("@Exists.elim _ _ _ {part} (fun {binders} => {inner})"),
+            _ => format!("Exists.elim {part} (fun {binders} => {inner})"),
+        }
+    }
+
+    fn substitute(&mut self, goal: &Form, depth: u32) -> String {
+        let sort = self.sort();
+        let (s, t, x) = (self.term(sort), self.term(sort), self.name("z"));
+        let motive = goal.put(&t, &Term::Name(x.clone()));
+        let from = motive.put(&Term::Name(x.clone()), &s);
+        let equal = self.part(&Form::Eq(sort, s, t), depth);
+        let part = self.part(&from, depth);
+        let motive = format!("(motive := fun {x} => {})", motive.text(self.rng));
+        match self.rng.random_range(0..5) {
+            0 => format!("Eq.subst {equal} {part}"),
+            1 => format!("({equal}).subst {part}"),
+            2 => format!("@Eq.subst _ {} _ _ {equal} {part}", motive.replacen("motive := ", "", 1)),
+            _ => format!("Eq.subst {motive} {equal} {part}"),
+        }
+    }
+}
+
+const TOKENS: &[&str] = &[
+    "h1",
+    "h2",
+    "k1",
+    "x1",
+    "y2",
+    "a",
+    "b",
+    "d",
+    "p",
+    "P",
+    "R",
+    "α",
+    "β",
+    "f",
+    "g",
+    "_",
+    "(",
+    ")",
+    "⟨",
+    "⟩",
+    ",",
+    "fun",
+    "=>",
+    "→",
+    ":",
+    ":=",
+    "@",
+    ".1",
+    ".2",
+    ".left",
+    ".symm",
+    ".elim",
+    ".mp",
+    "And.intro",
+    "And.left",
+    "Or.inl",
+    "Or.elim",
+    "Exists.intro",
+    "Exists.elim",
+    "Eq.subst",
+    "Eq.symm",
+    "Eq.trans",
+    "Eq.refl",
+    "rfl",
+    "congrArg",
+    "False.elim",
+    "absurd",
+    "id",
+    "trivial",
+    "@Exists.intro",
+    "@And.intro",
+    "@Eq.refl",
+    "@rfl",
+    "Exists",
+    "Eq",
+    "Not",
+    "∀",
+    "h1 a",
+    "( f a )",
+    "( h1 a )",
+    "fun y =>",
+    "fun x h =>",
+    "( fun x => P x )",
+    "have k := h1 ;",
+    "show P a from",
+    "this",
+    "propext",
+    "Iff.refl",
+    "Ne",
+    "Prop",
+    "Type",
+    "Iff.symm",
+];
+
+/// Cuts a text into words and signs.
+fn words(text: &str) -> Vec<String> {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '@' | '\'');
+    let mut words: Vec<String> = Vec::new();
+    for piece in text.split([' ', '\n']) {
+        let mut last_is_word = false;
+        for c in piece.chars() {
+            let joins = last_is_word && is_word(c)
+                || matches!((words.last().map(String::as_str), c), (Some(":"), '=') | (Some("="), '>'));
+            match words.last_mut() {
+                Some(word) if joins => word.push(c),
+                _ => words.push(c.to_string()),
+            }
+            last_is_word = is_word(c);
+        }
+    }
+    words
+}
+
+/// Spoils a proof in one to three places.
+pub(crate) fn mutate(text: &str, rng: &mut ChaCha8Rng) -> String {
+    let mut words = words(text);
+    for _ in 0..rng.random_range(1..=3) {
+        if words.is_empty() {
+            break;
+        }
+        let (at, other) = (rng.random_range(0..words.len()), rng.random_range(0..words.len()));
+        match rng.random_range(0..10) {
+            0 => {
+                let copy = words[other].clone();
+                words.splice(at..=at, [copy]);
+            }
+            1 => drop(words.remove(at)),
+            2 => words.swap(at, other),
+            3 => words[at] = TOKENS.choose(rng).unwrap().to_string(),
+            4 => words.insert(at, TOKENS.choose(rng).unwrap().to_string()),
+            5 if at + 1 < words.len() => words.swap(at, at + 1),
+            6 if rng.random_range(0..6) == 0 => words.truncate(at),
+            // another name of the same kind
+            _ => {
+                let is_name = |word: &str| {
+                    word.chars().next().is_some_and(char::is_alphabetic) && !word.contains('.') && word != "fun"
+                };
+                let names: Vec<usize> = (0..words.len()).filter(|at| is_name(&words[*at])).collect();
+                let (Some(at), Some(other)) = (names.choose(rng), names.choose(rng)) else { continue };
+                words[*at] = match words[*at].as_str() {
+                    "P" => "Q".to_owned(),
+                    "Q" => "P".to_owned(),
+                    "a" => "b".to_owned(),
+                    "b" => "a".to_owned(),
+                    _ => words[*other].clone(),
+                };
+            }
+        }
+    }
+    let joined = words
+        .iter()
+        .fold(String::new(), |text, word| if word.starts_with('.') { text + word } else { text + " " + word });
+    joined.trim_start().to_owned()
+}
