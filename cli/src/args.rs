@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::verify::VerifyArgs;
+
 /// Local-first experiment tracking for post-training research: runs studies, records every proof, reward and
 /// checkpoint with its ancestry, and answers where a number came from.
 #[derive(Debug, Parser)]
@@ -179,6 +181,8 @@ pub enum Command {
     },
     /// Label the steps a run labelled anew, from the counts it stored, and show what changes.
     Relabel(RelabelArgs),
+    /// Check proofs: each line of a file, or again what runs recorded as proved; exits 1 if any is not proved.
+    Verify(VerifyArgs),
     /// List the devices work can run on.
     Devices,
     /// Print shell completions.

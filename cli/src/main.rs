@@ -73,6 +73,7 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         }
         Command::Report { run, export } => commands::report::report(store, run, export.as_deref(), printer),
         Command::Relabel(args) => commands::relabel::relabel(store, args, printer),
+        Command::Verify(args) => commands::verify::verify(store, args, printer),
         Command::Devices => commands::devices::list(printer),
         Command::Completions { shell } => commands::completions::print(*shell, printer),
     }

@@ -24,14 +24,20 @@ pub fn spinner(printer: &Printer) -> ProgressBar {
 
 /// Prints events until the run drops its end of the channel.
 pub fn follow(events: &Receiver<Event>, printer: &Printer) {
+    if !printer.is_json() {
+        return show(events, printer);
+    }
+    for event in events {
+        // A reader that closed its end stops the talk, not the run.
+        drop(printer.json(&event));
+    }
+}
+
+/// Shows events to a person until the run drops its end of the channel.
+pub fn show(events: &Receiver<Event>, printer: &Printer) {
     let bars = MultiProgress::with_draw_target(target(printer));
     let mut open: HashMap<String, ProgressBar> = HashMap::new();
     for event in events {
-        if printer.is_json() {
-            // A reader that closed its end stops the talk, not the run.
-            drop(printer.json(&event));
-            continue;
-        }
         match event {
             Event::Started { run, study, device, resumed } => {
                 let verb = if resumed { "resumed" } else { "started" };

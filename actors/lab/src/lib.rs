@@ -21,6 +21,7 @@ mod session;
 pub mod studies;
 mod study;
 pub mod sweep;
+pub mod verify;
 
 pub use error::{Error, Result};
 pub use event::{Event, Events};

@@ -17,6 +17,7 @@ use crate::studies::grm::Grm;
 use crate::studies::r_tuning::RTuning;
 use crate::studies::random_features::RandomFeatures;
 use crate::studies::self_moa::SelfMoa;
+use crate::verify::Verify;
 
 /// A study: settings and one straight function with its loops visible.
 pub trait Study: Settings {
@@ -107,18 +108,21 @@ static STUDIES: [Entry; 10] = [
     Entry::of::<RTuning>(),
 ];
 
+/// Work that is run, recorded, resumed and replayed as studies are, and is none.
+static TOOLS: [Entry; 1] = [Entry::of::<Verify>()];
+
 /// All studies, in the order they are listed.
 #[must_use]
 pub fn studies() -> &'static [Entry] {
     &STUDIES
 }
 
-/// The study of this name.
+/// The study of this name, or the tool.
 ///
 /// # Errors
 /// `UnknownStudy` with the nearest name.
 pub fn study(name: &str) -> Result<&'static Entry> {
-    STUDIES.iter().find(|s| s.name == name).ok_or_else(|| Error::UnknownStudy {
+    STUDIES.iter().chain(&TOOLS).find(|s| s.name == name).ok_or_else(|| Error::UnknownStudy {
         name: name.to_owned(),
         nearest: nearest(name, STUDIES.iter().map(|s| s.name)).map(str::to_owned),
     })

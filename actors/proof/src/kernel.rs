@@ -106,9 +106,9 @@ impl Kernel {
     /// The kernel that allows these axioms, by the names that Lean's `#print axioms` gives: `propext`, `Quot.sound`,
     /// `Classical.choice`. They are part of the build's name.
     #[must_use]
-    pub fn with_axioms(axioms: &[&str]) -> Self {
+    pub fn with_axioms<S: AsRef<str>>(axioms: &[S]) -> Self {
         let mut kernel = Self::default();
-        let mut sorted: Vec<String> = axioms.iter().map(ToString::to_string).collect();
+        let mut sorted: Vec<String> = axioms.iter().map(|axiom| axiom.as_ref().to_owned()).collect();
         sorted.sort_unstable();
         sorted.dedup();
         kernel.build.flags = sorted.iter().map(|axiom| format!("axiom:{axiom}")).collect();

@@ -21,3 +21,4 @@ pub mod studies;
 pub mod sweep;
 pub mod table;
 pub mod transfer;
+pub mod verify;

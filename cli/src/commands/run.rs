@@ -1,11 +1,12 @@
 //! `tracker run` and `tracker replay`.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 use std::thread;
 
 use serde_json::json;
 use tracker_gpu::Choice;
-use tracker_lab::{Events, Finished, Overlay, Plan, Preset, Session, resume_command};
+use tracker_lab::{Event, Events, Finished, Overlay, Plan, Preset, Session, resume_command};
 use tracker_store::{Claim, Digest, Status, Store};
 
 use crate::args::{MachineArgs, RunArgs};
@@ -90,12 +91,29 @@ impl Machine {
         printer: &Printer,
         work: impl FnOnce(Session) -> tracker_lab::Result<Finished>,
     ) -> tracker_lab::Result<Finished> {
+        self.follow(|events| progress::follow(events, printer), work)
+    }
+
+    /// The same; what is printed as data is left to the caller, so that of the events only what a person reads is told.
+    pub fn attend_quietly(
+        &self,
+        printer: &Printer,
+        work: impl FnOnce(Session) -> tracker_lab::Result<Finished>,
+    ) -> tracker_lab::Result<Finished> {
+        self.follow(|events| progress::show(events, printer), work)
+    }
+
+    fn follow(
+        &self,
+        follow: impl FnOnce(&Receiver<Event>) + Send,
+        work: impl FnOnce(Session) -> tracker_lab::Result<Finished>,
+    ) -> tracker_lab::Result<Finished> {
         let (device, exchanges) = (self.device, self.exchanges.clone());
         let (events, received) = Events::channel();
         let exit = Box::new(exit_at_once);
         let session = Session { device, workers: self.workers, events, exchanges, exit, tags: vec![] };
         thread::scope(|scope| {
-            scope.spawn(move || progress::follow(&received, printer));
+            scope.spawn(move || follow(&received));
             work(session)
         })
     }
@@ -134,12 +152,17 @@ fn conclude(store: &Store, finished: &Finished, before: Option<Digest>, printer:
         }
     }
     if finished.status == Status::Interrupted {
-        let command = resume_command(store, finished.run);
-        printer.say(&format!("interrupted; what is recorded stays\nhint: to go on: {command}"));
-        return Ok(Answer::No);
+        return Ok(stopped(store, finished, printer));
     }
     let all_hold = finished.claims.iter().all(|claim| claim.holds);
     Ok(if all_hold && is_same != Some(false) { Answer::Yes } else { Answer::No })
+}
+
+/// Says how to go on.
+pub fn stopped(store: &Store, finished: &Finished, printer: &Printer) -> Answer {
+    let command = resume_command(store, finished.run);
+    printer.say(&format!("interrupted; what is recorded stays\nhint: to go on: {command}"));
+    Answer::No
 }
 
 /// Prints claims with their numbers.

@@ -6,16 +6,13 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tracker_proof::Candidate;
-use tracker_store::{Cost, Digest, Finish, NodeId, Outcome, Recording, RowKey, Sample, Sampling, Verdict};
+use tracker_store::{Finish, NodeId, Outcome, Recording, RowKey, Sample, Sampling, Verdict};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lab::{Lab, Stage};
 use crate::parts::generate::{Ask, Policy, draw};
 use crate::parts::prompt::last_fence;
 use crate::parts::verify::Verifiers;
-
-/// Times a verdict that is no verdict is asked for again.
-const INFRA_RETRIES: usize = 2;
 
 /// A statement as it is put to a policy and to a verifier.
 #[derive(Clone, Debug)]
@@ -165,19 +162,7 @@ impl Work<'_> {
                 }
             })
             .collect();
-        let mut verdicts = self.verifiers.check(candidates.clone()).await?;
-        for _ in 0..INFRA_RETRIES {
-            let open: Vec<usize> =
-                (0..verdicts.len()).filter(|i| verdicts[*i].outcome == tracker_proof::Outcome::Infra).collect();
-            if open.is_empty() {
-                break;
-            }
-            let again = self.verifiers.check(open.iter().map(|i| candidates[*i].clone()).collect()).await?;
-            for (i, verdict) in open.into_iter().zip(again) {
-                verdicts[i] = verdict;
-            }
-        }
-        let verdicts: Vec<Verdict> = verdicts.into_iter().map(|v| self.verdict(v)).collect::<Result<_>>()?;
+        let verdicts = self.verifiers.check(candidates).await?;
         let mut recording = Recording::new();
         for (row, verdict) in rows.iter().zip(&verdicts) {
             recording.put_verdict(*row, verdict)?;
@@ -185,27 +170,11 @@ impl Work<'_> {
         self.lab.record(recording).await?;
         Ok(verdicts)
     }
-
-    fn verdict(&self, verdict: tracker_proof::Verdict) -> Result<Verdict> {
-        Ok(Verdict {
-            outcome: verdict.outcome.as_str().parse().map_err(Error::Store)?,
-            verifier: *self.verifiers.digest(),
-            statement: Digest::from_bytes(verdict.statement_digest),
-            message: verdict.message,
-            axioms: verdict.axioms,
-            sandboxed: verdict.sandboxed,
-            cost: Cost {
-                wall_micros: verdict.wall_micros,
-                cpu_micros: verdict.cpu_micros,
-                peak_rss_bytes: verdict.peak_rss_bytes,
-            },
-        })
-    }
 }
 
 /// The proof in what a policy wrote: all of it, or what stands before the Lean fence is closed; in a chat answer, the
 /// part after the `:=` of the last theorem in its last fence.
-fn proof_of(text: &str) -> String {
+pub(crate) fn proof_of(text: &str) -> String {
     if let Some(code) = last_fence(text) {
         // Lemmas may stand before the theorem.
         let code = &code[code.rfind("theorem ").unwrap_or(0)..];

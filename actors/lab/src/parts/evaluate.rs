@@ -58,6 +58,19 @@ pub fn pass_at_k(n: u32, c: u32, k: u32) -> Option<f64> {
     Some(1.0 - (n - c + 1..=n).map(|i| 1.0 - f64::from(k) / f64::from(i)).product::<f64>())
 }
 
+/// The share `hits / n` with its Wilson score interval (Wilson 1927); `None` if `n` is 0.
+#[must_use]
+pub fn proportion(hits: usize, n: usize) -> Option<Estimate> {
+    const Z: f64 = 1.959_963_984_540_054;
+    if n == 0 {
+        return None;
+    }
+    let (n, value) = (n as f64, hits as f64 / n as f64);
+    let (middle, width) = (value + Z * Z / (2.0 * n), Z * (value * (1.0 - value) / n + Z * Z / (4.0 * n * n)).sqrt());
+    let scale = 1.0 + Z * Z / n;
+    Some(Estimate { value, low: ((middle - width) / scale).max(0.0), high: ((middle + width) / scale).min(1.0) })
+}
+
 /// Mean of `xs` with a percentile bootstrap interval over its items; `None` if `xs` is empty.
 #[must_use]
 pub fn mean(xs: &[f64], stream: &mut ChaCha8Rng) -> Option<Estimate> {
@@ -156,6 +169,15 @@ pub fn gap(first: &[Vec<f64>], second: &[Vec<f64>], stream: &mut ChaCha8Rng) -> 
 mod tests {
     use super::*;
     use rand_chacha::rand_core::SeedableRng;
+
+    #[test]
+    fn a_share_has_wilsons_interval() {
+        let Estimate { value, low, high } = proportion(8, 10).unwrap();
+        assert!((value - 0.8).abs() < 1e-12 && (low - 0.490_162).abs() < 1e-6 && (high - 0.943_318).abs() < 1e-6);
+        let Estimate { low, high, .. } = proportion(0, 20).unwrap();
+        assert!(low == 0.0 && (high - 0.161_125).abs() < 1e-6, "{high}");
+        assert_eq!(proportion(0, 0), None);
+    }
 
     #[test]
     fn an_interval_over_repeats_and_items_sees_both() {

@@ -9,14 +9,14 @@ use crate::parts::formalise::{FormaliseSettings, Formaliser};
 use crate::parts::model::Shape;
 use crate::parts::prompt::Template;
 use crate::parts::train::SftSettings;
-use crate::parts::verify::{Checker, LeanSettings};
+use crate::parts::verify::{Checker, Checking, KiminaSettings, LeanSettings};
 use crate::plan::{Settings, require};
 
 /// Settings of the study `goedel`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Goedel {
-    /// Who checks proofs: `kernel` (exact, embedded) or `lean` (Lean 4).
+    /// Who checks proofs: `kernel` (exact, embedded), `lean` (Lean 4 here) or `kimina` (Lean 4 behind a URL).
     pub verifier: Checker,
     /// What follows the last round: `none`, `dpo`, `dpo-length` (the shortest proof is chosen) or `grpo`.
     pub post: Post,
@@ -42,6 +42,8 @@ pub struct Goedel {
     pub after: PostSettings,
     /// Where Lean is and what it may use.
     pub lean: LeanSettings,
+    /// The Kimina Lean Server of `verifier = "kimina"`.
+    pub kimina: KiminaSettings,
 }
 
 /// What follows the last round.
@@ -214,11 +216,14 @@ impl Default for Goedel {
             benchmark: BenchmarkSettings::default(),
             after: PostSettings::default(),
             lean: LeanSettings::default(),
+            kimina: KiminaSettings::default(),
         }
     }
 }
 
 impl Settings for Goedel {
+    const LATER: &[&str] = &["kimina", "lean.require_sandbox"];
+
     fn smoke() -> Self {
         let standard = Self::default();
         let quick = |sft: SftSettings| SftSettings { epochs: 1.0, ..sft };
@@ -257,6 +262,17 @@ impl Settings for Goedel {
 }
 
 impl Goedel {
+    /// Who checks, and what they may use.
+    pub(super) fn checking(&self) -> Checking {
+        Checking {
+            checker: self.verifier,
+            lean: self.lean.clone(),
+            kimina: self.kimina.clone(),
+            axioms: vec![],
+            screens: true,
+        }
+    }
+
     fn check_problems(&self) -> Result<()> {
         let (problems, formalise, benchmark) = (&self.problems, &self.formalise, &self.benchmark);
         require(problems.n > 0, "problems.n", "at least 1", problems.n)?;
