@@ -84,6 +84,7 @@ pub fn verify(dir: &Path, args: &VerifyArgs, printer: &Printer) -> anyhow::Resul
         let finished = machine.attend_quietly(printer, |session| session.resume(&store, run))?;
         (store, finished)
     } else {
+        args.settings().ready()?;
         let (store, plan) = match &args.file {
             Some(file) => from_file(dir, file, args)?,
             None => from_runs(dir, args)?,

@@ -108,7 +108,11 @@ pub struct Checking {
 }
 
 impl Checking {
-    fn open(&self, n_jobs: usize) -> Result<Box<dyn Verifier>> {
+    /// Opens it, for so many jobs at once.
+    ///
+    /// # Errors
+    /// `Input`, `Value` with what to do, where there is none or it does not answer.
+    pub fn open(&self, n_jobs: usize) -> Result<Box<dyn Verifier>> {
         Ok(match self.checker {
             Checker::Kernel => Box::new(Kernel::with_axioms(&self.axioms)),
             Checker::Lean => Box::new(self.open_lean(n_jobs)?),
@@ -130,7 +134,9 @@ impl Checking {
         }
         Lean::open(options).map_err(|error| Error::Input {
             what: error.to_string(),
-            hint: Some("set `lean.binary` or TRACKER_LEAN to a Lean 4 binary, or choose the verifier `kernel`".into()),
+            hint: Some(
+                "name a Lean 4 binary by `lean.binary` (`--lean`) or TRACKER_LEAN, or choose the verifier `kernel`".into(),
+            ),
         })
     }
 
@@ -398,7 +404,7 @@ impl Verifiers {
                 let name = &self.record.name;
                 Error::Input {
                     what: format!("{name} cannot use the header of the problems: {what}"),
-                    hint: hint.map(|hint| format!("{hint}; then set `lean.project` to it")),
+                    hint: hint.map(|hint| format!("{hint}; then name it by `lean.project` (`--project`)")),
                 }
             }),
             _ => Err(mixed_up()),

@@ -100,6 +100,24 @@ impl Verify {
         let text = toml::to_string(self).map_err(|error| Error::Internal(format!("settings not writable: {error}")))?;
         Ok(plan::restore::<Self>(Self::NAME, &text)?.0)
     }
+
+    /// Fails if there is no such verifier here, or it does not answer; before anything is recorded.
+    ///
+    /// # Errors
+    /// `Input`, `Value` with what to do.
+    pub fn ready(&self) -> Result<()> {
+        self.checking().open(1).map(drop)
+    }
+
+    fn checking(&self) -> Checking {
+        Checking {
+            checker: self.verifier,
+            lean: self.lean.clone(),
+            kimina: self.kimina.clone(),
+            axioms: self.axioms.clone(),
+            screens: false,
+        }
+    }
 }
 
 impl Study for Verify {
@@ -108,15 +126,8 @@ impl Study for Verify {
     const ABOUT: &'static str = "check proofs of a file, or of runs";
 
     async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
-        let checking = Checking {
-            checker: self.verifier,
-            lean: self.lean.clone(),
-            kimina: self.kimina.clone(),
-            axioms: self.axioms.clone(),
-            screens: false,
-        };
         let source = Source::open(lab.store(), self)?;
-        let verifiers = Verifiers::start(lab.actors(), lab.device(), &checking, lab.workers())?;
+        let verifiers = Verifiers::start(lab.actors(), lab.device(), &self.checking(), lab.workers())?;
         if self.verifier != Checker::Kernel
             && let Some(header) = source.first_header(lab.store())?
         {
