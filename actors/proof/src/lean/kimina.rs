@@ -181,16 +181,10 @@ impl Kimina {
             Err(_) if tries + 1 < self.options.attempts => return (Vec::new(), vec![again(items, tries + 1)]),
             Err(trouble) => return (give_up(&items, &trouble.with_hint()), Vec::new()),
         };
-        let answers: Vec<Answer> = results.into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect();
+        let answers = read(results);
         let (mut judged, mut more) = (Vec::new(), Vec::new());
         for (item, (snippet, placed)) in items.into_iter().zip(&written) {
-            let mut own = answers.iter().filter(|answer| answer.id == snippet.id);
-            let (judgement, time) = if let (Some(answer), None) = (own.next(), own.next()) {
-                (self.judge(answer, placed), answer.time())
-            } else {
-                let why = "the server gave no answer of the expected shape for this id, or several";
-                (Judgement::new(Outcome::Infra, why), Duration::ZERO)
-            };
+            let (judgement, time) = judge(&answers, &snippet.id, placed, &self.options.axioms);
             match judgement.outcome {
                 Outcome::Infra if tries + 1 < self.options.attempts => more.push(again(vec![item], tries + 1)),
                 Outcome::Proved if form == Form::Screen => {
@@ -200,33 +194,6 @@ impl Kimina {
             }
         }
         (judged, more)
-    }
-
-    /// What one answer says of the one candidate in its file.
-    fn judge(&self, answer: &Answer, placed: &Placed) -> Judgement {
-        let infra = |why: &str| Judgement::new(Outcome::Infra, format!("the server said: {why}"));
-        if let Some(error) = &answer.error {
-            let is_own = error.contains("timed out") && !error.contains("header");
-            return if is_own { Judgement::new(Outcome::Timeout, error.clone()) } else { infra(error) };
-        }
-        let Some(response) = &answer.response else { return infra("neither an error nor a response") };
-        if let Some(message) = &response.message {
-            return infra(message);
-        }
-        let messages: Vec<Message> = response.messages.clone().unwrap_or_default();
-        if messages.is_empty() {
-            return infra("nothing, though it was asked for axioms");
-        }
-        let reply = Reply::of_one(messages, placed);
-        if let Some(error) = reply.header_error(placed.first) {
-            return infra(&format!("header: {error}"));
-        }
-        let judgement = reply.judge(placed, &self.options.axioms);
-        let has_holes = response.sorries.as_ref().is_some_and(|holes| !holes.is_empty());
-        if judgement.outcome == Outcome::Proved && has_holes {
-            return Judgement::new(Outcome::Sorry, "the server lists a hole");
-        }
-        judgement
     }
 
     /// Whether a header can be used: a theorem that needs nothing must be proved under it.
@@ -257,6 +224,59 @@ impl Kimina {
             }
         }
     }
+}
+
+/// The rows of a reply that have the shape of an answer.
+fn read(results: Vec<serde_json::Value>) -> Vec<Answer> {
+    results.into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect()
+}
+
+/// What `answers` say of the candidate that was sent as `id`.
+fn judge(answers: &[Answer], id: &str, placed: &Placed, axioms: &[String]) -> (Judgement, Duration) {
+    let mut own = answers.iter().filter(|answer| answer.id == id);
+    if let (Some(answer), None) = (own.next(), own.next()) {
+        return (judge_one(answer, placed, axioms), answer.time());
+    }
+    let why = "the server gave no answer of the expected shape for this id, or several";
+    (Judgement::new(Outcome::Infra, why), Duration::ZERO)
+}
+
+/// What one answer says of the one candidate in its file.
+fn judge_one(answer: &Answer, placed: &Placed, axioms: &[String]) -> Judgement {
+    let infra = |why: &str| Judgement::new(Outcome::Infra, format!("the server said: {why}"));
+    if let Some(error) = answer.error.as_ref().filter(|error| !error.is_empty()) {
+        let is_own = error.contains("timed out") && !error.contains("header");
+        return if is_own { Judgement::new(Outcome::Timeout, error.clone()) } else { infra(error) };
+    }
+    let Some(response) = &answer.response else { return infra("neither an error nor a response") };
+    if let Some(message) = &response.message {
+        return infra(message);
+    }
+    let messages: Vec<Message> = response.messages.clone().unwrap_or_default();
+    if messages.is_empty() {
+        return infra("nothing, though it was asked for axioms");
+    }
+    let reply = Reply::of_one(messages, placed);
+    if let Some(error) = reply.header_error(placed.first) {
+        return infra(&format!("header: {error}"));
+    }
+    let judgement = reply.judge(placed, axioms);
+    let has_holes = response.sorries.as_ref().is_some_and(|holes| !holes.is_empty());
+    if judgement.outcome == Outcome::Proved && has_holes {
+        return Judgement::new(Outcome::Sorry, "the server lists a hole");
+    }
+    judgement
+}
+
+/// What a server's reply says of one theorem named `tk_NONCE_0`, sent under its name: the reader of replies for those who
+/// throw anything at it.
+#[doc(hidden)]
+#[must_use]
+pub fn outcome_of(reply: &[u8], nonce: &str) -> Outcome {
+    let placed = super::specimen(nonce);
+    let axioms = super::Options::default().axioms;
+    client::results(reply)
+        .map_or(Outcome::Infra, |results| judge(&read(results), &placed.name, &placed, &axioms).0.outcome)
 }
 
 /// One file, and where the candidate stands in it.

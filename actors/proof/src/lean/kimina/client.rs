@@ -120,10 +120,6 @@ impl Client {
 }
 
 async fn exchange(post: reqwest::RequestBuilder) -> Result<Vec<Value>, Trouble> {
-    #[derive(Deserialize)]
-    struct Reply {
-        results: Vec<Value>,
-    }
     let transport = |error: reqwest::Error| Trouble {
         what: chain(&error),
         is_of_content: !error.is_connect() && !error.is_builder(),
@@ -148,10 +144,18 @@ async fn exchange(post: reqwest::RequestBuilder) -> Result<Vec<Value>, Trouble> 
             status: Some(status.as_u16()),
         });
     }
-    let reply = serde_json::from_slice::<Reply>(&text).map_err(|error| Trouble {
-        what: format!("expected an object with `results`, got `{}`: {error}", said()),
-        is_of_content: true,
-        status: Some(status.as_u16()),
+    results(&text).map_err(|what| Trouble { what, is_of_content: true, status: Some(status.as_u16()) })
+}
+
+/// The rows of a reply, each of whatever shape.
+pub(super) fn results(text: &[u8]) -> Result<Vec<Value>, String> {
+    #[derive(Deserialize)]
+    struct Reply {
+        results: Vec<Value>,
+    }
+    let reply = serde_json::from_slice::<Reply>(text).map_err(|error| {
+        let said = short(&String::from_utf8_lossy(&text[..text.len().min(4096)]));
+        format!("expected an object with `results`, got `{said}`: {error}")
     })?;
     Ok(reply.results)
 }
