@@ -364,15 +364,4 @@ impl Verifier for Lean {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::processes;
-
-    #[test]
-    fn processes_are_bounded_by_cores_and_by_memory() {
-        let gib = 1 << 30;
-        assert_eq!(processes(8, 4 * gib, Some(64 * gib)), 8);
-        assert_eq!(processes(8, 4 * gib, Some(20 * gib)), 4);
-        assert_eq!(processes(8, 4 * gib, Some(gib)), 1);
-        assert_eq!((processes(8, 4 * gib, None), processes(0, 0, Some(0))), (8, 1));
-    }
-}
+mod tests;
