@@ -33,7 +33,7 @@ use self::{
     reply::{Judgement, Reply},
     sandbox::{Sandbox, Strength},
     scan::Code,
-    source::{Form, Parts, Source},
+    source::{Form, Parts, Placed, Source},
     toolchain::Toolchain,
 };
 use crate::{
@@ -253,15 +253,6 @@ impl Lean {
         }
     }
 
-    /// Processes at once under a header: as many as asked for, and as find the memory that it takes by itself and a
-    /// quarter more; at least one.
-    fn jobs(&self, import: &Import) -> usize {
-        let each = (import.rss_bytes + import.rss_bytes / 4).max(1);
-        let room =
-            tree::available_bytes().map_or(usize::MAX, |bytes| usize::try_from(bytes / each).unwrap_or(usize::MAX));
-        self.options.jobs.min(room).max(1)
-    }
-
     /// Runs Lean on one file.
     fn lean(&self, text: &str, limits: &process::Limits) -> std::result::Result<Finished, String> {
         let failed = |error: std::io::Error| format!("cannot run `{}`: {error}", self.toolchain.binary.display());
@@ -281,6 +272,14 @@ impl Lean {
             .envs(self.toolchain.environment.iter().map(|(key, value)| (key, value)));
         process::run(&mut command, limits, &self.walls).map_err(failed)
     }
+}
+
+/// Processes at once under a header that takes `rss_bytes` by itself: as many as asked for, and as find that and a quarter
+/// more in `available` bytes of memory, where the system says how much there is; at least one.
+fn processes(asked: usize, rss_bytes: u64, available: Option<u64>) -> usize {
+    let each = (rss_bytes + rss_bytes / 4).max(1);
+    let room = available.map_or(usize::MAX, |bytes| usize::try_from(bytes / each).unwrap_or(usize::MAX));
+    asked.min(room).max(1)
 }
 
 /// What helps a user whose Lean cannot import a library.
@@ -319,6 +318,29 @@ fn nonce() -> std::io::Result<String> {
     Ok(format!("{:032x}", u128::from_le_bytes(bytes)))
 }
 
+/// What `stdout` of a process says of one theorem named `tk_NONCE_0` without a header: the reader of replies for those
+/// who throw anything at it.
+#[doc(hidden)]
+#[must_use]
+pub fn outcome_of(stdout: &[u8], nonce: &str) -> Outcome {
+    let reply = Reply::read(stdout);
+    let placed = specimen(nonce);
+    match (&reply.garbage, reply.header_error(placed.first)) {
+        (None, None) => reply.judge(&placed, &Options::default().axioms).outcome,
+        _ => Outcome::Infra,
+    }
+}
+
+/// Where a theorem without a header stands in its file.
+fn specimen(nonce: &str) -> Placed {
+    let mut source = Source::new("");
+    let text = "theorem t (p : Prop) (h : p) : p";
+    if let Some(parts) = Code::read(text).ok().and_then(|code| Parts::of(&code, text).ok()) {
+        source.add(&parts, "h", Form::Confirm, nonce);
+    }
+    source.placed.swap_remove(0)
+}
+
 impl Verifier for Lean {
     fn build(&self) -> &Build {
         &self.toolchain.build
@@ -340,3 +362,6 @@ impl Verifier for Lean {
         self.header(header).map(|_| ())
     }
 }
+
+#[cfg(test)]
+mod tests;

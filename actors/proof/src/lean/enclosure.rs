@@ -21,7 +21,7 @@ const NAMESPACES: i32 =
 /// The keeper kills the namespace when it gets `SIGTERM`.
 ///
 /// # Errors
-/// Where the system refuses; the caller is then where it was.
+/// Where the system refuses; whichever fork meets it is to say so and end.
 #[expect(unsafe_code, reason = "processes are forked and waited for without an allocator")]
 pub(super) fn enter(report: RawFd) -> io::Result<()> {
     // SAFETY: all of these are plain system calls on values of this frame, safe between fork and exec; each forked

@@ -1,7 +1,8 @@
 //! Words that may not stand in foreign Lean text: those that end a proof and begin a command, reach past their own
 //! text, run programs, or read the machine.
 //!
-//! This list keeps batches clean and answers cheap; it is not what `proved` rests on (see [`judge`](super::reply)).
+//! This list keeps batches clean and answers cheap, and is the reason why nothing but Lean writes to its output; all else
+//! that `proved` rests on is in [`judge`](super::reply).
 //! Words are whole: `end` is forbidden, `h_end` and `legend` are not. Comments are not looked at.
 
 use super::scan::Code;
@@ -10,9 +11,20 @@ use crate::Outcome;
 /// Longest statement or proof handed to Lean, in bytes.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
-/// Sorted, for binary search.
+/// Sorted, for binary search. Some name what runs compiled terms (`native`, `plausible`, widgets), others what a term
+/// would need for reaching the machine where one is run all the same, as those in the options of tactics are.
 const WORDS: &[&str] = &[
+    "BaseIO",
+    "EIO",
+    "EStateM",
+    "IO",
+    "Lean",
+    "Plausible",
+    "RealWorld",
+    "SlimCheck",
+    "System",
     "abbrev",
+    "add_aesop_rules",
     "add_decl_doc",
     "alias",
     "attribute",
@@ -23,8 +35,10 @@ const WORDS: &[&str] = &[
     "by_elab",
     "class",
     "coinductive",
+    "compile_inductive",
     "constant",
     "csimp",
+    "decl_name",
     "declare_syntax_cat",
     "def",
     "deriving",
@@ -32,6 +46,7 @@ const WORDS: &[&str] = &[
     "elab",
     "elab_rules",
     "end",
+    "erase_aesop_rules",
     "eval_expr",
     "example",
     "export",
@@ -45,6 +60,7 @@ const WORDS: &[&str] = &[
     "infixl",
     "infixr",
     "initialize",
+    "initialize_simps_projections",
     "instance",
     "irreducible_def",
     "lemma",
@@ -54,6 +70,7 @@ const WORDS: &[&str] = &[
     "meta",
     "mutual",
     "namespace",
+    "native",
     "native_decide",
     "noncomputable",
     "nonrec",
@@ -65,14 +82,18 @@ const WORDS: &[&str] = &[
     "opaque",
     "open",
     "partial",
+    "plausible",
+    "polyrith",
     "postfix",
     "prefix",
     "prelude",
+    "println!",
     "private",
     "protected",
     "public",
     "reduceBool",
     "reduceNat",
+    "register_label_attr",
     "register_option",
     "register_simp_attr",
     "run_cmd",
@@ -82,17 +103,22 @@ const WORDS: &[&str] = &[
     "scoped",
     "section",
     "set_option",
+    "show_panel_widgets",
     "simproc",
+    "slim_check",
     "structure",
+    "suppress_compilation",
     "syntax",
     "theorem",
     "trustCompiler",
+    "unif_hint",
     "universe",
     "universes",
     "unsafe",
     "unseal",
     "variable",
     "variables",
+    "with_panel_widgets",
 ];
 
 /// Symbols that open metaprogramming: quotations, antiquotations of declarations, attributes.
@@ -118,6 +144,8 @@ const HASH: &[&str] = &[
 
 /// Words of [`WORDS`] that a header may hold: they declare nothing.
 const HEADER_WORDS: &[&str] = &[
+    "Lean",
+    "Plausible",
     "import",
     "include",
     "namespace",
@@ -204,6 +232,10 @@ mod tests {
             "by\n  open Foo in simp",
             "h\n  #anything 3",
             "by native_decide",
+            "by decide +native",
+            "by simp (config := { maxSteps := match (IO.println \"x\" : IO Unit) () with | _ => 1 })",
+            "by omega (config := Lean.foo)",
+            "by decide (config := { native := true })",
             "`(tactic| simp)",
             "by set_option maxHeartbeats 0 in simp",
             "by exact?",

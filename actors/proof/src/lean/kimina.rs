@@ -6,7 +6,7 @@
 //! missing, doubled, for another id, or an error object is `infra`, tried again, and never a failed proof.
 //!
 //! What the server runs cannot be hashed: the build names its Lean by version and commit, as it says them. Processor time
-//! and memory are not told, and verdicts count as not sandboxed. The server imports all of Mathlib for any module of it.
+//! is not told, memory by version 2 alone, and verdicts count as not sandboxed. The server imports all of Mathlib for any module of it.
 
 mod client;
 
@@ -101,8 +101,21 @@ struct Batch<'t> {
     tries: u32,
 }
 
-/// What came of one candidate, and the server's time for it.
-type Judged = (usize, Judgement, Duration);
+/// What came of one candidate, and what the server says that it cost.
+#[derive(Clone, Debug)]
+struct Judged {
+    judgement: Judgement,
+    time: Duration,
+    peak_rss_bytes: Option<u64>,
+    /// Whether it was sent at all.
+    ran: bool,
+}
+
+impl Judged {
+    fn unsent(judgement: Judgement) -> Self {
+        Self { judgement, time: Duration::ZERO, peak_rss_bytes: None, ran: false }
+    }
+}
 
 impl Kimina {
     /// Finds the server and asks which Lean it runs.
@@ -133,16 +146,18 @@ impl Kimina {
         )))
     }
 
-    fn verdicts(&mut self, candidates: &[Candidate], form: Form) -> Vec<(Judgement, Duration, bool)> {
+    fn judge(&mut self, candidates: &[Candidate], form: Form) -> Vec<Judged> {
         let read: Vec<_> = candidates.iter().map(|candidate| prepare(candidate, form)).collect();
         let unreached = Judgement::new(Outcome::Infra, "the candidate was not reached");
-        let mut answers = vec![(unreached, Duration::ZERO, false); candidates.len()];
+        let mut answers = vec![Judged::unsent(unreached); candidates.len()];
         let mut items = Vec::new();
         for (index, (candidate, parts)) in candidates.iter().zip(&read).enumerate() {
             match parts {
-                Err(judgement) => answers[index].0 = judgement.clone(),
+                Err(judgement) => answers[index].judgement = judgement.clone(),
                 Ok(parts) => match self.header(&candidate.header) {
-                    Err(reason) => answers[index].0 = Judgement::new(Outcome::Infra, format!("header: {reason}")),
+                    Err(reason) => {
+                        answers[index].judgement = Judgement::new(Outcome::Infra, format!("header: {reason}"));
+                    }
                     Ok(()) => {
                         items.push(Item { index, parts: *parts, header: &candidate.header, proof: &candidate.proof });
                     }
@@ -153,14 +168,14 @@ impl Kimina {
             items.chunks(self.options.batch.max(1)).map(|items| Batch { items: items.to_vec(), form, tries: 0 });
         let batches: Vec<Batch> = batches.collect();
         let step = |batch| in_thread(|client| Ok(self.step(client, batch))).unwrap_or_default();
-        for (index, judgement, time) in queue::drain(self.options.jobs.max(1), batches, step) {
-            answers[index] = (judgement, time, true);
+        for (index, judged) in queue::drain(self.options.jobs.max(1), batches, step) {
+            answers[index] = judged;
         }
         answers
     }
 
     /// One request; gives the answers that are final, and what is still to do.
-    fn step<'t>(&self, client: &Client, batch: Batch<'t>) -> (Vec<Judged>, Vec<Batch<'t>>) {
+    fn step<'t>(&self, client: &Client, batch: Batch<'t>) -> (Vec<(usize, Judged)>, Vec<Batch<'t>>) {
         let Batch { items, form, tries } = batch;
         if tries > 0 {
             std::thread::sleep(self.options.pause.saturating_mul(1 << (tries - 1).min(6)));
@@ -181,52 +196,24 @@ impl Kimina {
             Err(_) if tries + 1 < self.options.attempts => return (Vec::new(), vec![again(items, tries + 1)]),
             Err(trouble) => return (give_up(&items, &trouble.with_hint()), Vec::new()),
         };
-        let answers: Vec<Answer> = results.into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect();
+        let answers = read(results);
         let (mut judged, mut more) = (Vec::new(), Vec::new());
         for (item, (snippet, placed)) in items.into_iter().zip(&written) {
-            let mut own = answers.iter().filter(|answer| answer.id == snippet.id);
-            let (judgement, time) = if let (Some(answer), None) = (own.next(), own.next()) {
-                (self.judge(answer, placed), answer.time())
-            } else {
-                let why = "the server gave no answer of the expected shape for this id, or several";
-                (Judgement::new(Outcome::Infra, why), Duration::ZERO)
-            };
-            match judgement.outcome {
+            let answer = judge(&answers, &snippet.id, placed, &self.options.axioms);
+            // version 1 says the same of a header that took too long, which says nothing of the candidate
+            let is_doubtful = answer.judgement.message.contains("process timed out");
+            match answer.judgement.outcome {
                 Outcome::Infra if tries + 1 < self.options.attempts => more.push(again(vec![item], tries + 1)),
+                Outcome::Timeout if is_doubtful && tries + 1 < self.options.attempts => {
+                    more.push(again(vec![item], tries + 1));
+                }
                 Outcome::Proved if form == Form::Screen => {
                     more.push(Batch { items: vec![item], form: Form::Confirm, tries: 0 });
                 }
-                _ => judged.push((item.index, judgement, time)),
+                _ => judged.push((item.index, answer)),
             }
         }
         (judged, more)
-    }
-
-    /// What one answer says of the one candidate in its file.
-    fn judge(&self, answer: &Answer, placed: &Placed) -> Judgement {
-        let infra = |why: &str| Judgement::new(Outcome::Infra, format!("the server said: {why}"));
-        if let Some(error) = &answer.error {
-            let is_own = error.contains("timed out") && !error.contains("header");
-            return if is_own { Judgement::new(Outcome::Timeout, error.clone()) } else { infra(error) };
-        }
-        let Some(response) = &answer.response else { return infra("neither an error nor a response") };
-        if let Some(message) = &response.message {
-            return infra(message);
-        }
-        let messages: Vec<Message> = response.messages.clone().unwrap_or_default();
-        if messages.is_empty() {
-            return infra("nothing, though it was asked for axioms");
-        }
-        let reply = Reply::of_one(messages, placed);
-        if let Some(error) = reply.header_error(placed.first) {
-            return infra(&format!("header: {error}"));
-        }
-        let judgement = reply.judge(placed, &self.options.axioms);
-        let has_holes = response.sorries.as_ref().is_some_and(|holes| !holes.is_empty());
-        if judgement.outcome == Outcome::Proved && has_holes {
-            return Judgement::new(Outcome::Sorry, "the server lists a hole");
-        }
-        judgement
     }
 
     /// Whether a header can be used: a theorem that needs nothing must be proved under it.
@@ -243,7 +230,8 @@ impl Kimina {
         let item = Item { index: 0, parts, header, proof: &control.proof };
         let batch = Batch { items: vec![item], form: Form::Confirm, tries: 0 };
         let step = |batch| in_thread(|client| Ok(self.step(client, batch))).unwrap_or_default();
-        let (_, judgement, _) = queue::drain(1, [batch], step).pop().ok_or_else(|| "no client for HTTP".to_owned())?;
+        let (_, Judged { judgement, .. }) =
+            queue::drain(1, [batch], step).pop().ok_or_else(|| "no client for HTTP".to_owned())?;
         match judgement.outcome {
             Outcome::Proved => {
                 self.headers.insert(header.to_owned(), Ok(()));
@@ -259,6 +247,60 @@ impl Kimina {
     }
 }
 
+/// The rows of a reply that have the shape of an answer.
+fn read(results: Vec<serde_json::Value>) -> Vec<Answer> {
+    results.into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect()
+}
+
+/// What `answers` say of the candidate that was sent as `id`.
+fn judge(answers: &[Answer], id: &str, placed: &Placed, axioms: &[String]) -> Judged {
+    let mut own = answers.iter().filter(|answer| answer.id == id);
+    if let (Some(answer), None) = (own.next(), own.next()) {
+        let judgement = judge_one(answer, placed, axioms);
+        return Judged { judgement, time: answer.time(), peak_rss_bytes: answer.peak_rss_bytes(), ran: true };
+    }
+    let why = "the server gave no answer of the expected shape for this id, or several";
+    Judged { ran: true, ..Judged::unsent(Judgement::new(Outcome::Infra, why)) }
+}
+
+/// What one answer says of the one candidate in its file.
+fn judge_one(answer: &Answer, placed: &Placed, axioms: &[String]) -> Judgement {
+    let infra = |why: &str| Judgement::new(Outcome::Infra, format!("the server said: {why}"));
+    if let Some(error) = answer.error.as_ref().filter(|error| !error.is_empty()) {
+        let is_own = error.contains("timed out") && !error.contains("header");
+        return if is_own { Judgement::new(Outcome::Timeout, error.clone()) } else { infra(error) };
+    }
+    let Some(response) = &answer.response else { return infra("neither an error nor a response") };
+    if let Some(message) = &response.message {
+        return infra(message);
+    }
+    let messages: Vec<Message> = response.messages.clone().unwrap_or_default();
+    if messages.is_empty() {
+        return infra("nothing, though it was asked for axioms");
+    }
+    let reply = Reply::of_one(messages, placed);
+    if let Some(error) = reply.header_error(placed.first) {
+        return infra(&format!("header: {error}"));
+    }
+    let judgement = reply.judge(placed, axioms);
+    let has_holes = response.sorries.as_ref().is_some_and(|holes| !holes.is_empty());
+    if judgement.outcome == Outcome::Proved && has_holes {
+        return Judgement::new(Outcome::Sorry, "the server lists a hole");
+    }
+    judgement
+}
+
+/// What a server's reply says of one theorem named `tk_NONCE_0`, sent under its name: the reader of replies for those who
+/// throw anything at it.
+#[doc(hidden)]
+#[must_use]
+pub fn outcome_of(reply: &[u8], nonce: &str) -> Outcome {
+    let placed = super::specimen(nonce);
+    let axioms = super::Options::default().axioms;
+    client::results(reply)
+        .map_or(Outcome::Infra, |results| judge(&read(results), &placed.name, &placed, &axioms).judgement.outcome)
+}
+
 /// One file, and where the candidate stands in it.
 fn write(item: &Item, form: Form, nonce: &str) -> (Snippet, Placed) {
     let mut source = Source::new(item.header);
@@ -267,8 +309,10 @@ fn write(item: &Item, form: Form, nonce: &str) -> (Snippet, Placed) {
     (Snippet { id: placed.name.clone(), code: source.text }, placed)
 }
 
-fn give_up(items: &[Item], why: &str) -> Vec<Judged> {
-    items.iter().map(|item| (item.index, Judgement::new(Outcome::Infra, why), Duration::ZERO)).collect()
+/// No answer for any of `items`, which may have been run all the same.
+fn give_up(items: &[Item], why: &str) -> Vec<(usize, Judged)> {
+    let infra = Judged { ran: true, ..Judged::unsent(Judgement::new(Outcome::Infra, why)) };
+    items.iter().map(|item| (item.index, infra.clone())).collect()
 }
 
 /// Version and commit of the server's Lean.
@@ -304,16 +348,16 @@ impl Verifier for Kimina {
     }
 
     fn check(&mut self, candidates: &[Candidate]) -> Vec<Verdict> {
-        let answers = self.verdicts(candidates, Form::Screen);
+        let answers = self.judge(candidates, Form::Screen);
         let limits = Limits { wall_millis: Some(self.options.timeout.as_millis() as u64), ..Limits::default() };
-        let verdict = |(candidate, (judgement, time, ran)): (&Candidate, (Judgement, Duration, bool))| Verdict {
-            outcome: judgement.outcome,
-            message: judgement.message,
-            axioms: judgement.axioms,
-            wall_micros: time.as_micros() as u64,
+        let verdict = |(candidate, answer): (&Candidate, Judged)| Verdict {
+            outcome: answer.judgement.outcome,
+            message: answer.judgement.message,
+            axioms: answer.judgement.axioms,
+            wall_micros: answer.time.as_micros() as u64,
             cpu_micros: 0,
-            peak_rss_bytes: None,
-            sandboxed: !ran,
+            peak_rss_bytes: answer.peak_rss_bytes,
+            sandboxed: !answer.ran,
             statement_digest: statement::digest(&candidate.header, &candidate.statement),
             header_digest: header_digest(&candidate.header),
             limits,
@@ -322,8 +366,8 @@ impl Verifier for Kimina {
     }
 
     fn compile(&mut self, candidates: &[Candidate]) -> Vec<Compiled> {
-        let answers = self.verdicts(candidates, Form::Compile);
-        candidates.iter().zip(answers).map(|(candidate, (judgement, ..))| judgement.compiled(candidate)).collect()
+        let answers = self.judge(candidates, Form::Compile);
+        candidates.iter().zip(answers).map(|(candidate, answer)| answer.judgement.compiled(candidate)).collect()
     }
 
     fn probe(&mut self, header: &str) -> std::result::Result<(), String> {

@@ -19,7 +19,9 @@ use std::{
 
 use rustix::{
     fs::{OFlags, fcntl_setfl},
-    process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, kill_process_group, pidfd_open, setrlimit},
+    process::{
+        Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, pidfd_open, setrlimit,
+    },
 };
 
 use super::{enclosure, sandbox::Sandbox, tree};
@@ -156,6 +158,11 @@ fn spawn(command: &mut Command, limits: &Limits, walls: &Walls, report: OwnedFd)
         (Resource::Nproc, n_processes),
         (Resource::Core, 0),
     ];
+    // nobody but root may ask for more than there is
+    let rlimits = rlimits.map(|(resource, limit)| {
+        let limit = getrlimit(resource).maximum.map_or(limit, |most| limit.min(most));
+        (resource, Rlimit { current: Some(limit), maximum: Some(limit) })
+    });
     let confine = move || {
         if is_enclosed {
             enclosure::enter(report.as_raw_fd())?;
@@ -163,7 +170,7 @@ fn spawn(command: &mut Command, limits: &Limits, walls: &Walls, report: OwnedFd)
             enclosure::die_with_parent()?;
         }
         for (resource, limit) in rlimits {
-            setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+            setrlimit(resource, limit)?;
         }
         match ruleset.take() {
             Some(ruleset) => {

@@ -127,7 +127,8 @@ impl Reply {
             return Judgement::new(error_outcome(&error.data), &error.data);
         }
         if let Some(error) = self.error_within(first, theorem.max(first + 1) - 1).filter(|_| theorem > first) {
-            return Judgement::new(Outcome::Failed, format!("statement: {}", error.data));
+            // the theorem itself is well-formed, so this is what is written for pinning it
+            return Judgement::new(Outcome::Unparsed, format!("the statement cannot be pinned: {}", error.data));
         }
         if let Some(error) = self.error_within(again, last.max(again + 1) - 1).filter(|_| last > again) {
             return Judgement::new(Outcome::StatementMismatch, &error.data);
@@ -235,7 +236,7 @@ mod tests {
             (vec![(6, "error", "type mismatch"), fine], Outcome::Failed),
             (vec![(6, "error", "(deterministic) timeout at `whnf`"), fine], Outcome::Timeout),
             (vec![(8, "error", "type mismatch"), fine], Outcome::StatementMismatch),
-            (vec![(3, "error", "unexpected token"), fine], Outcome::Failed),
+            (vec![(3, "error", "unexpected token"), fine], Outcome::Unparsed),
             (vec![(10, "error", "unknown constant"), fine], Outcome::Failed),
         ] {
             assert_eq!(judge(&lines).outcome, outcome, "{lines:?}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{
     End, Finished, Form, Import, Judgement, Lean, Parts, Reply, Source, nonce, process::Limits, queue, reply::short,
+    tree,
 };
 use crate::Outcome;
 
@@ -59,7 +60,7 @@ pub(super) fn run(
     confirm: bool,
 ) -> Vec<(usize, Answer)> {
     // enough batches that no worker is idle, few enough that the header is not paid for too often
-    let jobs = lean.jobs(&import);
+    let jobs = super::processes(lean.options.jobs, import.rss_bytes, tree::available_bytes());
     let size = items.len().div_ceil(jobs).clamp(1, lean.options.batch.max(1));
     let batches = items.chunks(size).map(|items| Batch {
         items: items.to_vec(),

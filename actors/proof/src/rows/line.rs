@@ -195,8 +195,9 @@ impl<'de> Visitor<'de> for Row<'_> {
 
 /// The column, from 1, of the value of a field: where its key is first written, or 1 where it is written with escapes.
 fn column_of(text: &str, key: &str) -> u64 {
-    let at = text.find(&format!("\"{key}\"")).map_or(0, |at| at + key.len() + 2);
-    let rest = text[at..].trim_start_matches(|c: char| c.is_whitespace() || c == ':');
+    let quoted = format!("\"{key}\"");
+    let value = |(at, _): (usize, &str)| text[at + quoted.len()..].trim_start().strip_prefix(':').map(str::trim_start);
+    let rest = text.match_indices(&quoted).find_map(value).unwrap_or(text);
     text[..text.len() - rest.len()].chars().count() as u64 + 1
 }
 

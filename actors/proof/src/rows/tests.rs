@@ -46,6 +46,8 @@ fn a_whole_file_is_cut_and_its_statement_pinned() {
     let row = one(&json!({"name": "t", "full_code": code})).unwrap();
     assert_eq!(row.candidate.header, "import Mathlib\nopen Nat");
     assert_eq!((row.candidate.proof.as_str(), row.settled), ("by\n  exact h.2", None));
+    let code_of_lean = format!("import Lean.Meta\n{FORMAL} exact h.2");
+    assert_eq!(one(&json!({"code": code_of_lean})).unwrap().candidate.header, "import Lean.Meta");
     let asked = |code: &str| {
         one(&json!({"header": "import Mathlib\n\nopen Nat", "formal_statement": FORMAL, "code": code})).unwrap()
     };
@@ -57,7 +59,7 @@ fn a_whole_file_is_cut_and_its_statement_pinned() {
         (code.replace(": q :=", ": p :="), Outcome::StatementMismatch),
         (code.replace("open Nat", "open Real"), Outcome::StatementMismatch),
         (code.replace("/-- q -/", "axiom cheat : False"), Outcome::Unparsed),
-        (code.replace("/-- q -/", "theorem help : True := trivial\n"), Outcome::StatementMismatch),
+        (code.replace("/-- q -/", "theorem help : True := trivial\n"), Outcome::Unparsed),
         (code.replace("/-- q -/", "set_option debug.skipKernelTC true"), Outcome::Unparsed),
         ("I do not know.".to_owned(), Outcome::Unparsed),
     ] {
@@ -97,6 +99,7 @@ fn bad_rows_name_their_place_and_cost_the_others_nothing() {
         ("{\"proof\": \"h\"}", "line 2, column 11, field `proof`: expected `formal_statement`"),
         ("{\"formal_statement\": \"def x\", \"proof\": \"h\"}", "line 2, column 22, field `formal_statement`: "),
         ("{\"proof\": \"h\", \"formal_proof\": \"h\"}", "line 2, column "),
+        ("{\"name\": \"proof\", \"proof\" : \"h\"}", "line 2, column 29, field `proof`: expected `formal_statement`"),
         ("{\"full_code\": []}", "line 2, column 15, field `full_code`: "),
         ("{\"name\": \"x\", ", "line 2, column "),
         ("{} trailing", "line 2, column 4: "),

@@ -3,7 +3,7 @@
 use super::line::Value;
 use crate::{
     Candidate, Outcome,
-    lean::{declares, scan::Code},
+    lean::{self, declares, scan::Code},
     statement::{self, Split},
 };
 
@@ -88,11 +88,25 @@ pub(super) fn read(code: &str, asked: Option<&Asked>, header: Option<&str>) -> W
     if pinned.is_some() && !own.is_empty() {
         return settle(Outcome::StatementMismatch, "the file has another header than the one asked");
     }
-    if asked.is_some_and(|asked| !asked.statement.split_whitespace().eq(statement.split_whitespace())) {
-        return settle(Outcome::StatementMismatch, "the file states another theorem than the one asked");
+    if let Some(asked) = asked.filter(|asked| !asked.statement.split_whitespace().eq(statement.split_whitespace())) {
+        return if states_later(body, &asked.statement) {
+            settle(Outcome::Unparsed, "the theorem asked stands behind lemmas, and must be the first declaration")
+        } else {
+            settle(Outcome::StatementMismatch, "the file states another theorem than the one asked")
+        };
     }
     let header = pinned.unwrap_or(own).to_owned();
     Written { candidate: Candidate { header, statement, proof: tail }, settled: None }
+}
+
+/// Whether `statement` stands anywhere in `body`, white space aside.
+fn states_later(body: &str, statement: &str) -> bool {
+    let begins = |word: lean::scan::Word| {
+        let mut found = body[word.start..].split_whitespace();
+        statement.split_whitespace().all(|word| found.next() == Some(word))
+    };
+    let starts = |word: &lean::scan::Word| matches!(word.text, "theorem" | "lemma");
+    Code::read(body).is_ok_and(|code| code.words().filter(starts).any(begins))
 }
 
 /// `code` without `header` at its beginning, white space aside.

@@ -55,6 +55,7 @@ const REPLIES: &[(u8, &str, Outcome)] = &[
     (7, "RENAMED", Outcome::BadAxiom),
     (8, "SWAP", Outcome::StatementMismatch),
     (16, "LATE", Outcome::Timeout),
+    (16, "DOUBTFUL", Outcome::Timeout),
     (17, "OBJECT", Outcome::Infra),
     (19, "HEARTBEATS", Outcome::Timeout),
     (20, "DIED", Outcome::Infra),
@@ -127,6 +128,19 @@ fn what_passes_only_the_first_time_is_not_proved() {
 }
 
 #[test]
+fn a_timeout_that_may_be_the_headers_is_tried_again() {
+    let server = Server::start(Kind::V1);
+    let mut kimina = open(&server);
+    kimina.probe(&candidate("").header).unwrap();
+    server.forget();
+    assert_eq!(outcomes(&mut kimina, &["DOUBTFUL"]), [Outcome::Timeout]);
+    assert_eq!(server.requests().len(), 2, "it was believed at once");
+    server.forget();
+    assert_eq!(outcomes(&mut kimina, &["LATE"]), [Outcome::Timeout]);
+    assert_eq!(server.requests().len(), 1, "a plain timeout is final");
+}
+
+#[test]
 fn a_verdict_says_what_the_server_says() {
     let server = Server::start(Kind::V2);
     let mut kimina = open(&server);
@@ -137,6 +151,7 @@ fn a_verdict_says_what_the_server_says() {
     );
     let verdict = kimina.check(&[candidate("fine")]).remove(0);
     assert!(!verdict.sandboxed && verdict.wall_micros > 0);
+    assert_eq!(verdict.peak_rss_bytes, Some(123_456_789));
     assert_eq!((verdict.limits.wall_millis, verdict.limits.memory_bytes), (Some(1000), None));
     assert!(kimina.check(&[candidate("sorry")]).remove(0).sandboxed, "it was never run");
 }

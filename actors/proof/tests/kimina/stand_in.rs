@@ -171,6 +171,9 @@ fn answer(code: &str, kind: Kind, is_fresh: bool, is_old: bool) -> Value {
         return json!({"error": "unknown module prefix 'NoSuchLibrary'", "time": 0.1});
     } else if says("LATE") {
         return json!({"error": "Lean REPL command timed out in 1 seconds", "time": 1.0});
+    } else if says("DOUBTFUL") {
+        // of the header, unless it is there already
+        return json!({"error": "Lean process timed out", "response": null});
     } else if says("DIED") {
         return json!({"error": "Lean process ended: out of memory", "time": 1.0});
     } else if says("OBJECT") {
@@ -226,6 +229,7 @@ fn answer(code: &str, kind: Kind, is_fresh: bool, is_old: bool) -> Value {
         response["time"] = json!(0.25);
         json!({"error": null, "response": response})
     } else {
-        json!({"response": response, "time": 0.25})
+        let diagnostics = json!({"repl_uuid": "0", "cpu_max": 100.0, "memory_max": 123_456_789.0});
+        json!({"response": response, "time": 0.25, "diagnostics": diagnostics})
     }
 }

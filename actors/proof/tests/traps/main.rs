@@ -235,8 +235,10 @@ fn binders_of_every_kind_can_be_pinned() {
         candidate("lemma_like (p : Prop) : p → p", "id"),
         candidate("theorem a (p : Prop) -- binders\n : p → p -- a type", "fun x => x -- a proof"),
         candidate("theorem a {{p : Prop}} (h : p) : p", "h"),
+        candidate("theorem a {α : Type _} (p : Prop) (h : α → p) (x : α) : p", "h x"),
     ]);
-    let expected = [Outcome::Proved, Outcome::Proved, Outcome::Unparsed, Outcome::Proved, Outcome::Proved];
+    let mut expected = [Outcome::Proved; 6];
+    (expected[2], expected[5]) = (Outcome::Unparsed, Outcome::Unparsed);
     assert_eq!(outcomes(&verdicts), expected, "{verdicts:?}");
 }
 

@@ -99,7 +99,7 @@ pub(crate) const TRAPS: &[Trap] = &[
         number: 6,
         stages: &[
             Real(cheat, &[(BAD, "cheat q", BadAxiom)]),
-            Real(String::new, &[(BAD, "by native_decide", Forbidden)]),
+            Real(String::new, &[(BAD, "by native_decide", Forbidden), (BAD, "by decide +native", Forbidden)]),
             Reply("", &[("NATIVE", BadAxiom)]),
         ],
     },
@@ -138,6 +138,7 @@ pub(crate) const TRAPS: &[Trap] = &[
                 (BAD, "h\nelab \"x\" : term => foo", Forbidden),
                 (BAD, "by_elab foo", Forbidden),
                 (BAD, "h\ninitialize foo", Forbidden),
+                (BAD, "by plausible", Forbidden),
                 (BAD, "h\nset_option debug.skipKernelTC true", Forbidden),
             ],
         )],

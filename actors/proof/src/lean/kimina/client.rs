@@ -29,6 +29,14 @@ pub(super) struct Answer {
     pub(super) error: Option<String>,
     pub(super) response: Option<Response>,
     time: Option<f64>,
+    diagnostics: Option<Diagnostics>,
+}
+
+/// What version 2 adds when asked to.
+#[derive(Debug, Deserialize)]
+struct Diagnostics {
+    /// In bytes.
+    memory_max: Option<f64>,
 }
 
 /// What the REPL said. An object with `message` alone is an error of the REPL.
@@ -45,6 +53,12 @@ impl Answer {
     pub(super) fn time(&self) -> Duration {
         let time = self.time.or(self.response.as_ref().and_then(|response| response.time));
         Duration::try_from_secs_f64(time.unwrap_or(0.0)).unwrap_or(Duration::ZERO)
+    }
+
+    /// Most memory as the server saw it, looking once a second; `None` where it does not say or did not look.
+    pub(super) fn peak_rss_bytes(&self) -> Option<u64> {
+        let bytes = self.diagnostics.as_ref()?.memory_max?;
+        (bytes >= 1.0).then_some(bytes as u64)
     }
 }
 
@@ -99,7 +113,7 @@ impl Client {
             Api::Check => {
                 let snippets: Vec<Value> =
                     snippets.iter().map(|snippet| json!({"id": snippet.id, "code": snippet.code})).collect();
-                ("api/check", json!({"snippets": snippets, "timeout": secs, "debug": false, "reuse": !is_fresh}))
+                ("api/check", json!({"snippets": snippets, "timeout": secs, "debug": true, "reuse": !is_fresh}))
             }
             Api::Verify => {
                 let codes: Vec<Value> =
@@ -120,10 +134,6 @@ impl Client {
 }
 
 async fn exchange(post: reqwest::RequestBuilder) -> Result<Vec<Value>, Trouble> {
-    #[derive(Deserialize)]
-    struct Reply {
-        results: Vec<Value>,
-    }
     let transport = |error: reqwest::Error| Trouble {
         what: chain(&error),
         is_of_content: !error.is_connect() && !error.is_builder(),
@@ -148,10 +158,18 @@ async fn exchange(post: reqwest::RequestBuilder) -> Result<Vec<Value>, Trouble> 
             status: Some(status.as_u16()),
         });
     }
-    let reply = serde_json::from_slice::<Reply>(&text).map_err(|error| Trouble {
-        what: format!("expected an object with `results`, got `{}`: {error}", said()),
-        is_of_content: true,
-        status: Some(status.as_u16()),
+    results(&text).map_err(|what| Trouble { what, is_of_content: true, status: Some(status.as_u16()) })
+}
+
+/// The rows of a reply, each of whatever shape.
+pub(super) fn results(text: &[u8]) -> Result<Vec<Value>, String> {
+    #[derive(Deserialize)]
+    struct Reply {
+        results: Vec<Value>,
+    }
+    let reply = serde_json::from_slice::<Reply>(text).map_err(|error| {
+        let said = short(&String::from_utf8_lossy(&text[..text.len().min(4096)]));
+        format!("expected an object with `results`, got `{said}`: {error}")
     })?;
     Ok(reply.results)
 }
