@@ -3,6 +3,9 @@
 //! `cargo bench -p tracker-proof --bench verify`: medians of five; processor seconds of this process and its children.
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+#[path = "../tests/first_order/mod.rs"]
+mod first_order;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -10,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rand::SeedableRng as _;
 use tracker_proof::{
     Candidate, Verifier as _,
     corpus::{self, Level},
@@ -32,6 +36,7 @@ fn main() {
     });
     println!("search: {n} shortest proofs in {prove:.2?}, {:.0} a second", rate(n, prove));
     kernel(&problems);
+    first_order_kernel();
     match find() {
         Some(_) => lean(&problems),
         None => println!("SKIP lean bench: no lean"),
@@ -60,6 +65,32 @@ fn kernel(problems: &[corpus::Problem]) {
     let singles: Vec<Candidate> = problems.iter().map(candidate).collect();
     let time = median(5, || drop(kernel.check(&singles)));
     println!("kernel: a new statement with each proof: {:.0} a second", rate(singles.len(), time));
+}
+
+fn first_order_kernel() {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let problems: Vec<(String, String)> = (0..1_000).map(|at| first_order::problem(&mut rng, 1 + at % 4)).collect();
+    let candidate = |(statement, proof): &(String, String)| Candidate {
+        header: String::new(),
+        statement: statement.clone(),
+        proof: proof.clone(),
+    };
+    let mut kernel = Kernel::with_axioms(&["propext", "Quot.sound", "Classical.choice"]);
+    // some of what the generator writes leaves more to be inferred than Lean infers
+    let mut singles: Vec<Candidate> = problems.iter().map(candidate).collect();
+    singles.retain(|candidate| kernel.check_one(candidate).is_proved());
+    let all: Vec<Candidate> = singles.iter().flat_map(|one| std::iter::repeat_n(one.clone(), 16)).collect();
+    let bytes: usize = all.iter().map(|candidate| candidate.proof.len()).sum();
+    let mut proved = 0;
+    let time = median(5, || proved = kernel.check(&all).iter().filter(|verdict| verdict.is_proved()).count());
+    println!(
+        "first-order: {proved} of {} proofs ({} bytes each on average) in {time:.2?}, {:.0} a second",
+        all.len(),
+        bytes / all.len(),
+        rate(all.len(), time)
+    );
+    let time = median(5, || drop(kernel.check(&singles)));
+    println!("first-order: a new statement with each proof: {:.0} a second", rate(singles.len(), time));
 }
 
 fn lean(problems: &[corpus::Problem]) {

@@ -35,6 +35,8 @@ const MAX_VARIABLES: usize = 256;
 #[derive(Debug)]
 pub(crate) struct FirstOrder {
     unifier: Unifier,
+    /// The core's, kept for its memory.
+    known: FoldMap<Id, Id>,
     /// Terms of the constants' types.
     n_constants: usize,
     question: Option<Question>,
@@ -65,16 +67,18 @@ impl FirstOrder {
             let (ty, _) = elaborator.closed_type(root)?;
             unifier.constants.push(ty);
             let n_terms = unifier.terms.len();
-            unifier.reset(0, n_terms);
+            unifier.forget(0);
+            unifier.terms.truncate(n_terms);
         }
         let n_constants = unifier.terms.len();
-        Ok(Self { unifier, n_constants, question: None })
+        Ok(Self { unifier, known: FoldMap::default(), n_constants, question: None })
     }
 
     /// Makes this statement the one that proofs are checked against.
     pub(crate) fn ask(&mut self, parser: &mut Parser, header: &str, text: &str) -> Result<(), Stop> {
         self.question = None;
-        self.unifier.reset(0, self.n_constants);
+        self.unifier.forget(0);
+        self.unifier.terms.truncate(self.n_constants);
         let library = match header.trim() {
             header if header == prelude::TEXT.trim() => Library::Prelude,
             header if header == prelude::FIRST_ORDER.trim() => Library::FirstOrder,
@@ -110,7 +114,8 @@ impl FirstOrder {
             return Err(Stop { outcome: Outcome::Infra, at: 0, reason: "the statement was lost" });
         };
         let n = question.binders.len();
-        self.unifier.reset(n, question.n_terms);
+        self.unifier.forget(n);
+        self.unifier.terms.restart(question.n_terms);
         let root = parser.term(proof)?;
         let scope: Vec<Local<'_>> = question
             .binders
@@ -124,16 +129,21 @@ impl FirstOrder {
         let mut elaborator = elaborator(&mut self.unifier, &parser.tree, proof, scope, question.library);
         let term = elaborator.proof(root, question.goal)?;
         let context = self.unifier.context(n);
+        self.known.clear();
+        if self.known.capacity() > 1 << 15 {
+            self.known.shrink_to(1 << 12);
+        }
         let mut core = Core {
             terms: &mut self.unifier.terms,
             constants: &self.unifier.constants,
             context,
-            known: FoldMap::default(),
+            known: &mut self.known,
+            axioms: BTreeSet::new(),
         };
         if !core.has_type(term, question.goal) {
             return Err(Stop::unparsed(0, "the core does not accept what was elaborated"));
         }
-        Ok(core.constants_of(term).into_iter().flat_map(|constant| constant.entry().axioms.iter().copied()).collect())
+        Ok(core.axioms)
     }
 }
 

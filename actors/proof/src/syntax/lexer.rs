@@ -299,5 +299,22 @@ const RESERVED: &[&str] = &[
 
 /// Whether Lean would refuse `word` as the name of a variable.
 pub(crate) fn is_reserved(word: &str) -> bool {
-    RESERVED.binary_search(&word).is_ok()
+    // most names of variables end in a digit, and no reserved word but one does; none begins with a capital
+    let is_plain = match word.as_bytes() {
+        [_] | [b'A'..=b'Z', ..] => true,
+        [.., b'0'..=b'9'] => word != "notation3",
+        _ => false,
+    };
+    !is_plain && RESERVED.binary_search(&word).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserved_words_are_sorted_and_each_is_found() {
+        assert!(RESERVED.is_sorted());
+        assert!(RESERVED.iter().all(|word| is_reserved(word)));
+    }
 }

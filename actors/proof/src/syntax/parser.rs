@@ -497,7 +497,8 @@ impl Parser {
 
 /// A variable is a plain word that neither Lean nor this crate gives a meaning of its own.
 fn check_binder(name: &str, at: u32) -> Result<(), Stop> {
-    let taken = is_reserved(name) || GLOBAL.contains(&name);
+    let ends_in_digit = name.ends_with(|c: char| c.is_ascii_digit());
+    let taken = is_reserved(name) || (!ends_in_digit && GLOBAL.contains(&name));
     if taken || name.contains(['.', '!', '?']) {
         return Err(Stop::unparsed(at, "expected the name of a variable"));
     }

@@ -1,8 +1,6 @@
 //! Applications, as Lean's `elabAppArgs` elaborates them: implicit arguments become metavariables, arguments go from
 //! left to right, and the expected type is pushed in before the first of them that it can help.
 
-use std::collections::VecDeque;
-
 use super::{
     constants::Const,
     elaborate::{Elaborator, MISMATCH, Typed},
@@ -34,11 +32,10 @@ pub(super) enum Arg<'a> {
     Rest(&'a [NodeId]),
 }
 
-/// An application so far: a term, its type, and the arguments to come.
-struct Spine<'a> {
+/// An application so far: a term and its type.
+struct Spine {
     term: Id,
     ty: Id,
-    args: VecDeque<Arg<'a>>,
 }
 
 impl Elaborator<'_, '_> {
@@ -50,98 +47,112 @@ impl Elaborator<'_, '_> {
         args: &[Arg<'_>],
         expected: Option<Id>,
     ) -> Result<Typed, Stop> {
-        let (args, named) = self.split(args);
+        let n_named = args.iter().filter(|arg| self.named(arg).is_some()).count();
         let mut spine = match head {
-            Head::Value((term, ty)) => Spine { term, ty, args },
+            Head::Value((term, ty)) => Spine { term, ty },
             Head::Const { constant, .. } => {
                 let ty = self.unifier.constants[constant as usize];
-                Spine { term: self.intern(Expr::Const(constant)), ty, args }
+                Spine { term: self.intern(Expr::Const(constant)), ty }
             }
         };
+        let mut first = None;
         match head {
-            Head::Const { constant, explicit: false, first } => {
-                self.implicit(&mut spine, constant, &named)?;
-                if let Some(first) = first {
-                    spine.args.push_front(Arg::Value(first));
-                }
+            Head::Const { constant, explicit: false, first: before_dot } => {
+                self.implicit(&mut spine, constant, args, n_named)?;
+                first = before_dot.map(Arg::Value);
             }
-            _ if !named.is_empty() => {
+            _ if n_named > 0 => {
                 return Err(Stop::unparsed(self.at(node), "named arguments are read for implicit parameters alone"));
             }
-            Head::Const { constant, explicit: true, .. } if spine.args.len() < constant.entry().implicit.len() => {
+            Head::Const { constant, explicit: true, .. } if args.len() < constant.entry().implicit.len() => {
                 return Err(Stop::unparsed(self.at(node), "expected all implicit arguments after `@`"));
             }
             Head::Const { .. } | Head::Value(_) => {}
         }
         // Lean does not push `Prop` in: it often stands where something is coerced to it
         let mut push = expected.filter(|expected| self.unifier.terms.get(*expected) != Expr::Sort(0));
-        while let Some(arg) = spine.args.pop_front() {
-            let (domain, body) = self.function_type(node, arg, &mut spine)?;
-            let is_hole = matches!(arg, Arg::Text(node) if matches!(self.tree.node(node), Node::Hole));
+        let mut n_left = args.len() - n_named + usize::from(first.is_some());
+        for arg in first.iter().chain(args) {
+            if n_named > 0 && self.named(arg).is_some() {
+                continue;
+            }
+            let (domain, body) = self.function_type(node, *arg, &mut spine)?;
             if let Some(expected) = push
-                && !is_hole
-                && !matches!(arg, Arg::Value(_))
-                && self.push(node, &spine, expected)?
+                && self.lets_push(arg)
+                && self.push(node, spine.ty, n_left, expected)?
             {
                 push = None;
             }
-            let arg = match arg {
-                Arg::Text(node) => self.check(node, domain)?,
-                Arg::Value((term, ty)) => {
-                    self.unify(self.at(node), ty, domain)?;
-                    term
-                }
-                Arg::Rest(fields) => {
-                    let (term, ty) = self.anonymous(node, fields, Some(domain))?;
-                    self.unify(self.at(node), ty, domain)?;
-                    term
-                }
-            };
+            n_left -= 1;
+            let arg = self.argument(node, *arg, domain)?;
             spine.term = self.intern(Expr::App(spine.term, arg));
             spine.ty = self.unifier.terms.instantiate(body, arg);
         }
         Ok((spine.term, spine.ty))
     }
 
-    /// Arguments by place, and by name.
-    fn split<'a>(&self, args: &[Arg<'a>]) -> (VecDeque<Arg<'a>>, Vec<(Span, NodeId)>) {
-        let mut named = Vec::new();
-        let mut placed = VecDeque::with_capacity(args.len() + 1);
-        for arg in args {
-            match arg {
-                Arg::Text(node) => match self.tree.node(*node) {
-                    Node::Named { name, value } => named.push((name, value)),
-                    _ => placed.push_back(*arg),
-                },
-                Arg::Value(_) | Arg::Rest(_) => placed.push_back(*arg),
-            }
+    /// Elaborates one argument against its type.
+    fn argument(&mut self, node: NodeId, arg: Arg<'_>, domain: Id) -> Result<Id, Stop> {
+        let (term, ty) = match arg {
+            Arg::Text(node) => return self.check(node, domain),
+            Arg::Value(typed) => typed,
+            Arg::Rest(fields) => self.anonymous(node, fields, Some(domain))?,
+        };
+        self.unify(self.at(node), ty, domain)?;
+        Ok(term)
+    }
+
+    /// Whether Lean pushes the expected type in before this argument: not before a hole, nor what came before a dot.
+    fn lets_push(&self, arg: &Arg<'_>) -> bool {
+        match arg {
+            Arg::Text(node) => !matches!(self.tree.node(*node), Node::Hole),
+            Arg::Value(_) => false,
+            Arg::Rest(_) => true,
         }
-        (placed, named)
+    }
+
+    /// The name and the value of `(name := value)`.
+    fn named(&self, arg: &Arg<'_>) -> Option<(Span, NodeId)> {
+        match arg {
+            Arg::Text(node) => match self.tree.node(*node) {
+                Node::Named { name, value } => Some((name, value)),
+                _ => None,
+            },
+            Arg::Value(_) | Arg::Rest(_) => None,
+        }
     }
 
     /// Gives a constant its implicit arguments: those named in the text, and metavariables.
-    fn implicit(&mut self, spine: &mut Spine<'_>, constant: Const, named: &[(Span, NodeId)]) -> Result<(), Stop> {
-        let names = constant.entry().implicit;
-        for (at, (name, _)) in named.iter().enumerate() {
-            let again = named[..at].iter().any(|(other, _)| other.of(self.text) == name.of(self.text));
-            if again || !names.contains(&name.of(self.text)) {
-                return Err(Stop::unparsed(name.start, "named arguments are read for implicit parameters alone"));
-            }
-        }
-        for name in names {
+    fn implicit(
+        &mut self,
+        spine: &mut Spine,
+        constant: Const,
+        args: &[Arg<'_>],
+        mut n_named: usize,
+    ) -> Result<(), Stop> {
+        for name in constant.entry().implicit {
             let Expr::Pi(domain, body) = self.unifier.terms.get(spine.ty) else { break };
-            let arg = match named.iter().find(|(given, _)| given.of(self.text) == *name) {
-                Some((_, value)) => self.check(*value, domain)?,
+            let mut given =
+                args.iter().filter_map(|arg| self.named(arg)).filter(|(word, _)| word.of(self.text) == *name);
+            let arg = match if n_named > 0 { given.next() } else { None } {
+                Some((_, value)) => {
+                    n_named -= 1;
+                    self.check(value, domain)?
+                }
                 None => self.unifier.meta(domain),
             };
             spine.term = self.intern(Expr::App(spine.term, arg));
             spine.ty = self.unifier.terms.instantiate(body, arg);
         }
+        if n_named > 0 {
+            let first = args.iter().find_map(|arg| self.named(arg)).map_or(0, |(name, _)| name.start);
+            return Err(Stop::unparsed(first, "named arguments are read for implicit parameters alone"));
+        }
         Ok(())
     }
 
     /// Makes the type of `spine` a function type; gives its domain and body.
-    fn function_type(&mut self, node: NodeId, arg: Arg<'_>, spine: &mut Spine<'_>) -> Result<(Id, Id), Stop> {
+    fn function_type(&mut self, node: NodeId, arg: Arg<'_>, spine: &mut Spine) -> Result<(Id, Id), Stop> {
         spine.ty = self.unifier.whnf_pi(spine.ty);
         match self.unifier.terms.get(spine.ty) {
             Expr::Pi(domain, body) => Ok((domain, body)),
@@ -155,10 +166,10 @@ impl Elaborator<'_, '_> {
         }
     }
 
-    /// Unifies the type that the whole application will have with what is expected; `false` where that is too early.
-    fn push(&mut self, node: NodeId, spine: &Spine<'_>, expected: Id) -> Result<bool, Stop> {
-        let mut result = spine.ty;
-        for _ in 0..=spine.args.len() {
+    /// Unifies the type that an application of a function of type `ty` to `n_args` arguments will have with what is expected; `false` where that is too early.
+    fn push(&mut self, node: NodeId, ty: Id, n_args: usize, expected: Id) -> Result<bool, Stop> {
+        let mut result = ty;
+        for _ in 0..n_args {
             let Expr::Pi(_, body) = self.unifier.terms.get(result) else { return Ok(false) };
             result = body;
         }

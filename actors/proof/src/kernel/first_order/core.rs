@@ -17,7 +17,7 @@
 //! accepted. Constants have Lean's types ([`constants`](super::constants)), which Lean's library proves from the axioms
 //! that the table names. Not here: text, names, inference.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::{
     constants::Const,
@@ -39,7 +39,9 @@ pub(crate) struct Core<'a> {
     /// Types of the free variables.
     pub(crate) context: Vec<Id>,
     /// Types found so far: variables are never used again, so a term keeps its type.
-    pub(crate) known: FoldMap<Id, Id>,
+    pub(crate) known: &'a mut FoldMap<Id, Id>,
+    /// Axioms that the constants met so far rest on.
+    pub(crate) axioms: BTreeSet<&'static str>,
 }
 
 impl Core<'_> {
@@ -54,34 +56,22 @@ impl Core<'_> {
         self.equal(found, ty, 0) && !self.terms.is_exhausted()
     }
 
-    /// The constants in `term`.
-    pub(crate) fn constants_of(&self, term: Id) -> Vec<Const> {
-        let (mut found, mut seen, mut left) = (Vec::new(), HashSet::new(), vec![term]);
-        while let Some(term) = left.pop() {
-            if !seen.insert(term) {
-                continue;
-            }
-            match self.terms.get(term) {
-                Expr::Const(constant) => found.push(constant),
-                Expr::App(a, b) | Expr::Lam(a, b) | Expr::Pi(a, b) => left.extend([a, b]),
-                Expr::Sort(_) | Expr::Bound(_) | Expr::Free(_) | Expr::Meta(_) => {}
-            }
-        }
-        found
-    }
-
     /// The type of `term`; `None` where it has none by the rules above.
     fn infer(&mut self, term: Id, depth: u32) -> Option<Id> {
         if depth > MAX_DEPTH || !self.terms.step() {
             return None;
         }
+        let expr = self.terms.get(term);
+        match expr {
+            Expr::Free(variable) => return self.context.get(variable as usize).copied(),
+            Expr::Sort(level) if level < MAX_LEVEL => return Some(self.terms.intern(Expr::Sort(level + 1))),
+            _ => {}
+        }
         if let Some(ty) = self.known.get(&term) {
             return Some(*ty);
         }
         let depth = depth + 1;
-        let ty = match self.terms.get(term) {
-            Expr::Sort(level) if level < MAX_LEVEL => self.terms.intern(Expr::Sort(level + 1)),
-            Expr::Free(variable) => *self.context.get(variable as usize)?,
+        let ty = match expr {
             Expr::Const(_) | Expr::App(..) => self.application(term, depth)?,
             Expr::Lam(a, body) => {
                 self.level(a, depth)?;
@@ -101,36 +91,45 @@ impl Core<'_> {
                 };
                 self.terms.intern(Expr::Sort(level))
             }
-            Expr::Sort(_) | Expr::Bound(_) | Expr::Meta(_) => return None,
+            Expr::Sort(_) | Expr::Free(_) | Expr::Bound(_) | Expr::Meta(_) => return None,
         };
         self.known.insert(term, ty);
         Some(ty)
     }
 
-    /// The type of a constant or a variable with its arguments.
+    /// The type of a constant or a function with its arguments, all that fix a level among them.
     fn application(&mut self, term: Id, depth: u32) -> Option<Id> {
-        let (head, _) = self.terms.head(term);
-        let args = self.terms.args(term);
-        let mut ty = match self.terms.get(head) {
-            Expr::Const(constant) if args.len() < constant.entry().n_poly => return None,
-            Expr::Const(constant) => self.constants[constant as usize],
-            _ => self.infer(head, depth)?,
-        };
-        for arg in args {
-            ty = self.whnf(ty);
-            let Expr::Pi(domain, body) = self.terms.get(ty) else { return None };
-            if self.terms.get(domain) == Expr::Sort(ANY) {
-                // `C.{u}` takes the level of this argument
-                self.level(arg, depth)?;
-            } else {
-                let found = self.infer(arg, depth)?;
-                if !self.equal(found, domain, depth) {
-                    return None;
-                }
+        let (head, n) = self.terms.head(term);
+        if let Expr::Const(constant) = self.terms.get(head) {
+            let entry = constant.entry();
+            self.axioms.extend(entry.axioms);
+            if n < entry.n_poly {
+                return None;
             }
-            ty = self.terms.instantiate(body, arg);
         }
-        Some(ty)
+        self.spine(term, depth)
+    }
+
+    /// The type of an application; `Sort u` may still stand in it, where its head is a constant with few arguments.
+    fn spine(&mut self, term: Id, depth: u32) -> Option<Id> {
+        let (f, arg) = match self.terms.get(term) {
+            Expr::App(f, arg) => (f, arg),
+            Expr::Const(constant) => return Some(self.constants[constant as usize]),
+            _ => return self.infer(term, depth),
+        };
+        let ty = self.spine(f, depth + 1)?;
+        let ty = self.whnf(ty);
+        let Expr::Pi(domain, body) = self.terms.get(ty) else { return None };
+        if self.terms.get(domain) == Expr::Sort(ANY) {
+            // `C.{u}` takes the level of this argument
+            self.level(arg, depth)?;
+        } else {
+            let found = self.infer(arg, depth)?;
+            if !self.equal(found, domain, depth) {
+                return None;
+            }
+        }
+        Some(self.terms.instantiate(body, arg))
     }
 
     /// The level of a type: `Some(0)` for a proposition; `None` where `ty` is no type.
@@ -206,30 +205,31 @@ impl Core<'_> {
 }
 
 /// One β or δ step at the head of `term`, if there is one.
-pub(crate) fn step(terms: &mut Terms, term: Id) -> Option<Id> {
-    let (head, n) = terms.head(term);
-    match terms.get(head) {
-        Expr::Lam(_, body) if n > 0 => {
-            let args = terms.args(term);
-            let reduced = terms.instantiate(body, args[0]);
-            Some(terms.apply(reduced, &args[1..]))
-        }
-        Expr::Const(_) => unfold(terms, term),
-        _ => None,
+fn step(terms: &mut Terms, term: Id) -> Option<Id> {
+    beta(terms, term).or_else(|| unfold(terms, term))
+}
+
+/// `(fun x => b) a …` as b with a for x, applied to the rest.
+pub(crate) fn beta(terms: &mut Terms, term: Id) -> Option<Id> {
+    let Expr::App(f, arg) = terms.get(term) else { return None };
+    if let Expr::Lam(_, body) = terms.get(f) {
+        return Some(terms.instantiate(body, arg));
     }
+    let f = beta(terms, f)?;
+    Some(terms.intern(Expr::App(f, arg)))
 }
 
 /// `Not a` as `a → False`, `Ne a b` as `Eq a b → False`, `id a` as `a`.
 pub(crate) fn unfold(terms: &mut Terms, term: Id) -> Option<Id> {
     let (head, n) = terms.head(term);
-    let premise = match (terms.get(head), n) {
-        (Expr::Const(Const::Not), 1) => terms.args(term)[0],
-        (Expr::Const(Const::Ne), 3) => {
+    let premise = match (terms.get(head), n, terms.get(term)) {
+        (Expr::Const(Const::Not), 1, Expr::App(_, premise)) => premise,
+        (Expr::Const(Const::Ne), 3, _) => {
             let eq = terms.intern(Expr::Const(Const::Eq));
             let args = terms.args(term);
             terms.apply(eq, &args)
         }
-        (Expr::Const(Const::Id), 2..) => {
+        (Expr::Const(Const::Id), 2.., _) => {
             let args = terms.args(term);
             return Some(terms.apply(args[1], &args[2..]));
         }

@@ -37,8 +37,27 @@ pub(crate) enum Expr {
 pub(crate) const ANY: u8 = u8::MAX;
 /// Deepest term; every recursion over terms is at most so deep.
 const MAX_DEPTH: u16 = 1000;
-/// Nodes visited or made for one proof; typical ones need some thousands.
+/// Nodes visited or made for one proof; typical ones need some thousands. So ids stay far below 30 bits.
 const MAX_STEPS: u32 = 1 << 20;
+/// Terms of earlier proofs that are kept, because proofs of one statement share most of theirs.
+const MAX_KEPT: usize = 1 << 15;
+
+impl Expr {
+    /// The whole form as one number, to be found by.
+    fn key(self) -> u64 {
+        let pack = |tag: u64, a: u32, b: u32| tag << 60 | u64::from(a) << 30 | u64::from(b);
+        match self {
+            Self::Sort(level) => pack(1, 0, level.into()),
+            Self::Const(constant) => pack(2, 0, constant as u32),
+            Self::Bound(index) => pack(3, 0, index),
+            Self::Free(variable) => pack(4, 0, variable),
+            Self::Meta(index) => pack(5, 0, index),
+            Self::App(a, b) => pack(6, a.0, b.0),
+            Self::Lam(a, b) => pack(7, a.0, b.0),
+            Self::Pi(a, b) => pack(8, a.0, b.0),
+        }
+    }
+}
 
 /// What is known of a term without walking through it.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +75,7 @@ struct Facts {
 #[derive(Debug, Default)]
 pub(crate) struct Terms {
     nodes: Vec<Facts>,
-    index: FoldMap<Expr, Id>,
+    index: FoldMap<u64, Id>,
     steps: u32,
     /// Set once a bound is reached; from then on nothing that is computed here may be relied on.
     exhausted: bool,
@@ -65,7 +84,9 @@ pub(crate) struct Terms {
 impl Terms {
     /// The id of `expr`.
     pub(crate) fn intern(&mut self, expr: Expr) -> Id {
-        let place = match self.index.entry(expr) {
+        // counted whether or not the term is known, so that answers do not depend on earlier proofs
+        self.step();
+        let place = match self.index.entry(expr.key()) {
             Entry::Occupied(known) => return *known.get(),
             Entry::Vacant(place) => place,
         };
@@ -95,7 +116,6 @@ impl Terms {
         let id = Id(self.nodes.len() as u32);
         place.insert(id);
         self.nodes.push(facts);
-        self.step();
         id
     }
 
@@ -129,21 +149,29 @@ impl Terms {
         !self.exhausted
     }
 
-    /// Whether a bound was reached since the last [`Terms::truncate`].
+    /// Whether a bound was reached since the last [`Terms::restart`].
     pub(crate) fn is_exhausted(&self) -> bool {
         self.exhausted
     }
 
-    /// Forgets all but the first `len` terms, and the work done.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        for facts in self.nodes.drain(len..) {
-            self.index.remove(&facts.expr);
-        }
+    /// Forgets the work done; and all but the first `len` terms, where there are many more.
+    pub(crate) fn restart(&mut self, len: usize) {
         (self.steps, self.exhausted) = (0, false);
+        if self.nodes.len() > len + MAX_KEPT {
+            self.truncate(len);
+        }
+    }
+
+    /// Forgets the work done, and all but the first `len` terms.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        (self.steps, self.exhausted) = (0, false);
+        for facts in self.nodes.drain(len..) {
+            self.index.remove(&facts.expr.key());
+        }
         // one hostile text must not cost memory for ever
-        if self.nodes.capacity() > 1 << 16 {
-            self.nodes.shrink_to(1 << 12);
-            self.index.shrink_to(1 << 12);
+        if self.nodes.capacity() > 4 * MAX_KEPT {
+            self.nodes.shrink_to(MAX_KEPT);
+            self.index.shrink_to(MAX_KEPT);
         }
     }
 
@@ -174,48 +202,50 @@ impl Terms {
 
     /// The body of a binder with `value` for its variable; the binder is gone, so indices past it count one less.
     pub(crate) fn instantiate(&mut self, body: Id, value: Id) -> Id {
-        let new = |terms: &mut Self, expr: Expr, depth: u32| match expr {
-            Expr::Bound(index) if index == depth => Some(terms.lift(value, depth)),
-            Expr::Bound(index) => Some(terms.intern(Expr::Bound(index - 1))),
-            _ => None,
-        };
-        self.replace(body, 0, &new, &|facts, depth| facts.loose <= depth)
-    }
-
-    /// The term `n` binders further in.
-    fn lift(&mut self, term: Id, n: u32) -> Id {
-        let new = |terms: &mut Self, expr: Expr, _: u32| match expr {
-            Expr::Bound(index) => Some(terms.intern(Expr::Bound(index.saturating_add(n)))),
-            _ => None,
-        };
-        if n == 0 { term } else { self.replace(term, 0, &new, &|facts, depth| facts.loose <= depth) }
+        self.replace(body, 0, Replacement::Value(value))
     }
 
     /// The term as the body of a binder for `variable`.
     pub(crate) fn abstraction(&mut self, term: Id, variable: u32) -> Id {
-        let bind =
-            |terms: &mut Self, expr, depth| (expr == Expr::Free(variable)).then(|| terms.intern(Expr::Bound(depth)));
-        self.replace(term, 0, &bind, &|facts, _| facts.free <= variable)
+        self.replace(term, 0, Replacement::Bind(variable))
     }
 
-    /// Replaces leaves `depth` binders down by what `new` says, leaving alone what `keep` says.
-    fn replace(
-        &mut self,
-        term: Id,
-        depth: u32,
-        new: &dyn Fn(&mut Self, Expr, u32) -> Option<Id>,
-        keep: &dyn Fn(&Facts, u32) -> bool,
-    ) -> Id {
-        if keep(&self.nodes[term.0 as usize], depth) || !self.step() {
+    /// The term `n` binders further in.
+    fn lift(&mut self, term: Id, n: u32) -> Id {
+        if n == 0 { term } else { self.replace(term, 0, Replacement::Lift(n)) }
+    }
+
+    /// Replaces variables, `depth` binders down.
+    fn replace(&mut self, term: Id, depth: u32, new: Replacement) -> Id {
+        let Facts { expr, loose, free, .. } = self.nodes[term.0 as usize];
+        let untouched = match new {
+            Replacement::Value(_) | Replacement::Lift(_) => loose <= depth,
+            Replacement::Bind(variable) => free <= variable,
+        };
+        if untouched || !self.step() {
             return term;
         }
-        let expr = self.get(term);
-        let replaced = match expr {
-            Expr::App(a, b) => Expr::App(self.replace(a, depth, new, keep), self.replace(b, depth, new, keep)),
-            Expr::Lam(a, b) => Expr::Lam(self.replace(a, depth, new, keep), self.replace(b, depth + 1, new, keep)),
-            Expr::Pi(a, b) => Expr::Pi(self.replace(a, depth, new, keep), self.replace(b, depth + 1, new, keep)),
-            leaf => return new(self, leaf, depth).unwrap_or(term),
+        let replaced = match (expr, new) {
+            (Expr::App(a, b), _) => Expr::App(self.replace(a, depth, new), self.replace(b, depth, new)),
+            (Expr::Lam(a, b), _) => Expr::Lam(self.replace(a, depth, new), self.replace(b, depth + 1, new)),
+            (Expr::Pi(a, b), _) => Expr::Pi(self.replace(a, depth, new), self.replace(b, depth + 1, new)),
+            (Expr::Bound(index), Replacement::Value(value)) if index == depth => return self.lift(value, depth),
+            (Expr::Bound(index), Replacement::Value(_)) => Expr::Bound(index - 1),
+            (Expr::Bound(index), Replacement::Lift(n)) => Expr::Bound(index.saturating_add(n)),
+            (Expr::Free(other), Replacement::Bind(variable)) if other == variable => Expr::Bound(depth),
+            _ => return term,
         };
         self.intern(replaced)
     }
+}
+
+/// What [`Terms::replace`] puts in the place of what.
+#[derive(Clone, Copy)]
+enum Replacement {
+    /// A term for the variable of a binder that goes away.
+    Value(Id),
+    /// An index for a free variable.
+    Bind(u32),
+    /// Indices that point outside, for one binder more each.
+    Lift(u32),
 }

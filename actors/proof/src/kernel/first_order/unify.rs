@@ -5,7 +5,7 @@
 //! that fits; the rest is [`Clash::Stuck`]. Nothing here is trusted.
 
 use super::{
-    core::{step, unfold},
+    core::{beta, unfold},
     terms::{ANY, Expr, Id, Terms},
 };
 
@@ -56,12 +56,6 @@ pub(crate) struct Unifier {
 }
 
 impl Unifier {
-    /// Forgets all metavariables and all but the first variables and terms.
-    pub(crate) fn reset(&mut self, n_variables: usize, n_terms: usize) {
-        self.forget(n_variables);
-        self.terms.truncate(n_terms);
-    }
-
     /// Forgets all metavariables and all but the first variables.
     pub(crate) fn forget(&mut self, n_variables: usize) {
         self.variables.truncate(n_variables);
@@ -132,23 +126,31 @@ impl Unifier {
     /// The term with metavariables and β at its head replaced; definitions stay.
     pub(crate) fn whnf_core(&mut self, mut term: Id) -> Id {
         while self.terms.step() {
-            let (head, n) = self.terms.head(term);
-            term = match self.terms.get(head) {
-                Expr::Meta(_) => match self.value(head) {
-                    Some(value) => {
-                        let args = self.terms.args(term);
-                        self.terms.apply(value, &args)
-                    }
+            let next = match self.terms.get(self.terms.head(term).0) {
+                Expr::Meta(index) => match self.metas[index as usize].value {
+                    Some(value) => self.with_head(term, value),
                     None => return term,
                 },
-                Expr::Lam(..) if n > 0 => match step(&mut self.terms, term) {
+                Expr::Lam(..) => match beta(&mut self.terms, term) {
                     Some(next) => next,
                     None => return term,
                 },
                 _ => return term,
             };
+            term = next;
         }
         term
+    }
+
+    /// An application with another head.
+    fn with_head(&mut self, term: Id, head: Id) -> Id {
+        match self.terms.get(term) {
+            Expr::App(f, arg) => {
+                let f = self.with_head(f, head);
+                self.terms.intern(Expr::App(f, arg))
+            }
+            _ => head,
+        }
     }
 
     /// The term with its outermost form known, definitions unfolded.
@@ -216,15 +218,11 @@ impl Unifier {
             Expr::Const(constant) => self.constants[constant as usize],
             Expr::Free(variable) => self.variables[variable as usize].ty,
             Expr::Meta(index) => self.metas[index as usize].ty,
-            Expr::App(..) => {
-                let (head, _) = self.terms.head(term);
-                let mut ty = self.type_of(head)?;
-                for arg in self.terms.args(term) {
-                    let function = self.whnf(ty);
-                    let Expr::Pi(_, body) = self.terms.get(function) else { return None };
-                    ty = self.terms.instantiate(body, arg);
-                }
-                ty
+            Expr::App(f, arg) => {
+                let ty = self.type_of(f)?;
+                let function = self.whnf(ty);
+                let Expr::Pi(_, body) = self.terms.get(function) else { return None };
+                self.terms.instantiate(body, arg)
             }
             Expr::Lam(a, body) => {
                 let (variable, x) = self.open(a);
@@ -307,12 +305,16 @@ impl Unifier {
         }
     }
 
+    /// Unifies the arguments of two applications, from the first to the last.
     fn unify_args(&mut self, a: Id, b: Id, depth: u32) -> Result<(), Clash> {
-        let (xs, ys) = (self.terms.args(a), self.terms.args(b));
-        if xs.len() != ys.len() {
-            return Err(Clash::Different);
+        match (self.terms.get(a), self.terms.get(b)) {
+            (Expr::App(f, x), Expr::App(g, y)) => {
+                self.unify_args(f, g, depth)?;
+                self.unify_at(x, y, depth)
+            }
+            (Expr::App(..), _) | (_, Expr::App(..)) => Err(Clash::Different),
+            _ => Ok(()),
         }
-        xs.into_iter().zip(ys).try_for_each(|(x, y)| self.unify_at(x, y, depth))
     }
 
     fn unify_rigid(&mut self, a: Id, b: Id, depth: u32) -> Result<(), Clash> {
