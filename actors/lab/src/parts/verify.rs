@@ -135,7 +135,8 @@ impl Checking {
         Lean::open(options).map_err(|error| Error::Input {
             what: error.to_string(),
             hint: Some(
-                "name a Lean 4 binary by `lean.binary` (`--lean`) or TRACKER_LEAN, or choose the verifier `kernel`".into(),
+                "name a Lean 4 binary by `lean.binary` (`--lean`) or TRACKER_LEAN, or choose the verifier `kernel`"
+                    .into(),
             ),
         })
     }
