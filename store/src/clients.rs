@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::id::{ExperimentId, RunId};
 use crate::keys;
 use crate::model::{ClientRun, Experiment, Plan, Run, RunChange, Status};
+use crate::recording::Recording;
 use crate::records::Stored as _;
 use crate::store::Store;
 
@@ -157,15 +158,15 @@ impl Store {
         Ok(run)
     }
 
-    /// Changes what a client may change of a run, and sets `tags` of it, at once.
+    /// Changes what a client may change of a run, and writes what `recording` stages, at once.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` if a name or a key cannot be one.
-    pub fn change_logged_run(&self, id: RunId, change: &RunChange, tags: &[(&str, &str)]) -> Result<Run> {
+    /// `NotFound`; `Invalid` if the name cannot be one; those of [`Store::commit`].
+    pub fn change_logged_run(&self, id: RunId, change: &RunChange, recording: &Recording) -> Result<Run> {
         if let Some(name) = &change.name {
             check_name(name)?;
         }
-        tags.iter().try_for_each(|(key, _)| keys::check_text("tag key", key))?;
+        self.check_runs(recording)?;
         self.write("run", &id, Durability::Os, |batch| {
             let run = self.plan_change(
                 id,
@@ -180,9 +181,7 @@ impl Store {
                 },
                 batch,
             )?;
-            for (key, value) in tags {
-                batch.put(&keys::run_tag(id, key), value.as_bytes());
-            }
+            self.plan(recording, batch)?;
             Ok(run)
         })
     }

@@ -19,7 +19,8 @@ fn main() {
     if let [serve, dir] = args.as_slice()
         && serve == "serve"
     {
-        let server = Server::bind(Store::create(Path::new(dir)).unwrap(), &Options { port: 0, ..Options::default() }).unwrap();
+        let server =
+            Server::bind(Store::create(Path::new(dir)).unwrap(), &Options { port: 0, ..Options::default() }).unwrap();
         println!("{}", server.address());
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
         return server.stop().unwrap();
@@ -100,7 +101,9 @@ struct Client {
 impl Client {
     fn post(&mut self, path: &str, body: &str) -> Vec<u8> {
         let length = body.len();
-        let head = format!("POST /api/2.0/mlflow/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!(
+            "POST /api/2.0/mlflow/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
         self.stream.get_mut().write_all(&[head.as_bytes(), body.as_bytes()].concat()).unwrap();
         self.answer()
     }
@@ -171,7 +174,10 @@ fn calls() {
             let step = step + if warm { 0 } else { n };
             client.post("runs/log-metric", &format!("{{\"run_id\":\"{run}\",\"run_uuid\":\"{run}\",\"key\":\"loss\",\"value\":0.5,\"timestamp\":1700000000000,\"step\":{step}}}"));
         }
-        let (cpu, wall) = ((serving.cpu_nanos() - cpu) as f64 / f64::from(n) / 1e3, begun.elapsed().as_secs_f64() / f64::from(n) * 1e6);
+        let (cpu, wall) = (
+            (serving.cpu_nanos() - cpu) as f64 / f64::from(n) / 1e3,
+            begun.elapsed().as_secs_f64() / f64::from(n) * 1e6,
+        );
         if !warm {
             println!("log_metric: {cpu:.1} µs CPU of the server a call, {wall:.1} µs wall");
         }
@@ -181,7 +187,15 @@ fn calls() {
         let bodies: Vec<String> = (0..n_batches)
             .map(|batch| {
                 let metrics: Vec<String> = (0..1000)
-                    .map(|i| format!("{{\"key\":\"k{keys}_{}\",\"value\":{},\"timestamp\":{},\"step\":{}}}", i % keys, f64::from(i) / 7.0, 1_700_000_000_000_i64 + i64::from(batch), batch * 1000 + i))
+                    .map(|i| {
+                        format!(
+                            "{{\"key\":\"k{keys}_{}\",\"value\":{},\"timestamp\":{},\"step\":{}}}",
+                            i % keys,
+                            f64::from(i) / 7.0,
+                            1_700_000_000_000_i64 + i64::from(batch),
+                            batch * 1000 + i
+                        )
+                    })
                     .collect();
                 format!("{{\"run_id\":\"{run}\",\"metrics\":[{}]}}", metrics.join(","))
             })
@@ -236,7 +250,8 @@ fn with_runs(dir: &Path, n_runs: u32, n_params: u32) {
     let experiment = store.default_experiment().unwrap().id;
     for nth in 0..n_runs {
         let started = Timestamp::from_millis(1_700_000_000_000 + i64::from(nth)).unwrap();
-        let new = ClientRun { experiment, name: format!("run {nth}"), user: "me".into(), started, tags: BTreeMap::new() };
+        let new =
+            ClientRun { experiment, name: format!("run {nth}"), user: "me".into(), started, tags: BTreeMap::new() };
         let run = store.log_run(&new).unwrap().id;
         let mut recording = Recording::new();
         for param in 0..n_params {
@@ -270,9 +285,18 @@ fn search() {
         let serving = Serving::start(dir.path());
         for (what, body) in [
             ("first page of 100", "{\"experiment_ids\":[\"0\"],\"max_results\":100}"),
-            ("filter on a metric, order by another, 100", "{\"experiment_ids\":[\"0\"],\"max_results\":100,\"filter\":\"metrics.accuracy > 0.5\",\"order_by\":[\"metrics.loss ASC\"]}"),
-            ("the same, 10", "{\"experiment_ids\":[\"0\"],\"max_results\":10,\"filter\":\"metrics.accuracy > 0.5\",\"order_by\":[\"metrics.loss ASC\"]}"),
-            ("filter on a param, 100", "{\"experiment_ids\":[\"0\"],\"max_results\":100,\"filter\":\"params.param_0 = 'value 3'\"}"),
+            (
+                "filter on a metric, order by another, 100",
+                "{\"experiment_ids\":[\"0\"],\"max_results\":100,\"filter\":\"metrics.accuracy > 0.5\",\"order_by\":[\"metrics.loss ASC\"]}",
+            ),
+            (
+                "the same, 10",
+                "{\"experiment_ids\":[\"0\"],\"max_results\":10,\"filter\":\"metrics.accuracy > 0.5\",\"order_by\":[\"metrics.loss ASC\"]}",
+            ),
+            (
+                "filter on a param, 100",
+                "{\"experiment_ids\":[\"0\"],\"max_results\":100,\"filter\":\"params.param_0 = 'value 3'\"}",
+            ),
         ] {
             let (cpu, wall, n_bytes) = least(&serving, 10, |client| client.post("runs/search", body).len());
             println!("{n_runs} runs, {what}: {cpu:.1} ms CPU, {wall:.1} ms wall, {} KiB", n_bytes >> 10);
@@ -284,7 +308,11 @@ fn search() {
     let serving = Serving::start(dir.path());
     let body = "{\"experiment_ids\":[\"0\"],\"max_results\":1000}";
     let (cpu, wall, n_bytes) = least(&serving, 5, |client| client.post("runs/search", body).len());
-    println!("1,000 runs of 200 params: {cpu:.0} ms CPU, {wall:.0} ms wall, {} MiB sent, at most {} MiB", n_bytes >> 20, serving.memory().1);
+    println!(
+        "1,000 runs of 200 params: {cpu:.0} ms CPU, {wall:.0} ms wall, {} MiB sent, at most {} MiB",
+        n_bytes >> 20,
+        serving.memory().1
+    );
 }
 
 fn history() {
@@ -295,7 +323,8 @@ fn history() {
     let new = ClientRun { experiment, name: "long".into(), user: String::new(), started, tags: BTreeMap::new() };
     let run = store.log_run(&new).unwrap().id;
     for start in (0..100_000).step_by(10_000) {
-        let points: Vec<Point> = (start..start + 10_000).map(|step| Point::new(step, step, (step as f64).sin())).collect();
+        let points: Vec<Point> =
+            (start..start + 10_000).map(|step| Point::new(step, step, (step as f64).sin())).collect();
         let mut recording = Recording::new();
         recording.put_points(run, "loss", &points).unwrap();
         store.commit(&recording, Durability::Os).unwrap();
@@ -337,7 +366,12 @@ fn files() {
         client.stream.get_mut().write_all(&block).unwrap();
     }
     client.answer();
-    println!("2 GiB up: {:.1} s CPU, {:.1} s wall, at most {} MiB", (serving.cpu_nanos() - cpu) as f64 / 1e9, begun.elapsed().as_secs_f64(), serving.memory().1);
+    println!(
+        "2 GiB up: {:.1} s CPU, {:.1} s wall, at most {} MiB",
+        (serving.cpu_nanos() - cpu) as f64 / 1e9,
+        begun.elapsed().as_secs_f64(),
+        serving.memory().1
+    );
     let (cpu, begun) = (serving.cpu_nanos(), Instant::now());
     client.stream.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
     let length = client.head().unwrap();
@@ -348,5 +382,10 @@ fn files() {
         assert!(n > 0);
         n_read += n;
     }
-    println!("2 GiB down: {:.1} s CPU, {:.1} s wall, at most {} MiB", (serving.cpu_nanos() - cpu) as f64 / 1e9, begun.elapsed().as_secs_f64(), serving.memory().1);
+    println!(
+        "2 GiB down: {:.1} s CPU, {:.1} s wall, at most {} MiB",
+        (serving.cpu_nanos() - cpu) as f64 / 1e9,
+        begun.elapsed().as_secs_f64(),
+        serving.memory().1
+    );
 }

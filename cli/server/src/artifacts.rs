@@ -12,7 +12,7 @@ use tracker_store::{LooseFile, RunId};
 
 use crate::api::{Api, SCHEME};
 use crate::error::{Answer, Code, Refusal};
-use crate::wire::{Request, json};
+use crate::wire::{Request, done, json};
 
 /// An owner of files, and a path among them; the empty path is all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ pub(crate) fn list_of_model(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>>
 pub(crate) fn delete(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let place = Place::of(request.arg(0))?.ok_or_else(|| absent(request.arg(0)))?;
     api.store.remove_loose(&place.owner, &place.path)?;
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 /// Uploads in parts and signed URLs are for stores elsewhere: clients send whole files then.

@@ -7,7 +7,7 @@ use crate::api::{Api, stage_name};
 use crate::error::{Answer, Code, Refusal};
 use crate::limits::{self, MAX_EXPERIMENT_NAME, MAX_EXPERIMENT_TAG_VALUE};
 use crate::search::{self, Fact, Filter, Sorted};
-use crate::wire::{Int, Pair, Request, json, need, pairs};
+use crate::wire::{Int, Pair, Request, done, json, need, pairs};
 
 /// An experiment as clients see it.
 #[derive(Debug, Serialize)]
@@ -124,7 +124,7 @@ pub(crate) fn update(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         let changed = api.store.change_experiment(experiment.id, |experiment| name.clone_into(&mut experiment.name));
         changed.map_err(|error| exists(error, name))?;
     }
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 pub(crate) fn delete(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -143,7 +143,7 @@ fn archive(api: &Api, request: &Request<'_>, is_archived: bool) -> Answer<Vec<u8
     if experiment.archived != is_archived {
         api.store.change_experiment(experiment.id, |experiment| experiment.archived = is_archived)?;
     }
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 fn active(api: &Api, asked: &Change) -> Answer<Experiment> {
@@ -167,7 +167,7 @@ pub(crate) fn set_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     api.store.change_experiment(experiment.id, |experiment| {
         experiment.tags.insert(key.to_owned(), value.to_owned());
     })?;
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 pub(crate) fn delete_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -178,7 +178,7 @@ pub(crate) fn delete_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         return Err(Refusal::absent(format!("No tag with name: {key}")));
     }
     api.store.change_experiment(experiment.id, |experiment| drop(experiment.tags.remove(key)))?;
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 #[derive(Default, Deserialize)]

@@ -9,7 +9,7 @@ use crate::api::Api;
 use crate::error::{Answer, Refusal};
 use crate::limits::{self, MAX_TAG_VALUE};
 use crate::search::{self, Condition, Fact, Filter, Operator, Sorted};
-use crate::wire::{Int, Num, Pair, Request, json, need, pairs};
+use crate::wire::{Int, Num, Pair, Request, done, json, need, pairs};
 
 const MAX_PARAMS: usize = 100;
 const MAX_TEXT: usize = 500;
@@ -216,7 +216,7 @@ pub(crate) fn delete(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         model.deleted = Some(Timestamp::now());
         Ok(())
     })?;
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 pub(crate) fn log_params(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -238,7 +238,7 @@ pub(crate) fn log_params(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         }
         Ok(())
     })?;
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 pub(crate) fn set_tags(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -249,7 +249,7 @@ pub(crate) fn set_tags(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         model.tags.extend(tags.clone());
         Ok(())
     })?;
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 pub(crate) fn delete_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -262,7 +262,7 @@ pub(crate) fn delete_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         model.tags.remove(key);
         Ok(())
     })?;
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 #[derive(Default, Deserialize)]

@@ -10,7 +10,7 @@ use crate::artifacts::Place;
 use crate::error::{Answer, Code, Refusal};
 use crate::limits::{self, MAX_ALIAS, MAX_REGISTRY_TAG_VALUE};
 use crate::search::{self, Fact, Filter, Sorted};
-use crate::wire::{Flag, Int, Pair, Request, json, need, pairs};
+use crate::wire::{Flag, Int, Pair, Request, done, json, need, pairs};
 
 const STAGES: [&str; 4] = ["None", "Staging", "Production", "Archived"];
 /// The tag of names that are prompts, which searches leave out unless they ask for it.
@@ -218,10 +218,6 @@ fn exists(error: StoreError, name: &str) -> Refusal {
     }
 }
 
-fn done() -> Answer<Vec<u8>> {
-    Ok(b"{}".to_vec())
-}
-
 pub(crate) fn create(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: Asked = request.read()?;
     let name = checked_name(asked.name()?, "name")?;
@@ -260,7 +256,7 @@ pub(crate) fn update(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
 pub(crate) fn delete(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: Asked = request.read()?;
     api.store.remove_registered(&asked.model(api)?.name)?;
-    done()
+    Ok(done())
 }
 
 pub(crate) fn set_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -270,7 +266,7 @@ pub(crate) fn set_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         model.tags.insert(key.to_owned(), value.to_owned());
         Ok(())
     })?;
-    done()
+    Ok(done())
 }
 
 pub(crate) fn delete_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -280,7 +276,7 @@ pub(crate) fn delete_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         model.tags.remove(key);
         Ok(())
     })?;
-    done()
+    Ok(done())
 }
 
 fn checked_alias(alias: &str) -> Answer<&str> {
@@ -306,7 +302,7 @@ pub(crate) fn set_alias(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         model.aliases.insert(alias.to_owned(), version.number);
         Ok(())
     })?;
-    done()
+    Ok(done())
 }
 
 pub(crate) fn delete_alias(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -316,7 +312,7 @@ pub(crate) fn delete_alias(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> 
         model.aliases.remove(alias);
         Ok(())
     })?;
-    done()
+    Ok(done())
 }
 
 pub(crate) fn by_alias(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -502,21 +498,21 @@ pub(crate) fn delete_version(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>
     let asked: Asked = request.read()?;
     let version = asked.version(api)?;
     api.store.remove_model_version(&version.name, version.number)?;
-    done()
+    Ok(done())
 }
 
 pub(crate) fn set_version_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: Asked = request.read()?;
     let (version, (key, value)) = (asked.version(api)?, asked.tag()?);
     change(api, &version, |version| drop(version.tags.insert(key.to_owned(), value.to_owned())))?;
-    done()
+    Ok(done())
 }
 
 pub(crate) fn delete_version_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: Asked = request.read()?;
     let (version, key) = (asked.version(api)?, need(asked.key.as_ref(), "key")?);
     change(api, &version, |version| drop(version.tags.remove(key)))?;
-    done()
+    Ok(done())
 }
 
 pub(crate) fn download_uri(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -552,8 +548,8 @@ fn is_prompt(tags: &BTreeMap<String, String>) -> bool {
 }
 
 /// Names that do not have the tag are no prompts, which `!= 'true'` asks for.
-fn prompt_fact(tags: &BTreeMap<String, String>) -> Option<Fact> {
-    Some(Fact::Text(tags.get(PROMPT_TAG).cloned().unwrap_or_else(|| "false".to_owned())))
+fn prompt_fact(tags: &BTreeMap<String, String>) -> Fact {
+    Fact::Text(tags.get(PROMPT_TAG).cloned().unwrap_or_else(|| "false".to_owned()))
 }
 
 pub(crate) fn find(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -574,7 +570,7 @@ pub(crate) fn find(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     for model in api.store.registered_models(None) {
         let model = model?;
         let mut look = |entity: Option<&str>, key: &str| match (entity, key) {
-            (Some("tag"), PROMPT_TAG) => prompt_fact(&model.tags),
+            (Some("tag"), PROMPT_TAG) => Some(prompt_fact(&model.tags)),
             (Some("tag"), key) => model.tags.get(key).cloned().map(Fact::Text),
             (_, "name") => Some(Fact::Text(model.name.clone())),
             (_, "creation_timestamp") => Some(Fact::Number(model.created.millis() as f64)),
@@ -611,7 +607,7 @@ pub(crate) fn find_versions(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>>
     let mut add = |version: ModelVersion| -> Answer<()> {
         let text = |text: &str| Some(Fact::Text(text.to_owned()));
         let mut look = |entity: Option<&str>, key: &str| match (entity, key) {
-            (Some("tag"), PROMPT_TAG) => prompt_fact(&version.tags),
+            (Some("tag"), PROMPT_TAG) => Some(prompt_fact(&version.tags)),
             (Some("tag"), key) => version.tags.get(key).cloned().map(Fact::Text),
             (_, "name") => text(&version.name),
             (_, "run_id") => text(&version.run?.simple()),

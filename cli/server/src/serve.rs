@@ -17,7 +17,7 @@ use crate::artifacts::{self, Download, Place};
 use crate::error::{Answer, Code, Error, Refusal};
 use crate::gate::Gate;
 use crate::routes::{self, Call, Handler};
-use crate::stream::{self, PATIENCE, Rooms};
+use crate::stream::{self, Rooms};
 use crate::wire::Request;
 
 /// The longest body of a request that is no file, in bytes: a dataset with all that may be said of it fits.
@@ -34,6 +34,8 @@ const MAX_CONNECTIONS: usize = 1024;
 const N_THREADS: usize = MAX_FILES + 8;
 /// Answers below this are made whole.
 const WHOLE_BYTES: usize = 1 << 20;
+/// How much of the body of a request that is refused is read all the same, in bytes.
+const DRAINED_BYTES: usize = 1 << 20;
 /// How long requests that were begun may take when the server stops, in seconds.
 const STOP_SECS: u64 = 10;
 
@@ -50,12 +52,21 @@ pub struct Options {
     pub names: Vec<String>,
     /// Threads that read and answer requests.
     pub workers: usize,
+    /// How long a client may keep silent in the middle of a request.
+    pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-        Self { host: IpAddr::from([127, 0, 0, 1]), port: 5000, token: None, names: Vec::new(), workers }
+        Self {
+            host: IpAddr::from([127, 0, 0, 1]),
+            port: 5000,
+            token: None,
+            names: Vec::new(),
+            workers,
+            patience: Duration::from_secs(30),
+        }
     }
 }
 
@@ -101,6 +112,7 @@ struct Shared {
     bodies: Rooms,
     requests: Rooms,
     files: Rooms,
+    patience: Duration,
 }
 
 impl Server {
@@ -120,9 +132,10 @@ impl Server {
             bodies: Rooms::new(MAX_BODIES_BYTES),
             requests: Rooms::new(MAX_REQUESTS),
             files: Rooms::new(MAX_FILES),
+            patience: options.patience,
         });
         let (started, starts) = std::sync::mpsc::sync_channel(1);
-        let workers = options.workers.max(1);
+        let (workers, patience) = (options.workers.max(1), options.patience);
         let serve = move || {
             actix_web::rt::System::new().block_on(async move {
                 let app = move || App::new().app_data(shared.clone()).default_service(web::to(answer));
@@ -130,7 +143,7 @@ impl Server {
                     .workers(workers)
                     .worker_max_blocking_threads(N_THREADS)
                     .max_connections(MAX_CONNECTIONS)
-                    .client_request_timeout(PATIENCE)
+                    .client_request_timeout(patience)
                     .keep_alive(Duration::from_secs(75))
                     .shutdown_timeout(STOP_SECS)
                     .disable_signals()
@@ -142,14 +155,11 @@ impl Server {
             })
         };
         let thread = std::thread::Builder::new().name("serve".to_owned()).spawn(serve)?;
-        match starts.recv() {
-            Ok(handle) => Ok(Self { address, stopper: Stopper(handle), thread }),
-            Err(_) => {
-                let ended = thread.join().map_err(|_| std::io::Error::other("the server's thread panicked"))?;
-                ended?;
-                Err(Error::Io(std::io::Error::other("the server ended before it had begun")))
-            }
+        if let Ok(handle) = starts.recv() {
+            return Ok(Self { address, stopper: Stopper(handle), thread });
         }
+        ended(thread)?;
+        Err(Error::Io(std::io::Error::other("the server ended before it had begun")))
     }
 
     /// Where it listens.
@@ -169,8 +179,7 @@ impl Server {
     /// # Errors
     /// `Io` if it failed.
     pub fn wait(self) -> Result<(), Error> {
-        let ended = self.thread.join().map_err(|_| std::io::Error::other("the server's thread panicked"))?;
-        Ok(ended?)
+        ended(self.thread)
     }
 
     /// Stops it, and waits until those requests are answered that were begun.
@@ -183,11 +192,20 @@ impl Server {
     }
 }
 
+fn ended(thread: JoinHandle<std::io::Result<()>>) -> Result<(), Error> {
+    let ended = thread.join().map_err(|_| std::io::Error::other("the server's thread panicked"))?;
+    Ok(ended?)
+}
+
 /// Answers one request.
 async fn answer(shared: web::Data<Shared>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
     match route(&shared, &request, &mut payload).await {
         Ok(response) => response,
-        Err(refusal) => refused(&refusal),
+        Err(refusal) => {
+            // A body that is left unread would end the connection, perhaps before the client has read why.
+            stream::drain(&mut payload, DRAINED_BYTES, shared.patience).await;
+            refused(&refusal)
+        }
     }
 }
 
@@ -299,7 +317,7 @@ async fn body(shared: &web::Data<Shared>, request: &HttpRequest, payload: &mut P
         }
     }
     let mut room = shared.bodies.enter();
-    let bytes = stream::whole(payload, MAX_BODY_BYTES, &mut room).await?;
+    let bytes = stream::whole(payload, MAX_BODY_BYTES, &mut room, shared.patience).await?;
     Ok(Body { bytes: Some(bytes), shared: shared.clone(), n_taken: room.keep() })
 }
 
@@ -360,7 +378,7 @@ async fn upload(shared: &web::Data<Shared>, args: &[String], payload: &mut Paylo
         artifacts::check_owner(&api, &place)?;
         Ok(api.store.put_loose(&place.owner, &place.path, &mut reader)?)
     });
-    let (sent, put) = futures::join!(sender.send(payload), put);
+    let (sent, put) = futures::join!(sender.send(payload, shared.patience), put);
     sent?;
     put?;
     Ok(builder(StatusCode::OK).finish())

@@ -10,8 +10,6 @@ use tokio::sync::mpsc;
 
 use crate::error::{Answer, Refusal};
 
-/// How long a client may keep silent in the middle of a body.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Pieces of a body that wait to be read.
 const N_WAITING: usize = 4;
 /// Bytes that are read of a file at a time.
@@ -20,9 +18,14 @@ const READ_BYTES: usize = 256 << 10;
 const SEND_BYTES: usize = 64 << 10;
 
 /// The whole of a body, if it is not too long, and there is room for it among the others.
-pub(crate) async fn whole(payload: &mut Payload, limit: usize, room: &mut Room<'_>) -> Answer<Vec<u8>> {
+pub(crate) async fn whole(
+    payload: &mut Payload,
+    limit: usize,
+    room: &mut Room<'_>,
+    patience: Duration,
+) -> Answer<Vec<u8>> {
     let mut body = Vec::new();
-    while let Some(bytes) = next(payload).await? {
+    while let Some(bytes) = next(payload, patience).await? {
         if body.len() + bytes.len() > limit {
             return Err(Refusal::invalid(format!("The request body exceeds the maximum length of {limit} bytes.")));
         }
@@ -30,6 +33,17 @@ pub(crate) async fn whole(payload: &mut Payload, limit: usize, room: &mut Room<'
         body.extend_from_slice(&bytes);
     }
     Ok(body)
+}
+
+/// Reads what is left of a body, up to `limit` bytes.
+pub(crate) async fn drain(payload: &mut Payload, limit: usize, patience: Duration) {
+    let mut n_read = 0;
+    while let Ok(Some(bytes)) = next(payload, patience).await {
+        n_read += bytes.len();
+        if n_read > limit {
+            return;
+        }
+    }
 }
 
 /// How much of something there is, and how much of it is taken.
@@ -98,8 +112,8 @@ impl Drop for Room<'_> {
     }
 }
 
-async fn next(payload: &mut Payload) -> Answer<Option<Bytes>> {
-    match tokio::time::timeout(PATIENCE, payload.next()).await {
+async fn next(payload: &mut Payload, patience: Duration) -> Answer<Option<Bytes>> {
+    match tokio::time::timeout(patience, payload.next()).await {
         Ok(None) => Ok(None),
         Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
         Ok(Some(Err(error))) => {
@@ -128,8 +142,8 @@ pub(crate) fn pipe() -> (Sender, BodyReader) {
 
 impl Sender {
     /// Sends a body, as fast as it is read; an empty piece says that it is whole.
-    pub(crate) async fn send(self, payload: &mut Payload) -> Answer<()> {
-        while let Some(bytes) = next(payload).await? {
+    pub(crate) async fn send(self, payload: &mut Payload, patience: Duration) -> Answer<()> {
+        while let Some(bytes) = next(payload, patience).await? {
             // Who reads has failed, and says why.
             if !bytes.is_empty() && self.0.send(bytes).await.is_err() {
                 return Ok(());

@@ -54,6 +54,10 @@ fn from_query<T: DeserializeOwned>(query: &str) -> Answer<T> {
 
 fn from_json<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    // A list would be taken for the fields of a struct, in order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return explained(body);
+    }
     serde_json::from_slice(body).or_else(|_| explained(body))
 }
 
@@ -201,9 +205,20 @@ pub(crate) fn pairs(texts: &std::collections::BTreeMap<String, String>) -> Vec<P
     texts.iter().map(|(key, value)| Pair { key: key.clone(), value: value.clone() }).collect()
 }
 
+/// The answer that says nothing but that it is done.
+pub(crate) fn done() -> Vec<u8> {
+    b"{}".to_vec()
+}
+
 /// The JSON of a value that can always be written.
 pub(crate) fn json<T: Serialize>(value: &T) -> Answer<Vec<u8>> {
     serde_json::to_vec(value)
+        .map_err(|error| Refusal::new(Code::InternalError, format!("could not write an answer: {error}")))
+}
+
+/// Adds the JSON of a value that can always be written.
+pub(crate) fn write_json<T: Serialize>(text: &mut Vec<u8>, value: &T) -> Answer<()> {
+    serde_json::to_writer(text, value)
         .map_err(|error| Refusal::new(Code::InternalError, format!("could not write an answer: {error}")))
 }
 

@@ -89,7 +89,9 @@ impl<'a> Worker<'a> {
             | Parsed::ParamIndex { .. }
             | Parsed::ParamNumber { .. }
             | Parsed::Latest { .. }
-            | Parsed::VersionOf { .. } => self.meet(key, value),
+            | Parsed::VersionOf { .. }
+            | Parsed::LoggedIn { .. }
+            | Parsed::TraceAt { .. } => self.meet(key, value),
             Parsed::Series { .. } | Parsed::Tail { .. } | Parsed::Block { .. } | Parsed::Summary { .. } => {
                 self.series(parsed, key, value);
             }
@@ -103,7 +105,6 @@ impl<'a> Worker<'a> {
             Parsed::Piece(_) => drop(self.record::<Piece>(key, value, |_| true)),
             Parsed::Alias { .. } | Parsed::NextVersion(_) => self.has_length(key, value, 4),
             Parsed::Weights(_) => self.has_length(key, value, 64),
-            Parsed::LoggedIn { .. } | Parsed::TraceAt { .. } => self.meet(key, value),
             Parsed::Input { .. }
             | Parsed::ModelLink { .. }
             | Parsed::Loose { .. }

@@ -11,7 +11,7 @@ use crate::error::{Answer, Refusal};
 use crate::limits::{
     self, MAX_DATASET_DIGEST, MAX_DATASET_NAME, MAX_DATASET_PROFILE, MAX_DATASET_SCHEMA, MAX_DATASET_SOURCE,
 };
-use crate::wire::{Int, Pair, Request, need};
+use crate::wire::{Int, Pair, Request, done, need};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -49,7 +49,7 @@ struct LogInputs {
 
 pub(crate) fn log(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: LogInputs = request.read()?;
-    let run = api.active_run(id(&asked.run_id, &asked.run_uuid)?)?;
+    let run = api.active_run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     let mut recording = Recording::new();
     for (nth, input) in asked.datasets.iter().enumerate() {
         recording.put_input(run.id, &read(input, nth)?)?;
@@ -60,7 +60,7 @@ pub(crate) fn log(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     } else {
         api.store.take_models(run.id, &models, &recording)?;
     }
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 fn read(input: &DatasetInput, nth: usize) -> Answer<RunInput> {
@@ -103,11 +103,11 @@ fn ids(api: &Api, models: &[Model]) -> Answer<Vec<String>> {
 
 pub(crate) fn outputs(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: LogInputs = request.read()?;
-    let run = api.active_run(id(&asked.run_id, &asked.run_uuid)?)?;
+    let run = api.active_run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     let mut recording = Recording::new();
     for (id, model) in ids(api, &asked.models)?.iter().zip(&asked.models) {
         recording.put_model_link(run.id, Way::Out, id, model.step.unwrap_or_default().0)?;
     }
     api.store.commit(&recording, Durability::Os)?;
-    Ok(b"{}".to_vec())
+    Ok(done())
 }

@@ -3,13 +3,13 @@
 use serde::Deserialize;
 use tracker_store::{Durability, Error as StoreError, Measured, Point, Recording, RunId};
 
-use super::{NAME_TAG, id};
+use super::{NAME_TAG, commit, id};
 use crate::api::Api;
-use crate::error::{Answer, Refusal};
+use crate::error::{Answer, Code, Refusal};
 use crate::limits::{
     self, MAX_BATCH, MAX_BATCH_METRICS, MAX_BATCH_PARAMS, MAX_BATCH_TAGS, MAX_PARAM_VALUE, MAX_TAG_VALUE,
 };
-use crate::wire::{Int, Num, Pair, Request, need};
+use crate::wire::{Int, Num, Pair, Request, done, need};
 
 /// A point as a client sends it.
 #[derive(Default, Deserialize)]
@@ -59,13 +59,14 @@ struct LogMetric {
 
 pub(crate) fn metric(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: LogMetric = request.read()?;
-    let run = api.active_run(id(&asked.run_id, &asked.run_uuid)?)?;
+    let run = api.active_run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     let LogMetric { key, value, timestamp, step, model_id, dataset_name, dataset_digest, .. } = asked;
     let metric = Metric { key, value, timestamp, step, model_id, dataset_name, dataset_digest };
     let mut recording = Recording::new();
     metric.put(run.id, "", &mut recording)?;
     check_models(api, &[metric])?;
-    commit(api, &recording)
+    commit(api, run.id, &recording, None)?;
+    Ok(done())
 }
 
 #[derive(Default, Deserialize)]
@@ -79,7 +80,7 @@ struct LogParam {
 
 pub(crate) fn param(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: LogParam = request.read()?;
-    let run = api.active_run(id(&asked.run_id, &asked.run_uuid)?)?;
+    let run = api.active_run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     let key = need(asked.key.as_ref(), "key")?;
     limits::check_key(key, "key")?;
     let value = limits::truncated(asked.value.as_deref().unwrap_or(""), MAX_PARAM_VALUE);
@@ -94,7 +95,7 @@ pub(crate) fn param(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
                 run.id.simple()
             )))
         }
-        answer => Ok(answer.map(|()| b"{}".to_vec())?),
+        answer => Ok(answer.map(|()| done())?),
     }
 }
 
@@ -128,20 +129,14 @@ pub(crate) fn batch(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     }
     for (nth, Pair { key, value }) in asked.tags.iter().enumerate() {
         limits::check_key(key, &format!("tags[{nth}].key"))?;
-        if key != NAME_TAG {
-            recording.put_tag(run.id, key, limits::truncated(value, MAX_TAG_VALUE))?;
-        }
+        recording.put_tag(run.id, key, limits::truncated(value, MAX_TAG_VALUE))?;
     }
-    match api.store.commit(&recording, Durability::Os) {
-        Err(StoreError::Conflict { what: "param", .. }) => return Err(changed(api, run.id, &asked.params)?),
-        answer => answer?,
+    let name =
+        asked.tags.iter().rfind(|tag| tag.key == NAME_TAG).map(|tag| limits::truncated(&tag.value, MAX_TAG_VALUE));
+    match commit(api, run.id, &recording, name) {
+        Err(refusal) if refusal.code == Code::ResourceAlreadyExists => Err(changed(api, run.id, &asked.params)?),
+        answer => answer.map(|()| done()),
     }
-    // The name is the run's own too: it is set by itself, last, and a batch that is sent again sets it again.
-    match asked.tags.iter().rfind(|tag| tag.key == NAME_TAG) {
-        Some(tag) => super::put_tag(api, &run, NAME_TAG, &tag.value)?,
-        None => {}
-    }
-    Ok(b"{}".to_vec())
 }
 
 impl LogBatch {
@@ -190,11 +185,6 @@ fn check_models(api: &Api, metrics: &[Metric]) -> Answer<()> {
     Ok(())
 }
 
-fn commit(api: &Api, recording: &Recording) -> Answer<Vec<u8>> {
-    api.store.commit(recording, Durability::Os)?;
-    Ok(b"{}".to_vec())
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct LogModel {
@@ -208,7 +198,7 @@ const HISTORY: &str = "mlflow.log-model.history";
 
 pub(crate) fn model(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: LogModel = request.read()?;
-    let run = api.active_run(id(&asked.run_id, &asked.run_uuid)?)?;
+    let run = api.active_run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     let text = need(asked.model_json.as_ref(), "model_json")?;
     let expected = |what: &str| Refusal::invalid_value(&text.into(), "model_json", what);
     let model: serde_json::Value =
@@ -227,7 +217,7 @@ pub(crate) fn model(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         let mut recording = Recording::new();
         let tag = serde_json::to_string(&history).map_err(|error| expected(&error.to_string()))?;
         recording.put_tag(run.id, HISTORY, &tag)?;
-        return commit(api, &recording);
+        commit(api, run.id, &recording, None)?;
     }
-    Ok(b"{}".to_vec())
+    Ok(done())
 }

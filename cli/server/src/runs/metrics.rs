@@ -4,15 +4,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tracker_store::{Point, RunId};
 
 use super::id;
-use super::view::Metric;
 use crate::api::Api;
 use crate::error::{Answer, Refusal};
 use crate::limits;
-use crate::wire::{Int, Num, Request, json, need};
+use crate::wire::{Int, Num, Request, json, need, write_json};
 
 const MAX_POINTS: usize = 25_000;
 const MAX_RUNS: usize = 100;
@@ -28,33 +27,73 @@ struct Asked {
     page_token: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Found<'a> {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    metrics: Vec<Metric<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_page_token: Option<String>,
-}
-
-fn metric<'a>(key: &'a str, point: &Point, run_id: Option<&'a str>) -> Metric<'a> {
-    Metric { key, value: Num(point.value), timestamp: point.time, step: point.step, run_id }
-}
-
 pub(crate) fn history(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: Asked = request.read()?;
-    let run = api.run(id(&asked.run_id, &asked.run_uuid)?)?;
+    let run = api.run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     let key = need(asked.metric_key.as_ref(), "metric_key")?;
     // Without a limit the whole history is asked for.
     let limit = asked.max_results.map(|n| limits::max_results(Some(n), MAX_POINTS, MAX_POINTS)).transpose()?;
     let after = asked.page_token.as_deref().filter(|token| !token.is_empty()).map(point).transpose()?;
-    let mut points = Vec::new();
-    for point in api.store.history(run.id, key, after)?.take(limit.map_or(usize::MAX, |limit| limit + 1)) {
-        points.push(point?);
+    let limit = limit.unwrap_or(usize::MAX);
+    let mut list = List::default();
+    for point in api.store.history(run.id, key, after)? {
+        let point = point?;
+        if list.n_points == limit {
+            let next = list.last.as_ref().map(token);
+            return list.end(next.as_deref());
+        }
+        list.push(key, &point, None)?;
     }
-    let has_more = limit.is_some_and(|limit| points.len() > limit);
-    points.truncate(limit.unwrap_or(usize::MAX));
-    let next_page_token = points.last().filter(|_| has_more).map(token);
-    json(&Found { metrics: points.iter().map(|point| metric(key, point, None)).collect(), next_page_token })
+    list.end(None)
+}
+
+/// Points as they are written: some hundred thousand of them are too many to be made into values first.
+#[derive(Default)]
+struct List {
+    text: Vec<u8>,
+    /// What stands before the value of the points that are written now: the same for all of a series.
+    head: Vec<u8>,
+    of: Option<(String, Option<String>)>,
+    n_points: usize,
+    last: Option<Point>,
+}
+
+impl List {
+    fn push(&mut self, key: &str, point: &Point, run_id: Option<&str>) -> Answer<()> {
+        if self.of.as_ref().is_none_or(|(last, run)| last != key || run.as_deref() != run_id) {
+            let mut head = [b"{\"key\":", json(&key)?.as_slice()].concat();
+            if let Some(run) = run_id {
+                head.extend([b",\"run_id\":", json(&run)?.as_slice()].concat());
+            }
+            head.extend(b",\"value\":");
+            (self.head, self.of) = (head, Some((key.to_owned(), run_id.map(str::to_owned))));
+        }
+        self.text.extend(if self.n_points == 0 { &b"{\"metrics\":["[..] } else { b"," });
+        self.text.extend(&self.head);
+        write_json(&mut self.text, &Num(point.value))?;
+        self.text.extend(b",\"timestamp\":");
+        write_json(&mut self.text, &point.time)?;
+        self.text.extend(b",\"step\":");
+        write_json(&mut self.text, &point.step)?;
+        self.text.push(b'}');
+        self.n_points += 1;
+        self.last = Some(*point);
+        Ok(())
+    }
+
+    /// The whole answer.
+    fn end(mut self, next_page_token: Option<&str>) -> Answer<Vec<u8>> {
+        match (self.n_points, next_page_token) {
+            (0, _) => self.text.extend(b"{}"),
+            (_, None) => self.text.extend(b"]}"),
+            (_, Some(token)) => {
+                self.text.extend(b"],\"next_page_token\":");
+                write_json(&mut self.text, &token)?;
+                self.text.push(b'}');
+            }
+        }
+        Ok(self.text)
+    }
 }
 
 fn token(point: &Point) -> String {
@@ -115,16 +154,14 @@ pub(crate) fn bulk(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: Bulk = request.read()?;
     let key = need(asked.metric_key.as_ref(), "metric_key")?;
     let mut n_left = limits::max_results(asked.max_results, MAX_POINTS, MAX_POINTS)?;
-    let runs = asked.runs(api)?;
-    let mut found = Vec::new();
-    for (nth, (run, _)) in runs.iter().enumerate() {
-        for point in api.store.history(*run, key, None)?.take(n_left) {
-            found.push((nth, point?));
+    let mut list = List::default();
+    for (run, name) in asked.runs(api)? {
+        for point in api.store.history(run, key, None)?.take(n_left) {
+            list.push(key, &point?, Some(&name))?;
             n_left -= 1;
         }
     }
-    let metrics = found.iter().map(|(nth, point)| metric(key, point, Some(&runs[*nth].1))).collect();
-    json(&Found { metrics, next_page_token: None })
+    list.end(None)
 }
 
 /// Points of several runs between two steps, at most some thousand of each, spread evenly over steps; the first and the last are in it.
@@ -142,13 +179,13 @@ pub(crate) fn bulk_interval(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>>
             "'end_step' must be greater than or equal to 'start_step'. Found start_step={start} and end_step={end}."
         )));
     }
-    let runs = asked.runs(api)?;
-    let mut found = Vec::new();
-    for (nth, (run, _)) in runs.iter().enumerate() {
-        found.extend(sampled(api, *run, key, (start, end), limit)?.into_iter().map(|point| (nth, point)));
+    let mut list = List::default();
+    for (run, name) in asked.runs(api)? {
+        for point in sampled(api, run, key, (start, end), limit)? {
+            list.push(key, &point, Some(&name))?;
+        }
     }
-    let metrics = found.iter().map(|(nth, point)| metric(key, point, Some(&runs[*nth].1))).collect();
-    json(&Found { metrics, next_page_token: None })
+    list.end(None)
 }
 
 fn sampled(api: &Api, run: RunId, key: &str, (start, end): (i64, i64), limit: usize) -> Answer<Vec<Point>> {

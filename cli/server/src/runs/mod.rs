@@ -7,12 +7,12 @@ pub(crate) mod search;
 mod view;
 
 use serde::{Deserialize, Serialize};
-use tracker_store::{ClientRun, Run, RunChange, Timestamp};
+use tracker_store::{ClientRun, Durability, Recording, RunChange, RunId, Timestamp};
 
 use crate::api::{self, Api};
 use crate::error::{Answer, Refusal};
 use crate::limits::{self, MAX_TAG_VALUE};
-use crate::wire::{Int, Pair, Request, json, need};
+use crate::wire::{Int, Pair, Request, done, json, need};
 
 pub(crate) use view::{Info, View};
 
@@ -93,13 +93,13 @@ struct Named {
 }
 
 /// The id of a run, which clients send under two names.
-fn id<'a>(run_id: &'a Option<String>, run_uuid: &'a Option<String>) -> Answer<&'a str> {
-    need(run_id.as_ref().filter(|id| !id.is_empty()).or(run_uuid.as_ref()), "run_id")
+fn id<'a>(run_id: Option<&'a String>, run_uuid: Option<&'a String>) -> Answer<&'a str> {
+    need(run_id.filter(|id| !id.is_empty()).or(run_uuid), "run_id")
 }
 
 pub(crate) fn get(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: Named = request.read()?;
-    let run = api.run(id(&asked.run_id, &asked.run_uuid)?)?;
+    let run = api.run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     json(&One { run: View::of(api, &run)? })
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn update(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         run_info: Info,
     }
     let asked: Update = request.read()?;
-    let run = api.active_run(id(&asked.run_id, &asked.run_uuid)?)?;
+    let run = api.active_run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     let status = match &asked.status {
         None | Some(serde_json::Value::Null) => None,
         Some(value) => {
@@ -133,8 +133,11 @@ pub(crate) fn update(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     if let Some(name) = &name {
         checked_name(name)?;
     }
-    let tags: Vec<(&str, &str)> = name.iter().map(|name| (NAME_TAG, name.as_str())).collect();
-    let run = api.store.change_logged_run(run.id, &RunChange { name: name.clone(), status, ended }, &tags)?;
+    let mut tags = Recording::new();
+    if let Some(name) = &name {
+        tags.put_tag(run.id, NAME_TAG, name)?;
+    }
+    let run = api.store.change_logged_run(run.id, &RunChange { name, status, ended }, &tags)?;
     json(&Updated { run_info: Info::of(api, &run)? })
 }
 
@@ -148,12 +151,12 @@ pub(crate) fn restore(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
 
 fn mark(api: &Api, request: &Request<'_>, is_deleted: bool) -> Answer<Vec<u8>> {
     let asked: Named = request.read()?;
-    let run = api.run(id(&asked.run_id, &asked.run_uuid)?)?;
+    let run = api.run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     // Asked twice, the second finds it as it shall be.
     if run.deleted.is_some() != is_deleted {
         api.store.delete_run(run.id, is_deleted)?;
     }
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 #[derive(Default, Deserialize)]
@@ -167,31 +170,35 @@ struct Tag {
 
 pub(crate) fn set_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: Tag = request.read()?;
-    let run = api.active_run(id(&asked.run_id, &asked.run_uuid)?)?;
+    let run = api.active_run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     let key = need(asked.key.as_ref(), "key")?;
     limits::check_key(key, "key")?;
     let value = asked.value.as_deref().ok_or_else(|| Refusal::missing("value"))?;
-    put_tag(api, &run, key, limits::truncated(value, MAX_TAG_VALUE))?;
-    Ok(b"{}".to_vec())
+    let value = limits::truncated(value, MAX_TAG_VALUE);
+    let mut recording = Recording::new();
+    recording.put_tag(run.id, key, value)?;
+    commit(api, run.id, &recording, (key == NAME_TAG).then_some(value))?;
+    Ok(done())
 }
 
-fn put_tag(api: &Api, run: &Run, key: &str, value: &str) -> Answer<()> {
-    if key == NAME_TAG {
-        let change = RunChange { name: Some(checked_name(value)?.to_owned()), ..RunChange::default() };
-        api.store.change_logged_run(run.id, &change, &[(key, value)])?;
-        return Ok(());
+/// Writes what was staged of a run, at once, with its name if that changes.
+fn commit(api: &Api, run: RunId, recording: &Recording, name: Option<&str>) -> Answer<()> {
+    match name {
+        None => api.store.commit(recording, Durability::Os)?,
+        Some(name) => {
+            let change = RunChange { name: Some(checked_name(name)?.to_owned()), ..RunChange::default() };
+            api.store.change_logged_run(run, &change, recording)?;
+        }
     }
-    let mut recording = tracker_store::Recording::new();
-    recording.put_tag(run.id, key, value)?;
-    Ok(api.store.commit(&recording, tracker_store::Durability::Os)?)
+    Ok(())
 }
 
 pub(crate) fn delete_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: Tag = request.read()?;
-    let run = api.active_run(id(&asked.run_id, &asked.run_uuid)?)?;
+    let run = api.active_run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     let key = need(asked.key.as_ref(), "key")?;
     if api.store.remove_tag(run.id, key)? {
-        Ok(b"{}".to_vec())
+        Ok(done())
     } else {
         Err(Refusal::absent(format!("No tag with name: {key} in run with id {}", run.id.simple())))
     }

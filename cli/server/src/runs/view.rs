@@ -42,36 +42,26 @@ impl Info {
     }
 }
 
-/// A point of a series.
-#[derive(Debug, Serialize)]
-pub(crate) struct Metric<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) value: Num,
-    pub(crate) timestamp: i64,
-    pub(crate) step: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) run_id: Option<&'a str>,
-}
-
 #[derive(Debug, Default, Serialize)]
 struct Data {
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    metrics: Vec<OwnedMetric>,
+    metrics: Vec<Metric>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     params: Vec<Pair>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<Pair>,
 }
 
+/// The latest point of a series.
 #[derive(Debug, Serialize)]
-struct OwnedMetric {
+struct Metric {
     key: String,
     value: Num,
     timestamp: i64,
     step: i64,
 }
 
-impl From<(String, Series)> for OwnedMetric {
+impl From<(String, Series)> for Metric {
     fn from((key, series): (String, Series)) -> Self {
         let latest = series.latest;
         Self { key, value: Num(latest.value), timestamp: latest.time, step: latest.step }
@@ -145,7 +135,7 @@ impl View {
     pub(crate) fn of(api: &Api, run: &Run) -> Answer<Self> {
         let store = &api.store;
         let data = Data {
-            metrics: store.all_series(run.id)?.into_iter().map(OwnedMetric::from).collect(),
+            metrics: store.all_series(run.id)?.into_iter().map(Metric::from).collect(),
             params: pairs(&store.params(run.id)?),
             tags: pairs(&store.tags(run.id)?),
         };

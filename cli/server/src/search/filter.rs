@@ -20,6 +20,8 @@ pub(crate) struct Filter {
     pub(crate) conditions: Vec<Condition>,
 }
 
+/// Finds the values of `entity.key`, of keys that may have several.
+pub(crate) type LookAll<'a> = dyn FnMut(Option<&str>, &str) -> Answer<Vec<Fact>> + 'a;
 /// Finds the value of `entity.key`.
 pub(crate) type Look<'a> = dyn FnMut(Option<&str>, &str) -> Option<Fact> + 'a;
 
@@ -58,7 +60,7 @@ impl Filter {
     }
 
     /// As [`Filter::holds`], of keys that may have several values: one that fulfils a condition is enough.
-    pub(crate) fn holds_any(&self, look: &mut dyn FnMut(Option<&str>, &str) -> Answer<Vec<Fact>>) -> Answer<bool> {
+    pub(crate) fn holds_any(&self, look: &mut LookAll<'_>) -> Answer<bool> {
         for condition in &self.conditions {
             let facts = look(condition.entity.as_deref(), &condition.key)?;
             let is_fulfilled = match facts.as_slice() {
@@ -137,7 +139,6 @@ fn holds(Condition { operator, operand, .. }: &Condition, fact: Option<&Fact>) -
         _ => None,
     };
     Ok(match (operator, operand) {
-        (Operator::IsNull, _) => false,
         (Operator::IsNotNull, _) => true,
         (Operator::Equal, _) => ordering() == Some(Ordering::Equal),
         (Operator::NotEqual, _) => ordering() != Some(Ordering::Equal),
@@ -155,6 +156,7 @@ fn holds(Condition { operator, operand, .. }: &Condition, fact: Option<&Fact>) -
                 .map_err(|error| Refusal::invalid(format!("Invalid regular expression '{pattern}': {error}")))?
                 .is_match(&text())
         }
+        // IS NULL, of what is there; and operands that `check` refuses.
         _ => false,
     })
 }

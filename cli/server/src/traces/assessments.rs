@@ -9,7 +9,7 @@ use tracker_store::{Assessment, AssessmentKind, Error as StoreError, Timestamp};
 use crate::api::Api;
 use crate::error::{Answer, Refusal};
 use crate::limits;
-use crate::wire::{Request, json, need};
+use crate::wire::{Request, done, json, need};
 
 /// An assessment as clients see it.
 #[derive(Debug, Serialize)]
@@ -213,5 +213,5 @@ pub(crate) fn delete(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
             change(api, &trace, &gone.overrides, |assessment| assessment.is_valid = true)?;
         }
     }
-    Ok(b"{}".to_vec())
+    Ok(done())
 }

@@ -12,7 +12,7 @@ use tracker_store::{Error as StoreError, Timestamp, Trace};
 use crate::api::Api;
 use crate::error::{Answer, Refusal};
 use crate::limits::{self, MAX_TAG_VALUE};
-use crate::wire::{Int, Request, json, need};
+use crate::wire::{Int, Request, done, json, need};
 
 /// The tag that says where the spans of a trace are.
 const SPANS_TAG: &str = "mlflow.trace.spansLocation";
@@ -317,7 +317,7 @@ pub(crate) fn set_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let value = asked.value.as_deref().ok_or_else(|| Refusal::missing("value"))?;
     limits::check_length(value, MAX_TAG_VALUE, "value")?;
     change(api, request.arg(0), |trace| drop(trace.tags.insert(key.to_owned(), value.to_owned())))?;
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 pub(crate) fn delete_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -327,7 +327,7 @@ pub(crate) fn delete_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         return Err(Refusal::absent(format!("No trace tag with key '{key}' for trace with ID '{id}'")));
     }
     change(api, id, |trace| drop(trace.tags.remove(key)))?;
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 fn change(api: &Api, id: &str, change: impl Fn(&mut Trace)) -> Answer<Trace> {
@@ -393,7 +393,7 @@ pub(crate) fn link_to_run(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     for id in &asked.trace_ids {
         change(api, id, |trace| drop(trace.metadata.insert(RUN_METADATA.to_owned(), run.id.simple())))?;
     }
-    Ok(b"{}".to_vec())
+    Ok(done())
 }
 
 #[cfg(test)]

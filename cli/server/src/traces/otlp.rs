@@ -36,6 +36,7 @@ struct ScopeSpans {
     spans: Vec<Span>,
 }
 
+#[allow(clippy::struct_field_names, reason = "fields have the names of the message")]
 #[derive(Clone, PartialEq, Message)]
 struct Span {
     #[prost(bytes = "vec", tag = "1")]
@@ -334,7 +335,8 @@ pub(crate) fn facts(span: &StoredSpan) -> Answer<Facts> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]
