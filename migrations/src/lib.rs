@@ -8,6 +8,7 @@
 //! Invariant: what a migration writes before its last commit means nothing to the format before.
 
 mod v1_to_v2;
+mod v2_to_v3;
 
 use tracker_engine::{Batch, Durability, Engine, Read};
 
@@ -39,7 +40,7 @@ pub struct Step {
 }
 
 /// Every migration, oldest first; entry i reads format i + 1.
-pub static MIGRATIONS: [Migration; 1] = [v1_to_v2::MIGRATION];
+pub static MIGRATIONS: [Migration; 2] = [v1_to_v2::MIGRATION, v2_to_v3::MIGRATION];
 
 /// The format this build reads and writes.
 #[must_use]
@@ -156,8 +157,11 @@ mod tests {
     use super::*;
     use tracker_engine::{Direction, Entry, KeyRange, Memory};
 
-    const STORES: [&str; 2] =
-        [include_str!("../tests/golden/store-1.txt"), include_str!("../tests/golden/store-2.txt")];
+    const STORES: [&str; 3] = [
+        include_str!("../tests/golden/store-1.txt"),
+        include_str!("../tests/golden/store-2.txt"),
+        include_str!("../tests/golden/store-3.txt"),
+    ];
 
     fn bytes(hex: &str) -> Vec<u8> {
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()

@@ -74,6 +74,9 @@ impl Store {
         for ((run, key), points) in &recording.points {
             self.plan_points(*run, key, points, batch)?;
         }
+        for (key, value) in &recording.entries {
+            batch.put(key, value);
+        }
         for known in &recording.known {
             crate::artifact::plan_known(*known, batch);
         }

@@ -13,10 +13,11 @@ use crate::keys::{self, RunIndex};
 use crate::records::{EdgeRecord, Stored};
 use crate::series::{Block, Chunk, Head, Summary};
 use crate::{
-    Checkpoint, Claim, Content, Cost, Dataset, Digest, Endpoint, Experiment, ExperimentId, Figure, FileEntry, Finish,
-    Front, FrontPoint, Goal, Kind, Manifest, NodeId, Objective, Outcome, Plan, Point, Problem, Program, Recipe,
-    RecipeWeight, Relation, Reward, RowKey, Run, RunId, Sample, Sampling, Selection, Slot, Stage, Statement, Status,
-    Tally, Timestamp, Verdict, Verifier, Version, Votes,
+    Assessment, AssessmentKind, Checkpoint, Claim, Content, Cost, Dataset, Digest, Endpoint, Experiment, ExperimentId,
+    Figure, FileEntry, Finish, Front, FrontPoint, Goal, Kind, LoggedModel, LooseFile, Manifest, Measured, ModelState,
+    ModelVersion, NodeId, Objective, Outcome, Plan, Point, Problem, Program, Recipe, RecipeWeight, RegisteredModel,
+    Relation, Reward, RowKey, Run, RunId, RunInput, Sample, Sampling, Selection, Slot, Span, Stage, Statement, Status,
+    Tally, Timestamp, Trace, Verdict, Verifier, Version, Votes,
 };
 
 const GOLDEN: &str = include_str!("../tests/golden/format-1.txt");
@@ -113,6 +114,8 @@ fn run() -> Run {
         started: time(),
         ended: Some(time()),
         record_digest: Some(digest(0x77)),
+        user: String::new(),
+        deleted: None,
     }
 }
 
@@ -227,7 +230,15 @@ fn format_1() -> String {
     let tags = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
     lines.record(
         "experiment",
-        &Experiment { id: EXPERIMENT, name: "proofs".to_owned(), created: time(), archived: false, tags },
+        &Experiment {
+            id: EXPERIMENT,
+            name: "proofs".to_owned(),
+            created: time(),
+            archived: false,
+            tags,
+            updated: time(),
+            artifacts: String::new(),
+        },
     );
     lines.record("stage", &Stage { name: "attempt".to_owned(), ordinal: 300 });
     contents_of_format_1(&mut lines);
@@ -320,6 +331,153 @@ fn what_format_2_added_never_changes() {
     assert_eq!(lines.0.join("\n") + "\n", include_str!("../tests/golden/format-2.txt"));
 }
 
+fn keys_of_format_3(lines: &mut Lines) {
+    let point = Point::new(-1, 2, -0.5).sortable();
+    lines.key("run_by_start", &keys::run_index_entry(RunIndex::Started(EXPERIMENT, time().millis()), RUN));
+    lines.key("input", &keys::input(RUN, &digest(0x33)));
+    lines.key("model_link", &keys::model_link(RUN, 2, "m-1"));
+    lines.key("loose", &keys::loose("runs/1", "dir/a.txt"));
+    lines.key("logged_model", &keys::logged("m-1"));
+    lines.key("logged_model_by_experiment", &keys::logged_in(EXPERIMENT, "m-1"));
+    lines.key("measured", &keys::measured("m-1", "loss", &point, RUN));
+    lines.key("registered_model", &keys::registered("policy"));
+    lines.key("model_version", &keys::model_version("policy", 3));
+    lines.key("trace", &keys::trace("tr-1"));
+    lines.key("trace_by_time", &keys::trace_at(EXPERIMENT, time().millis(), "tr-1"));
+    lines.key("span", &keys::span("tr-1", 258));
+    lines.key("assessment", &keys::assessment("tr-1", "a-1"));
+}
+
+fn texts() -> BTreeMap<String, String> {
+    BTreeMap::from([("key".to_owned(), "value".to_owned())])
+}
+
+fn records_of_format_3(lines: &mut Lines) {
+    lines.record(
+        "run_logged",
+        &Run { user: "me".to_owned(), deleted: Some(time()), status: Status::Scheduled, ..run() },
+    );
+    let later = Timestamp::from_millis(time().millis() + 1).unwrap();
+    let experiment = Experiment {
+        id: EXPERIMENT,
+        name: "proofs".to_owned(),
+        created: time(),
+        archived: true,
+        tags: texts(),
+        updated: later,
+        artifacts: "s3://bucket".to_owned(),
+    };
+    lines.record("experiment_changed", &experiment);
+    let mut input = RunInput {
+        name: "d".to_owned(),
+        digest: "1".to_owned(),
+        source_type: "code".to_owned(),
+        ..RunInput::default()
+    };
+    input.tags = texts();
+    lines.record("input", &input);
+    lines.record("loose", &LooseFile { n_bytes: 300, digest: digest(0x55), modified: time() });
+    for state in [ModelState::Pending, ModelState::Ready, ModelState::Failed] {
+        let model = LoggedModel {
+            id: "m-1".to_owned(),
+            experiment: EXPERIMENT,
+            name: "policy".to_owned(),
+            model_type: "pyfunc".to_owned(),
+            state,
+            run: Some(RUN),
+            created: time(),
+            updated: later,
+            params: texts(),
+            tags: texts(),
+            deleted: None,
+            manifest: Some(digest(0x44)),
+            takers: vec![RUN],
+        };
+        lines.record(&format!("logged_model_{state:?}"), &model);
+    }
+    lines.record("measured", &Measured { dataset_name: "d".to_owned(), dataset_digest: "1".to_owned() });
+    let registered = RegisteredModel {
+        name: "policy".to_owned(),
+        created: time(),
+        updated: later,
+        description: "best".to_owned(),
+        tags: texts(),
+        aliases: BTreeMap::from([("champion".to_owned(), 3)]),
+        next: 4,
+    };
+    lines.record("registered_model", &registered);
+    let version = ModelVersion {
+        name: "policy".to_owned(),
+        number: 3,
+        created: time(),
+        updated: later,
+        description: "best".to_owned(),
+        stage: "Staging".to_owned(),
+        source: "models:/m-1".to_owned(),
+        run: Some(RUN),
+        run_link: String::new(),
+        model: "m-1".to_owned(),
+        tags: texts(),
+        manifest: Some(digest(0x44)),
+    };
+    lines.record("model_version", &version);
+    let trace = Trace {
+        id: "tr-1".to_owned(),
+        experiment: EXPERIMENT,
+        requested: time(),
+        duration_millis: Some(-1),
+        state: "OK".to_owned(),
+        request: "in".to_owned(),
+        response: "out".to_owned(),
+        client_id: "c".to_owned(),
+        metadata: texts(),
+        tags: texts(),
+    };
+    lines.record("trace", &trace);
+    lines.record("span", &Span { start_nanos: 1 << 60, otlp: vec![10, 0] });
+    for kind in [AssessmentKind::Feedback, AssessmentKind::Expectation, AssessmentKind::Issue] {
+        let assessment = Assessment {
+            id: "a-1".to_owned(),
+            name: "ok".to_owned(),
+            source_type: "HUMAN".to_owned(),
+            source_id: "me".to_owned(),
+            created: time(),
+            updated: later,
+            kind,
+            value: "{\"value\":true}".to_owned(),
+            rationale: "because".to_owned(),
+            span: "0102".to_owned(),
+            metadata: texts(),
+            overrides: "a-0".to_owned(),
+            is_valid: true,
+        };
+        lines.record(&format!("assessment_{kind:?}"), &assessment);
+    }
+}
+
+#[test]
+fn what_format_3_added_never_changes() {
+    let mut lines = Lines::default();
+    keys_of_format_3(&mut lines);
+    records_of_format_3(&mut lines);
+    assert_eq!(lines.0.join("\n") + "\n", include_str!("../tests/golden/format-3.txt"));
+}
+
+#[test]
+fn a_run_and_an_experiment_that_have_nothing_new_keep_their_first_form() {
+    let experiment = Experiment {
+        id: EXPERIMENT,
+        name: "proofs".to_owned(),
+        created: time(),
+        archived: false,
+        tags: texts(),
+        updated: time(),
+        artifacts: String::new(),
+    };
+    assert_eq!((run().encode().unwrap()[1], experiment.encode().unwrap()[1]), (1, 1));
+    assert_eq!(Run { user: "me".to_owned(), ..run() }.encode().unwrap()[1], 2);
+}
+
 #[test]
 fn a_damaged_record_is_an_error_at_its_key_and_never_a_panic() {
     let records: Vec<Vec<u8>> = GOLDEN
@@ -337,9 +495,9 @@ fn a_damaged_record_is_an_error_at_its_key_and_never_a_panic() {
         let longer = [record.as_slice(), &[0]].concat();
         assert!(Run::decode(b"k", &longer).is_err() && Verdict::decode(b"k", &longer).is_err());
         let mut newer = record.clone();
-        newer[1] = 2;
+        newer[1] = 3;
         let error = Run::decode(&[0xab], &newer).unwrap_err().to_string();
-        assert_eq!(error, "record at key `ab` is damaged: expected record version `1` or lower, got `2`");
+        assert_eq!(error, "record at key `ab` is damaged: expected record version `2` or lower, got `3`");
         newer[0] = 9;
         assert!(Run::decode(b"k", &newer).unwrap_err().to_string().contains("expected codec `1`, got `9`"));
     }
@@ -355,13 +513,13 @@ fn a_length_that_is_not_there_allocates_nothing_like_it() {
 
 #[test]
 fn a_store_of_another_format_is_refused_unchanged() {
-    for (found, remedy) in [(0_u32, "tracker migrate"), (1, "tracker migrate"), (3, "newer build")] {
+    for (found, remedy) in [(0_u32, "tracker migrate"), (2, "tracker migrate"), (4, "newer build")] {
         let engine = std::sync::Arc::new(Memory::new());
         let mut batch = Batch::new();
         batch.put(&keys::meta("format"), &found.to_be_bytes());
         engine.commit(&batch, Durability::Os).unwrap();
         let error = crate::Store::over(engine, None).unwrap_err();
-        assert!(matches!(error, crate::Error::Outdated { supported: 2, .. }), "{error}");
+        assert!(matches!(error, crate::Error::Outdated { supported: 3, .. }), "{error}");
         assert!(error.hint().unwrap().contains(remedy), "{error}");
     }
 }

@@ -30,11 +30,15 @@ pub(crate) mod tag {
     pub(crate) const RECORDED: u8 = 0x13;
     /// `run 16, stage 4` → stage.
     pub(crate) const STAGE: u8 = 0x14;
+    /// `run 16, dataset 32` → what a client said of a dataset that the run used.
+    pub(crate) const INPUT: u8 = 0x15;
+    /// `run 16, way 1, model id` → step at which a run took or gave a logged model.
+    pub(crate) const MODEL_LINK: u8 = 0x16;
     /// `run 16, key` → value.
     pub(crate) const PARAM: u8 = 0x20;
     /// `run 16, key` → value.
     pub(crate) const TAG: u8 = 0x21;
-    /// `column 1, value, run 16` → nothing: runs by status, experiment, study, name, end of id.
+    /// `column 1, value, run 16` → nothing: runs by status, experiment, study, name, end of id, start.
     pub(crate) const RUN_INDEX: u8 = 0x22;
     /// `key 0, value 0, run 16` → nothing: runs by param.
     pub(crate) const PARAM_INDEX: u8 = 0x23;
@@ -64,6 +68,26 @@ pub(crate) mod tag {
     pub(crate) const NEXT_VERSION: u8 = 0x45;
     /// `holder 32` → what the weights in it are known to be.
     pub(crate) const WEIGHTS: u8 = 0x46;
+    /// `owner 0, path` → a file that may be replaced.
+    pub(crate) const LOOSE: u8 = 0x47;
+    /// `model id` → logged model.
+    pub(crate) const LOGGED: u8 = 0x50;
+    /// `experiment 16, model id` → nothing: logged models by experiment.
+    pub(crate) const LOGGED_IN: u8 = 0x51;
+    /// `model id 0, key 0, point 24, run 16` → on which dataset a logged model was measured.
+    pub(crate) const MEASURED: u8 = 0x52;
+    /// `name` → registered model.
+    pub(crate) const REGISTERED: u8 = 0x53;
+    /// `name 0, number 4` → version of a registered model.
+    pub(crate) const MODEL_VERSION: u8 = 0x54;
+    /// `trace id` → trace.
+    pub(crate) const TRACE: u8 = 0x55;
+    /// `experiment 16, time 8 inverted, trace id` → nothing: traces by experiment, newest first.
+    pub(crate) const TRACE_AT: u8 = 0x56;
+    /// `trace id 0, span 8` → span.
+    pub(crate) const SPAN: u8 = 0x57;
+    /// `trace id 0, assessment id` → assessment.
+    pub(crate) const ASSESSMENT: u8 = 0x58;
 }
 
 /// The longest text in a key, in bytes.
@@ -332,6 +356,8 @@ pub(crate) enum RunIndex<'a> {
     Name(&'a str),
     /// The last four bytes of its id, by which people call it.
     Short(&'a [u8; 4]),
+    /// Its experiment and when it began, in milliseconds since 1970: the latest first.
+    Started(ExperimentId, i64),
 }
 
 /// Every run with this field, by run id.
@@ -343,7 +369,22 @@ pub(crate) fn run_index(index: RunIndex<'_>) -> Vec<u8> {
         RunIndex::Study(study) => key.bytes(&[3]).text(study).end(),
         RunIndex::Name(name) => key.bytes(&[4]).text(name).end(),
         RunIndex::Short(last) => key.bytes(&[5]).bytes(last).end(),
+        RunIndex::Started(id, millis) => key.bytes(&[6]).bytes(id.as_bytes()).bytes(&latest_first(millis)).end(),
     }
+}
+
+/// Every run of an experiment, the latest first.
+pub(crate) fn runs_by_start(id: ExperimentId) -> Vec<u8> {
+    Key::new(tag::RUN_INDEX).bytes(&[6]).bytes(id.as_bytes()).end()
+}
+
+/// When the run of an entry of [`runs_by_start`] began, and which it is.
+pub(crate) fn run_start_at(key: &[u8]) -> Result<(i64, RunId)> {
+    let start = key.get(18..26).and_then(|bytes| bytes.try_into().ok()).map(latest_first_at);
+    start
+        .zip(key.last_chunk())
+        .map(|(start, run)| (start, RunId::from_bytes(*run)))
+        .ok_or_else(|| Error::corrupt(key, "expected a start and a run in the key"))
 }
 
 pub(crate) fn run_index_entry(index: RunIndex<'_>, run: RunId) -> Vec<u8> {
@@ -487,6 +528,107 @@ pub(crate) fn file(digest: &Digest) -> Vec<u8> {
 
 pub(crate) fn piece(digest: &Digest) -> Vec<u8> {
     Key::new(tag::PIECE).bytes(digest.as_bytes()).end()
+}
+
+/// What a client said of a dataset that a run used.
+pub(crate) fn input(run: RunId, dataset: &Digest) -> Vec<u8> {
+    Key::new(tag::INPUT).bytes(run.as_bytes()).bytes(dataset.as_bytes()).end()
+}
+
+pub(crate) fn inputs(run: RunId) -> Vec<u8> {
+    Key::new(tag::INPUT).bytes(run.as_bytes()).end()
+}
+
+/// A logged model that a run took (`way` 1) or gave (`way` 2).
+pub(crate) fn model_link(run: RunId, way: u8, model: &str) -> Vec<u8> {
+    Key::new(tag::MODEL_LINK).bytes(run.as_bytes()).bytes(&[way]).bytes(model.as_bytes()).end()
+}
+
+pub(crate) fn model_links(run: RunId) -> Vec<u8> {
+    Key::new(tag::MODEL_LINK).bytes(run.as_bytes()).end()
+}
+
+/// A file that may be replaced.
+pub(crate) fn loose(owner: &str, path: &str) -> Vec<u8> {
+    Key::new(tag::LOOSE).text(owner).bytes(path.as_bytes()).end()
+}
+
+/// Every file of every owner that may be replaced.
+pub(crate) fn every_loose() -> Vec<u8> {
+    vec![tag::LOOSE]
+}
+
+pub(crate) fn logged(model: &str) -> Vec<u8> {
+    Key::new(tag::LOGGED).bytes(model.as_bytes()).end()
+}
+
+pub(crate) fn logged_in(experiment: ExperimentId, model: &str) -> Vec<u8> {
+    Key::new(tag::LOGGED_IN).bytes(experiment.as_bytes()).bytes(model.as_bytes()).end()
+}
+
+/// A measurement of a logged model, by the sortable bytes of its point.
+pub(crate) fn measured(model: &str, key: &str, point: &[u8; 24], run: RunId) -> Vec<u8> {
+    Key::new(tag::MEASURED).text(model).text(key).bytes(point).bytes(run.as_bytes()).end()
+}
+
+pub(crate) fn measured_of(model: &str) -> Vec<u8> {
+    Key::new(tag::MEASURED).text(model).end()
+}
+
+pub(crate) fn registered(name: &str) -> Vec<u8> {
+    Key::new(tag::REGISTERED).bytes(name.as_bytes()).end()
+}
+
+pub(crate) fn model_version(name: &str, number: u32) -> Vec<u8> {
+    Key(model_versions(name)).bytes(&number.to_be_bytes()).end()
+}
+
+pub(crate) fn model_versions(name: &str) -> Vec<u8> {
+    Key::new(tag::MODEL_VERSION).text(name).end()
+}
+
+/// Every version of every registered model.
+pub(crate) fn every_model_version() -> Vec<u8> {
+    vec![tag::MODEL_VERSION]
+}
+
+pub(crate) fn trace(id: &str) -> Vec<u8> {
+    Key::new(tag::TRACE).bytes(id.as_bytes()).end()
+}
+
+/// A trace by experiment and time, in milliseconds since 1970.
+pub(crate) fn trace_at(experiment: ExperimentId, millis: i64, id: &str) -> Vec<u8> {
+    Key(traces_at(experiment)).bytes(&latest_first(millis)).bytes(id.as_bytes()).end()
+}
+
+/// Every trace of an experiment, the latest first.
+pub(crate) fn traces_at(experiment: ExperimentId) -> Vec<u8> {
+    Key::new(tag::TRACE_AT).bytes(experiment.as_bytes()).end()
+}
+
+pub(crate) fn span(trace: &str, span: u64) -> Vec<u8> {
+    Key(spans(trace)).bytes(&span.to_be_bytes()).end()
+}
+
+pub(crate) fn spans(trace: &str) -> Vec<u8> {
+    Key::new(tag::SPAN).text(trace).end()
+}
+
+pub(crate) fn assessment(trace: &str, id: &str) -> Vec<u8> {
+    Key(assessments(trace)).bytes(id.as_bytes()).end()
+}
+
+pub(crate) fn assessments(trace: &str) -> Vec<u8> {
+    Key::new(tag::ASSESSMENT).text(trace).end()
+}
+
+/// Eight bytes that sort the other way round than the signed number does.
+fn latest_first(number: i64) -> [u8; 8] {
+    (!(number as u64 ^ (1 << 63))).to_be_bytes()
+}
+
+fn latest_first_at(bytes: [u8; 8]) -> i64 {
+    (!u64::from_be_bytes(bytes) ^ (1 << 63)) as i64
 }
 
 /// Eight bytes that sort as the signed number does.

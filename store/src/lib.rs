@@ -17,6 +17,7 @@
 mod artifact;
 mod backup;
 mod bundle;
+mod clients;
 mod clock;
 mod commit;
 mod convert;
@@ -27,6 +28,7 @@ pub mod fuzz;
 #[cfg(test)]
 mod golden;
 mod id;
+mod inputs;
 mod keys;
 mod lineage;
 mod model;
@@ -35,16 +37,18 @@ mod reader;
 mod record_digest;
 mod recording;
 mod records;
+mod registry;
 mod resolve;
 mod rows;
 mod runs;
 mod series;
 mod store;
+mod traces;
 mod transfer;
 
 pub use artifact::{
-    Collect, Collected, Draft, FileEntry, FileReader, Group, Holder, Known, Manifest, Renumbered, Share, Usage,
-    Version, Weights,
+    Collect, Collected, Draft, FileEntry, FileReader, Group, Holder, Known, LooseFile, LooseFolder, Manifest,
+    Renumbered, Share, Usage, Version, Weights,
 };
 pub use backup::{Restored, Saved};
 pub use bundle::{BUNDLE_FORMAT, Bundle, Counts, Damage, Progress, Purpose, RunFacts, Section, Target, Watch};
@@ -52,14 +56,18 @@ pub use clock::Timestamp;
 pub use error::{Error, Result};
 pub use fsck::{CheckProgress, Checked, Finding, Level, Repaired, Trouble, fsck, repair};
 pub use id::{Digest, ExperimentId, Kind, NodeId, RowKey, RunId, Slot, StageId};
+pub use inputs::Way;
 pub use lineage::{Graph, GraphEdge, GraphNode, Toward, Walk};
 pub use model::{
-    Checkpoint, Claim, Content, Cost, Dataset, Edge, Ending, Endpoint, Experiment, Figure, Finish, Front, FrontPoint,
-    Goal, NewRun, Objective, Outcome, Plan, Problem, Program, Recipe, RecipeWeight, Relation, Reward, Run, Sample,
-    Sampling, Selection, Stage, Statement, Status, Tally, Verdict, Verifier, Votes,
+    Assessment, AssessmentKind, Checkpoint, Claim, ClientRun, Content, Cost, Dataset, Edge, Ending, Endpoint,
+    Experiment, Figure, Finish, Front, FrontPoint, Goal, LoggedModel, Measured, ModelState, ModelVersion, NewRun,
+    Objective, Outcome, Plan, Problem, Program, Recipe, RecipeWeight, RegisteredModel, Relation, Reward, Run,
+    RunChange, RunInput, Sample, Sampling, Selection, Span, Stage, Statement, Status, Tally, Trace, Verdict, Verifier,
+    Votes,
 };
-pub use query::{Filter, Grouped, Grouping, Page, Query, Row, Table, Value};
+pub use query::{Filter, Grouped, Grouping, Life, Page, Query, Row, Table, Value};
 pub use recording::Recording;
+pub use registry::{Measurement, NewLoggedModel, NewModelVersion};
 pub use rows::Rows;
 pub use series::{Bucket, History, Point, Series};
 pub use store::Store;

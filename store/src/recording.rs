@@ -86,6 +86,8 @@ pub struct Recording {
     pub(crate) known: Vec<Known>,
     /// Contents of which something was recorded, and which are not there themselves.
     pub(crate) bare: Vec<(RunId, NodeId)>,
+    /// Entries that nothing follows from, by key.
+    pub(crate) entries: BTreeMap<Vec<u8>, Vec<u8>>,
     n_bytes: usize,
 }
 
@@ -310,6 +312,12 @@ impl Recording {
         self.n_bytes += 97;
     }
 
+    /// Stages an entry that nothing follows from.
+    pub(crate) fn put_entry(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.n_bytes += 16 + key.len() + value.len();
+        self.entries.insert(key, value);
+    }
+
     /// Adds everything staged in `other`.
     ///
     /// # Errors
@@ -329,6 +337,7 @@ impl Recording {
         self.edges.extend(other.edges);
         self.known.extend(other.known);
         self.bare.extend(other.bare);
+        self.entries.extend(other.entries);
         for (node, content) in other.contents {
             match self.contents.entry(node) {
                 std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(content)),

@@ -77,12 +77,7 @@ impl Store {
             run.status = status;
             run.ended = Some(run.started);
         }
-        let key = keys::node(&NodeId::run(id));
-        batch.require_absent(&key);
-        batch.put(&key, &run.encode()?);
-        for index in indexes(&run) {
-            batch.put(&keys::run_index_entry(index, id), &[]);
-        }
+        put_new_run(&run, batch)?;
         Ok(run)
     }
 
@@ -140,22 +135,25 @@ impl Store {
     }
 
     fn change_run(&self, id: RunId, change: impl Fn(&mut Run)) -> Result<Run> {
+        self.write("run", &id, Durability::Sync, |batch| self.plan_change(id, &change, batch))
+    }
+
+    /// Changes the record of a run, and what follows from it.
+    pub(crate) fn plan_change(&self, id: RunId, change: impl Fn(&mut Run), batch: &mut Batch) -> Result<Run> {
         let key = keys::node(&NodeId::run(id));
-        self.write("run", &id, Durability::Sync, |batch| {
-            let record = self.get(&key)?.ok_or_else(|| Error::missing("run", id))?;
-            let before = Run::decode(&key, &record)?;
-            let mut after = before.clone();
-            change(&mut after);
-            batch.require_equals(&key, &record);
-            batch.put(&key, &after.encode()?);
-            for index in indexes(&before) {
-                batch.delete(&keys::run_index_entry(index, id));
-            }
-            for index in indexes(&after) {
-                batch.put(&keys::run_index_entry(index, id), &[]);
-            }
-            Ok(after)
-        })
+        let record = self.get(&key)?.ok_or_else(|| Error::missing("run", id))?;
+        let before = Run::decode(&key, &record)?;
+        let mut after = before.clone();
+        change(&mut after);
+        batch.require_equals(&key, &record);
+        batch.put(&key, &after.encode()?);
+        for index in indexes(&before) {
+            batch.delete(&keys::run_index_entry(index, id));
+        }
+        for index in indexes(&after) {
+            batch.put(&keys::run_index_entry(index, id), &[]);
+        }
+        Ok(after)
     }
 
     /// The params of a run, by key.
@@ -200,12 +198,15 @@ impl Store {
         if let Some(experiment) = self.find_experiment(name)? {
             return Ok(experiment);
         }
+        let created = Timestamp::now();
         let experiment = Experiment {
             id: ExperimentId::fresh(),
             name: name.to_owned(),
-            created: Timestamp::now(),
+            created,
             archived: false,
             tags: BTreeMap::new(),
+            updated: created,
+            artifacts: String::new(),
         };
         let name_key = keys::experiment_name(name);
         batch.require_absent(&name_key);
@@ -243,8 +244,21 @@ impl NewRun {
             started: Timestamp::now(),
             ended: None,
             record_digest: None,
+            user: String::new(),
+            deleted: None,
         }
     }
+}
+
+/// Adds a run that is not there.
+pub(crate) fn put_new_run(run: &Run, batch: &mut Batch) -> Result<()> {
+    let key = keys::node(&NodeId::run(run.id));
+    batch.require_absent(&key);
+    batch.put(&key, &run.encode()?);
+    for index in indexes(run) {
+        batch.put(&keys::run_index_entry(index, run.id), &[]);
+    }
+    Ok(())
 }
 
 pub(crate) fn indexes(run: &Run) -> impl Iterator<Item = RunIndex<'_>> {
@@ -254,6 +268,7 @@ pub(crate) fn indexes(run: &Run) -> impl Iterator<Item = RunIndex<'_>> {
         (!run.study.is_empty()).then_some(RunIndex::Study(&run.study)),
         (!run.name.is_empty()).then_some(RunIndex::Name(&run.name)),
         run.id.as_bytes().last_chunk().map(RunIndex::Short),
+        Some(RunIndex::Started(run.experiment, run.started.millis())),
     ]
     .into_iter()
     .flatten()

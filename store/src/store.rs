@@ -17,7 +17,7 @@ use crate::reader::{Entries, again};
 use crate::records::Stored;
 
 /// The format of records and keys that this build writes and reads.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 pub(crate) const FORMAT_KEY: &str = "format";
 /// The folder of packs within the store's.
 pub(crate) const BLOBS: &str = "blobs";

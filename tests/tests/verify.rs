@@ -128,7 +128,7 @@ fn corpus_rows(n: usize) -> Vec<String> {
     let problems = corpus::statements(7, n, &levels).unwrap();
     let row = |problem: &corpus::Problem| {
         let statement = problem.statement.print(Style::Constructor);
-        row(&problem.statement.name, prelude::TEXT, &statement, &problem.proof.to_string())
+        row(&problem.statement.name, prelude::TEXT, &statement, &problem.proof.render(&[]))
     };
     problems.iter().map(row).collect()
 }

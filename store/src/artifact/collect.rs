@@ -1,6 +1,6 @@
 //! Collecting what nothing names: records of files and pieces, packs, and the dead parts of packs.
 //!
-//! What is kept: every version, its manifest, its files, their pieces, and the bases of those. All else goes. A pack
+//! What is kept: every version, its manifest, its files, loose files, their pieces, and the bases of those. All else goes. A pack
 //! with nothing in it that is kept is removed; one that is mostly dead is rewritten first.
 //!
 //! Invariants: at every moment every kept piece is where its record says, so a collection may be killed anywhere, and the
@@ -276,7 +276,7 @@ impl Store {
     }
 }
 
-/// Marks what versions name, and finds what is left.
+/// Marks what versions and loose files name, and finds what is left.
 fn mark(store: &Store) -> Result<Marks> {
     let saved = gate::saved(store)?;
     let mut manifests = BTreeSet::new();
@@ -288,6 +288,9 @@ fn mark(store: &Store) -> Result<Marks> {
     for manifest in manifests {
         let manifest: Manifest = store.content(manifest)?;
         files.extend(manifest.files.into_iter().map(|file| file.digest));
+    }
+    for loose in super::loose::every(store) {
+        files.insert(loose?.2.digest);
     }
     let mut live: BTreeMap<Digest, u32> = BTreeMap::new();
     for file in &files {

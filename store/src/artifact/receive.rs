@@ -11,7 +11,7 @@ use super::packs::PackWriter;
 use super::pieces::PieceReader;
 use super::split::MAX_PIECE_BYTES;
 use super::versions::LATEST;
-use super::{Coded, FilePieces, PackId, Piece, PieceRef, Place, Version, gate};
+use super::{Coded, FilePieces, LooseFile, PackId, Piece, PieceRef, Place, Version, gate};
 use crate::bundle::Reader;
 use crate::error::{Error, Result};
 use crate::id::Digest;
@@ -29,6 +29,8 @@ pub(crate) struct Parcel {
     pub(crate) pieces: BTreeMap<Digest, Piece>,
     /// Versions, each with the aliases that lead to it.
     pub(crate) versions: Vec<(Version, Vec<String>)>,
+    /// Loose files, by key.
+    pub(crate) loose: BTreeMap<Vec<u8>, LooseFile>,
 }
 
 /// What an export has of one name.

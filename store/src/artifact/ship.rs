@@ -34,8 +34,13 @@ struct Part {
 }
 
 impl Shipment {
-    /// The files of these manifests with their pieces and the bases of those, but for what was sent.
-    pub(crate) fn new(store: &Store, manifests: impl Iterator<Item = Digest>, sent: &mut Sent) -> Result<Self> {
+    /// The files of these manifests and these loose files with their pieces and the bases of those, but for what was sent.
+    pub(crate) fn new(
+        store: &Store,
+        manifests: impl Iterator<Item = Digest>,
+        loose: impl Iterator<Item = Digest>,
+        sent: &mut Sent,
+    ) -> Result<Self> {
         let mut shipment = Self {
             pack: PackId::from_bytes([0; 16]),
             n_bytes: 0,
@@ -44,18 +49,19 @@ impl Shipment {
             parts: Vec::new(),
         };
         let mut name = blake3::Hasher::new();
+        let mut files = Vec::new();
         for manifest in manifests {
-            let manifest: Manifest = store.content(manifest)?;
-            for file in manifest.files.iter().filter(|file| sent.files.insert(file.digest)) {
-                let key = keys::file(&file.digest);
-                let pieces: Option<FilePieces> = store.get_value(&key)?;
-                let pieces = pieces.ok_or_else(|| Error::corrupt(&key, "the file of a version is not there"))?;
-                shipment.files.push((file.digest, pieces));
-                for (wanted, piece) in store.pieces_of(&file.digest)? {
-                    if sent.pieces.insert(wanted.digest) {
-                        name.update(wanted.digest.as_bytes());
-                        shipment.add(wanted, piece.place);
-                    }
+            files.extend(store.content::<Manifest>(manifest)?.files.into_iter().map(|file| file.digest));
+        }
+        for file in files.into_iter().chain(loose).filter(|file| sent.files.insert(*file)) {
+            let key = keys::file(&file);
+            let pieces: Option<FilePieces> = store.get_value(&key)?;
+            let pieces = pieces.ok_or_else(|| Error::corrupt(&key, "the file of a version is not there"))?;
+            shipment.files.push((file, pieces));
+            for (wanted, piece) in store.pieces_of(&file)? {
+                if sent.pieces.insert(wanted.digest) {
+                    name.update(wanted.digest.as_bytes());
+                    shipment.add(wanted, piece.place);
                 }
             }
         }

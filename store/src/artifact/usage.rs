@@ -43,7 +43,7 @@ pub struct Usage {
 pub struct Share {
     /// What it is called: a name, `name:v3`, a run id.
     pub name: String,
-    /// How many versions it has.
+    /// How many versions it has; none for loose files.
     pub n_versions: u64,
     /// The size of its files, each version counted, in bytes.
     pub raw_bytes: u64,
@@ -63,6 +63,33 @@ struct Count {
     pieces: BTreeSet<u32>,
 }
 
+/// Pieces by a number, with what each takes and how many groups need it.
+#[derive(Default)]
+struct Pieces {
+    numbers: BTreeMap<Digest, u32>,
+    sizes: Vec<(u64, u32)>,
+    files: BTreeMap<Digest, Vec<u32>>,
+}
+
+impl Pieces {
+    /// The numbers of a file's pieces.
+    fn of(&mut self, store: &Store, file: Digest) -> Result<Vec<u32>> {
+        if let Some(pieces) = self.files.get(&file) {
+            return Ok(pieces.clone());
+        }
+        let mut pieces = Vec::new();
+        for (piece, Piece { place }) in store.pieces_of(&file)? {
+            let (sizes, n_stored) = (&mut self.sizes, place.n_stored(piece.n_bytes));
+            pieces.push(*self.numbers.entry(piece.digest).or_insert_with(|| {
+                sizes.push((n_stored, 0));
+                sizes.len() as u32 - 1
+            }));
+        }
+        self.files.insert(file, pieces.clone());
+        Ok(pieces)
+    }
+}
+
 impl Store {
     /// How much room artifacts take, by `group`.
     ///
@@ -73,10 +100,7 @@ impl Store {
     }
 
     fn usage_now(&self, group: Group) -> Result<Usage> {
-        // Pieces by a number, with what each takes and how many groups need it.
-        let mut numbers: BTreeMap<Digest, u32> = BTreeMap::new();
-        let mut sizes: Vec<(u64, u32)> = Vec::new();
-        let mut files: BTreeMap<Digest, Vec<u32>> = BTreeMap::new();
+        let mut pieces = Pieces::default();
         let mut counts: BTreeMap<String, Count> = BTreeMap::new();
         for entry in self.entries(&keys::all_versions()) {
             let (key, record) = entry?;
@@ -86,22 +110,16 @@ impl Store {
             count.n_versions += 1;
             count.raw_bytes += manifest.n_bytes();
             for file in manifest.files {
-                let pieces = match files.entry(file.digest) {
-                    std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(entry) => {
-                        let mut pieces = Vec::new();
-                        for (piece, Piece { place }) in self.pieces_of(&file.digest)? {
-                            pieces.push(*numbers.entry(piece.digest).or_insert_with(|| {
-                                sizes.push((place.n_stored(piece.n_bytes), 0));
-                                sizes.len() as u32 - 1
-                            }));
-                        }
-                        entry.insert(pieces)
-                    }
-                };
-                count.pieces.extend(pieces.iter().copied());
+                count.pieces.extend(pieces.of(self, file.digest)?);
             }
         }
+        for loose in super::loose::every(self) {
+            let (owner, _, file) = loose?;
+            let count = counts.entry(loose_label(&owner, group)).or_default();
+            count.raw_bytes += file.n_bytes;
+            count.pieces.extend(pieces.of(self, file.digest)?);
+        }
+        let Pieces { numbers, mut sizes, .. } = pieces;
         for piece in counts.values().flat_map(|count| &count.pieces) {
             sizes[*piece as usize].1 += 1;
         }
@@ -137,6 +155,17 @@ fn label(version: &Version, group: Group) -> String {
         Group::Artifact => version.name.clone(),
         Group::Version => format!("{}:v{}", version.name, version.number),
         Group::Run => version.run.map_or_else(String::new, |run| run.to_string()),
+    }
+}
+
+/// Loose files of a run go with it; by artifact and version, under the name of their owner.
+fn loose_label(owner: &str, group: Group) -> String {
+    match (group, owner.strip_prefix("runs/")) {
+        (Group::Run, Some(run)) => {
+            run.parse::<crate::id::RunId>().map_or_else(|_| run.to_owned(), |run| run.to_string())
+        }
+        (Group::Run, None) => String::new(),
+        _ => owner.to_owned(),
     }
 }
 

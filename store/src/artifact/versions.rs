@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tracker_engine::{Direction, Durability, KeyRange};
+use tracker_engine::{Batch, Direction, Durability, KeyRange};
 
 use super::{Draft, Manifest, Version, gate};
 use crate::clock::Timestamp;
@@ -33,34 +33,45 @@ impl Draft<'_> {
             return Err(Error::invalid("an artifact", "a set of at least one file", name));
         }
         self.seal()?;
-        let (digest, node, record) = (manifest.digest()?, manifest.node()?, manifest.encode()?);
         self.store.write("artifact", &name, Durability::Sync, |batch| {
             gate::name(self.store, batch, &self.seen, self.sealed, self.used.iter())?;
             self.plan(batch)?;
-            batch.put(&keys::node(&node), &record);
-            if let Some(run) = run {
-                batch.put(&keys::recorded(run, &node), &[]);
-            }
-            let version = if let Some(version) = self.store.version_of(name, &digest)? {
-                // It may be removed just now.
-                batch.require_equals(&keys::version(name, version.number), &version.encode()?);
-                version
-            } else {
-                let number = self.store.next_number(name)?;
-                let created = Timestamp::now();
-                let version = Version { name: name.to_owned(), number, manifest: digest, created, run };
-                let key = keys::version(name, number);
-                batch.require_absent(&key);
-                batch.put(&key, &version.encode()?);
-                batch.put(&keys::version_of(name, &digest), &number.to_be_bytes());
-                version
-            };
-            for alias in aliases.iter().copied().chain([LATEST]) {
-                batch.put(&keys::alias(name, alias), &version.number.to_be_bytes());
-            }
-            Ok(version)
+            put_version(self.store, name, &manifest, run, aliases, batch)
         })
     }
+}
+
+/// Names files that are there, or on their way in the same batch: a new version of `name`, or the one that has the same content already.
+pub(super) fn put_version(
+    store: &Store,
+    name: &str,
+    manifest: &Manifest,
+    run: Option<RunId>,
+    aliases: &[&str],
+    batch: &mut Batch,
+) -> Result<Version> {
+    let (digest, node) = (manifest.digest()?, manifest.node()?);
+    batch.put(&keys::node(&node), &manifest.encode()?);
+    if let Some(run) = run {
+        batch.put(&keys::recorded(run, &node), &[]);
+    }
+    let version = if let Some(version) = store.version_of(name, &digest)? {
+        // It may be removed just now.
+        batch.require_equals(&keys::version(name, version.number), &version.encode()?);
+        version
+    } else {
+        let number = store.next_number(name)?;
+        let version = Version { name: name.to_owned(), number, manifest: digest, created: Timestamp::now(), run };
+        let key = keys::version(name, number);
+        batch.require_absent(&key);
+        batch.put(&key, &version.encode()?);
+        batch.put(&keys::version_of(name, &digest), &number.to_be_bytes());
+        version
+    };
+    for alias in aliases.iter().copied().chain([LATEST]) {
+        batch.put(&keys::alias(name, alias), &version.number.to_be_bytes());
+    }
+    Ok(version)
 }
 
 impl Store {

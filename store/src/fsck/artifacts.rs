@@ -7,7 +7,10 @@ use rayon::prelude::*;
 
 use super::finding::{Finding, Tell, Trouble};
 use super::{Meter, lock};
-use crate::artifact::{Coded, FilePieces, Manifest, PackId, PackState, Piece, PieceReader, PieceRef, Place, Version};
+use crate::artifact::{
+    Coded, FileEntry, FilePieces, LooseFile, Manifest, PackId, PackState, Piece, PieceReader, PieceRef, Place, Version,
+    loose,
+};
 use crate::error::{Error, Result};
 use crate::id::{Digest, Kind, NodeId, RunId};
 use crate::keys::{self, Parsed};
@@ -65,6 +68,7 @@ pub(super) fn check(store: &Store, sink: &dyn Tell, meter: &Meter<'_>) -> Result
         lost: Mutex::default(),
     };
     check.versions()?;
+    check.loose()?;
     check.aliases()?;
     check.read_waiting()?;
     check.packs()?;
@@ -123,27 +127,44 @@ impl Check<'_> {
     }
 
     fn files(&mut self, version: &Version, manifest: &Manifest) -> Result<()> {
-        for file in &manifest.files {
-            let key = keys::file(&file.digest);
-            let place = || format!("`{}` of `{}:v{}`", file.path, version.name, version.number);
-            match get::<FilePieces>(self.store, &key)? {
-                Found::Nothing => {
-                    let what = format!("the file {} is not there", place());
+        let owner = format!("{}:v{}", version.name, version.number);
+        manifest.files.iter().try_for_each(|file| self.file(file, &owner))
+    }
+
+    fn loose(&mut self) -> Result<()> {
+        for loose in loose::every(self.store) {
+            match loose {
+                Ok((owner, path, LooseFile { n_bytes, digest, .. })) => {
+                    self.file(&FileEntry { path, n_bytes, digest }, &owner)?;
+                }
+                // Told with its record.
+                Err(Error::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, file: &FileEntry, owner: &str) -> Result<()> {
+        let key = keys::file(&file.digest);
+        let place = || format!("`{}` of `{owner}`", file.path);
+        match get::<FilePieces>(self.store, &key)? {
+            Found::Nothing => {
+                let what = format!("the file {} is not there", place());
+                self.sink.tell(Finding::damage(Trouble::Artifact, what).at_key(&key), None);
+            }
+            Found::Value(pieces) => {
+                let n_bytes: u64 = pieces.pieces.iter().map(|piece| u64::from(piece.n_bytes)).sum();
+                if n_bytes != file.n_bytes {
+                    let what =
+                        format!("expected the file {} to have `{}` bytes, got `{n_bytes}`", place(), file.n_bytes);
                     self.sink.tell(Finding::damage(Trouble::Artifact, what).at_key(&key), None);
                 }
-                Found::Value(pieces) => {
-                    let n_bytes: u64 = pieces.pieces.iter().map(|piece| u64::from(piece.n_bytes)).sum();
-                    if n_bytes != file.n_bytes {
-                        let what =
-                            format!("expected the file {} to have `{}` bytes, got `{n_bytes}`", place(), file.n_bytes);
-                        self.sink.tell(Finding::damage(Trouble::Artifact, what).at_key(&key), None);
-                    }
-                    if self.seen_files.insert(&file.digest) {
-                        self.pieces(&pieces)?;
-                    }
+                if self.seen_files.insert(&file.digest) {
+                    self.pieces(&pieces)?;
                 }
-                Found::Unreadable => {}
             }
+            Found::Unreadable => {}
         }
         Ok(())
     }
@@ -253,6 +274,14 @@ impl Check<'_> {
                 let key = keys::version(&version.name, version.number);
                 self.sink.tell(Finding::damage(Trouble::Artifact, what).at_key(&key), None);
                 manifests.insert(version.manifest, format!("{name}:v{number}"));
+            }
+        }
+        for loose in loose::every(self.store) {
+            if let Ok((owner, path, file)) = loose
+                && self.loses(&file.digest, &lost)?
+            {
+                let what = format!("`{owner}` loses `{path}`; only a backup has it");
+                self.sink.tell(Finding::damage(Trouble::Artifact, what).at_key(&keys::loose(&owner, &path)), None);
             }
         }
         self.losing_nodes(&manifests)

@@ -3,12 +3,13 @@
 use super::finding::{Finding, Fix, Tell, Trouble};
 use super::tally::{Remembered, Tally};
 use super::words::{named, reason};
-use crate::artifact::{FilePieces, Manifest, Piece, Version};
+use crate::artifact::{FilePieces, LooseFile, Manifest, Piece, Version};
 use crate::id::{Kind, NodeId, RunId, StageId};
 use crate::keys::{self, Parsed};
 use crate::model::{
-    Checkpoint, Claim, Content, Dataset, Endpoint, Experiment, Figure, Front, Problem, Program, Recipe, Relation,
-    Reward, Run, Sample, Sampling, Selection, Stage, Statement, Verdict, Verifier,
+    Assessment, Checkpoint, Claim, Content, Dataset, Endpoint, Experiment, Figure, Front, LoggedModel, Measured,
+    ModelVersion, Problem, Program, Recipe, RegisteredModel, Relation, Reward, Run, RunInput, Sample, Sampling,
+    Selection, Span, Stage, Statement, Trace, Verdict, Verifier,
 };
 use crate::recording::RowValue;
 use crate::records::{EdgeRecord, Stored};
@@ -88,7 +89,9 @@ impl<'a> Worker<'a> {
             | Parsed::ParamIndex { .. }
             | Parsed::ParamNumber { .. }
             | Parsed::Latest { .. }
-            | Parsed::VersionOf { .. } => self.meet(key, value),
+            | Parsed::VersionOf { .. }
+            | Parsed::LoggedIn { .. }
+            | Parsed::TraceAt { .. } => self.meet(key, value),
             Parsed::Series { .. } | Parsed::Tail { .. } | Parsed::Block { .. } | Parsed::Summary { .. } => {
                 self.series(parsed, key, value);
             }
@@ -102,6 +105,69 @@ impl<'a> Worker<'a> {
             Parsed::Piece(_) => drop(self.record::<Piece>(key, value, |_| true)),
             Parsed::Alias { .. } | Parsed::NextVersion(_) => self.has_length(key, value, 4),
             Parsed::Weights(_) => self.has_length(key, value, 64),
+            Parsed::Input { .. }
+            | Parsed::ModelLink { .. }
+            | Parsed::Loose { .. }
+            | Parsed::Logged(_)
+            | Parsed::Measured { .. }
+            | Parsed::Registered(_)
+            | Parsed::ModelVersion { .. }
+            | Parsed::Trace(_)
+            | Parsed::Span { .. }
+            | Parsed::Assessment { .. } => self.logged(parsed, key, value),
+        }
+    }
+
+    /// What clients logged: each lies under what it is of.
+    fn logged(&mut self, parsed: &Parsed<'_>, key: &[u8], value: &[u8]) {
+        match *parsed {
+            Parsed::Input { run, dataset } => {
+                self.record::<RunInput>(key, value, |_| true);
+                self.needs_run(run, key);
+                self.needs_node(&NodeId::content_of(Kind::Dataset, dataset), key);
+            }
+            Parsed::ModelLink { run, .. } => {
+                self.has_length(key, value, 8);
+                self.needs_run(run, key);
+            }
+            Parsed::Loose { .. } => drop(self.record::<LooseFile>(key, value, |_| true)),
+            Parsed::Logged(id) => {
+                if let Some(model) = self.record::<LoggedModel>(key, value, |found| found.id == id) {
+                    self.expect(&keys::logged_in(model.experiment, id), &[], key, value);
+                }
+            }
+            Parsed::Measured { model, run, .. } => {
+                self.record::<Measured>(key, value, |_| true);
+                self.needs_run(run, key);
+                self.needs(&keys::logged(model), key);
+            }
+            Parsed::Registered(name) => drop(self.record::<RegisteredModel>(key, value, |found| found.name == name)),
+            Parsed::ModelVersion { name, number } => {
+                self.record::<ModelVersion>(key, value, |found| found.name == name && found.number == number);
+                self.needs(&keys::registered(name), key);
+            }
+            Parsed::Trace(id) => {
+                if let Some(trace) = self.record::<Trace>(key, value, |found| found.id == id) {
+                    self.expect(&keys::trace_at(trace.experiment, trace.requested.millis(), id), &[], key, value);
+                }
+            }
+            Parsed::Span { trace, .. } => {
+                self.record::<Span>(key, value, |_| true);
+                self.needs(&keys::trace(trace), key);
+            }
+            Parsed::Assessment { trace, id } => {
+                self.record::<Assessment>(key, value, |found| found.id == id);
+                self.needs(&keys::trace(trace), key);
+            }
+            _ => {}
+        }
+    }
+
+    /// The entry at `key` is part of what lies at `whole`.
+    fn needs(&self, whole: &[u8], key: &[u8]) {
+        if self.is_first_reading() && !self.is_there(whole) {
+            let what = format!("{} is there, {} is not", named(key), named(whole));
+            self.tell(Finding::damage(Trouble::Edge, what).at_key(key));
         }
     }
 

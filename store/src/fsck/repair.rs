@@ -363,6 +363,8 @@ fn is_truth(key: &[u8]) -> bool {
             | Parsed::Summary { .. }
             | Parsed::Latest { .. }
             | Parsed::VersionOf { .. }
+            | Parsed::LoggedIn { .. }
+            | Parsed::TraceAt { .. }
             | Parsed::Weights(_),
         ) => false,
         Some(_) => true,

@@ -46,6 +46,18 @@ pub(super) fn named(key: &[u8]) -> String {
         Some(Parsed::Piece(digest)) => format!("the piece `{digest}`"),
         Some(Parsed::NextVersion(name)) => format!("the next number of `{name}`"),
         Some(Parsed::Weights(holder)) => format!("the note on the weights of `{holder}`"),
+        Some(Parsed::Input { run, dataset }) => format!("what run `{run}` said of dataset `{dataset}`"),
+        Some(Parsed::ModelLink { run, model, .. }) => format!("the link of run `{run}` to model `{model}`"),
+        Some(Parsed::Loose { owner, path }) => format!("the file `{path}` of `{owner}`"),
+        Some(Parsed::Logged(model)) => format!("the logged model `{model}`"),
+        Some(Parsed::LoggedIn { model, .. }) => format!("the entry by which model `{model}` is found"),
+        Some(Parsed::Measured { model, key, .. }) => format!("a measurement of `{key}` of model `{model}`"),
+        Some(Parsed::Registered(name)) => format!("the registered model `{name}`"),
+        Some(Parsed::ModelVersion { name, number }) => format!("version `{number}` of the registered model `{name}`"),
+        Some(Parsed::Trace(id)) => format!("the trace `{id}`"),
+        Some(Parsed::TraceAt { trace, .. }) => format!("the entry by which trace `{trace}` is found"),
+        Some(Parsed::Span { trace, span }) => format!("span `{span:016x}` of trace `{trace}`"),
+        Some(Parsed::Assessment { trace, id }) => format!("assessment `{id}` of trace `{trace}`"),
         Some(Parsed::Meta(name)) => format!("the setting `{name}`"),
     }
 }

@@ -44,6 +44,12 @@ macro_rules! uuid_name {
                 &self.0
             }
 
+            /// Its thirty-two hexadecimal digits, without hyphens.
+            #[must_use]
+            pub fn simple(&self) -> String {
+                crate::error::hex(&self.0)
+            }
+
             /// Its last eight digits: the random ones, which tell ids of the same minute apart.
             #[must_use]
             pub fn short(&self) -> String {

@@ -32,6 +32,18 @@ pub(crate) enum Parsed<'a> {
     Piece(Digest),
     NextVersion(&'a str),
     Weights(Digest),
+    Input { run: RunId, dataset: Digest },
+    ModelLink { run: RunId, way: u8, model: &'a str },
+    Loose { owner: &'a str, path: &'a str },
+    Logged(&'a str),
+    LoggedIn { experiment: ExperimentId, model: &'a str },
+    Measured { model: &'a str, key: &'a str, point: [u8; 24], run: RunId },
+    Registered(&'a str),
+    ModelVersion { name: &'a str, number: u32 },
+    Trace(&'a str),
+    TraceAt { experiment: ExperimentId, millis: i64, trace: &'a str },
+    Span { trace: &'a str, span: u64 },
+    Assessment { trace: &'a str, id: &'a str },
 }
 
 /// What `key` says; `None` if it is no key of the store, or not written as the store writes it.
@@ -84,6 +96,51 @@ pub(crate) fn parse(key: &[u8]) -> Option<Parsed<'_>> {
         tag::PIECE => Parsed::Piece(Digest::from_bytes(rest.try_into().ok()?)),
         tag::NEXT_VERSION => Parsed::NextVersion(whole_text(rest)?),
         tag::WEIGHTS => Parsed::Weights(Digest::from_bytes(rest.try_into().ok()?)),
+        tag::INPUT => {
+            let (run, dataset) = run(rest)?;
+            Parsed::Input { run, dataset: Digest::from_bytes(dataset.try_into().ok()?) }
+        }
+        tag::MODEL_LINK => {
+            let (run, rest) = run(rest)?;
+            let (way, model) = rest.split_first()?;
+            matches!(way, 1 | 2).then_some(())?;
+            Parsed::ModelLink { run, way: *way, model: whole_text(model)? }
+        }
+        tag::LOOSE => {
+            let (owner, path) = text(rest)?;
+            Parsed::Loose { owner, path: whole_text(path)? }
+        }
+        tag::LOGGED => Parsed::Logged(whole_text(rest)?),
+        tag::LOGGED_IN => {
+            let (experiment, model) = rest.split_first_chunk()?;
+            Parsed::LoggedIn { experiment: ExperimentId::from_bytes(*experiment), model: whole_text(model)? }
+        }
+        tag::MEASURED => {
+            let (model, rest) = text(rest)?;
+            let (key, rest) = text(rest)?;
+            let (point, run) = rest.split_first_chunk()?;
+            Parsed::Measured { model, key, point: *point, run: RunId::from_bytes(run.try_into().ok()?) }
+        }
+        tag::REGISTERED => Parsed::Registered(whole_text(rest)?),
+        tag::MODEL_VERSION => {
+            let (name, number) = text(rest)?;
+            Parsed::ModelVersion { name, number: u32::from_be_bytes(number.try_into().ok()?) }
+        }
+        tag::TRACE => Parsed::Trace(whole_text(rest)?),
+        tag::TRACE_AT => {
+            let (experiment, rest) = rest.split_first_chunk()?;
+            let (millis, trace) = rest.split_first_chunk()?;
+            let (experiment, millis) = (ExperimentId::from_bytes(*experiment), super::latest_first_at(*millis));
+            Parsed::TraceAt { experiment, millis, trace: whole_text(trace)? }
+        }
+        tag::SPAN => {
+            let (trace, span) = text(rest)?;
+            Parsed::Span { trace, span: u64::from_be_bytes(span.try_into().ok()?) }
+        }
+        tag::ASSESSMENT => {
+            let (trace, id) = text(rest)?;
+            Parsed::Assessment { trace, id: whole_text(id)? }
+        }
         _ => return None,
     };
     (parsed.encode() == key).then_some(parsed)
@@ -127,6 +184,18 @@ impl Parsed<'_> {
             Self::Piece(digest) => super::piece(digest),
             Self::NextVersion(name) => super::next_version(name),
             Self::Weights(holder) => super::weights(holder),
+            Self::Input { run, dataset } => super::input(*run, dataset),
+            Self::ModelLink { run, way, model } => super::model_link(*run, *way, model),
+            Self::Loose { owner, path } => super::loose(owner, path),
+            Self::Logged(model) => super::logged(model),
+            Self::LoggedIn { experiment, model } => super::logged_in(*experiment, model),
+            Self::Measured { model, key, point, run } => super::measured(model, key, point, *run),
+            Self::Registered(name) => super::registered(name),
+            Self::ModelVersion { name, number } => super::model_version(name, *number),
+            Self::Trace(id) => super::trace(id),
+            Self::TraceAt { experiment, millis, trace } => super::trace_at(*experiment, *millis, trace),
+            Self::Span { trace, span } => super::span(trace, *span),
+            Self::Assessment { trace, id } => super::assessment(trace, id),
         }
     }
 }
@@ -206,6 +275,10 @@ fn run_index(bytes: &[u8]) -> Option<Parsed<'_>> {
         3 if ended(value) => RunIndex::Study(whole_text(&value[..value.len() - 1])?),
         4 if ended(value) => RunIndex::Name(whole_text(&value[..value.len() - 1])?),
         5 => RunIndex::Short(value.try_into().ok()?),
+        6 => {
+            let (id, start) = value.split_first_chunk()?;
+            RunIndex::Started(ExperimentId::from_bytes(*id), super::latest_first_at(start.try_into().ok()?))
+        }
         _ => return None,
     };
     Some(Parsed::RunIndex { index, run })
@@ -230,8 +303,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const GOLDEN: &str =
-        concat!(include_str!("../../tests/golden/format-1.txt"), include_str!("../../tests/golden/format-2.txt"));
+    const GOLDEN: &str = concat!(
+        include_str!("../../tests/golden/format-1.txt"),
+        include_str!("../../tests/golden/format-2.txt"),
+        include_str!("../../tests/golden/format-3.txt")
+    );
 
     fn golden_keys() -> Vec<Vec<u8>> {
         let digits = GOLDEN.lines().filter_map(|line| line.strip_prefix("key ")?.split_once(' '));
@@ -253,7 +329,7 @@ mod tests {
         fn random_bytes_never_panic_and_what_reads_says_itself(
             key in prop_oneof![
                 proptest::collection::vec(any::<u8>(), 0..200),
-                (prop_oneof![1_u8..4, 0x10_u8..0x15, 0x20_u8..0x25, 0x30_u8..0x35, 0x40_u8..0x47],
+                (prop_oneof![1_u8..4, 0x10_u8..0x17, 0x20_u8..0x25, 0x30_u8..0x35, 0x40_u8..0x48, 0x50_u8..0x59],
                     proptest::collection::vec(any::<u8>(), 0..200)).prop_map(|(tag, rest)| [vec![tag], rest].concat()),
             ],
         ) {

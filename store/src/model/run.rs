@@ -23,6 +23,11 @@ pub struct Experiment {
     pub archived: bool,
     /// Free text by key.
     pub tags: BTreeMap<String, String>,
+    /// When it was last changed.
+    pub updated: Timestamp,
+    /// Where files of its runs are kept, as a URI that clients were given; empty for this store.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub artifacts: String,
 }
 
 /// What a run does, as text that says it whole, and the name of that text.
@@ -55,11 +60,13 @@ pub enum Status {
     Failed,
     /// It was stopped, and can be resumed.
     Interrupted,
+    /// It has not begun; clients that log runs say so.
+    Scheduled,
 }
 
 impl Status {
     /// Every status, in stored order.
-    pub const ALL: [Self; 4] = [Self::Running, Self::Finished, Self::Failed, Self::Interrupted];
+    pub const ALL: [Self; 5] = [Self::Running, Self::Finished, Self::Failed, Self::Interrupted, Self::Scheduled];
 
     /// Its name: one lower-case word.
     #[must_use]
@@ -69,6 +76,7 @@ impl Status {
             Self::Finished => "finished",
             Self::Failed => "failed",
             Self::Interrupted => "interrupted",
+            Self::Scheduled => "scheduled",
         }
     }
 }
@@ -87,7 +95,7 @@ impl FromStr for Status {
         Self::ALL
             .into_iter()
             .find(|status| status.name().eq_ignore_ascii_case(text))
-            .ok_or_else(|| Error::invalid("status", "running, finished, failed or interrupted", text))
+            .ok_or_else(|| Error::invalid("status", "running, finished, failed, interrupted or scheduled", text))
     }
 }
 
@@ -122,6 +130,38 @@ pub struct Run {
     pub ended: Option<Timestamp>,
     /// The digest over all its records, once it finished.
     pub record_digest: Option<Digest>,
+    /// Who logged it, as a client said; empty for studies.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// When it was deleted, if it was: it is hidden, and can be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Timestamp>,
+}
+
+/// A run that a client logs, with times of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientRun {
+    /// The experiment it belongs to.
+    pub experiment: ExperimentId,
+    /// Its name.
+    pub name: String,
+    /// Who logs it.
+    pub user: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// Free text by key.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// What a client changes of a run; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunChange {
+    /// Another name.
+    pub name: Option<String>,
+    /// Where it is in its life.
+    pub status: Option<Status>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
 }
 
 /// What a run is made of before it has an id.

@@ -19,7 +19,7 @@ pub(super) enum Source {
     Tag(String),
     /// The latest value of a series of the run.
     Metric(String),
-    /// `name` or `digest` of the datasets the run used.
+    /// `name`, `digest` or `context` of the datasets the run used.
     Dataset(&'static str),
     /// A field of the node that a column names.
     Through(&'static str, Field),
@@ -47,7 +47,7 @@ impl Source {
             Some("tag" | "tags") if is_run || has_run => Some(Self::Tag(key.to_owned())),
             Some("metric" | "metrics") if is_run || has_run => Some(Self::Metric(key.to_owned())),
             Some("dataset" | "datasets") if is_run || has_run => {
-                ["name", "digest"].into_iter().find(|column| *column == key).map(Self::Dataset)
+                ["name", "digest", "context"].into_iter().find(|column| *column == key).map(Self::Dataset)
             }
             Some(entity) => {
                 let link = table.links().iter().find(|link| **link == entity);

@@ -35,6 +35,18 @@ use filter::Field;
 use rows::{Candidate, Facts};
 use value::Exact;
 
+/// Which runs are asked for: a run is deleted if it is, or its experiment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Life {
+    /// Those that are not deleted.
+    #[default]
+    Active,
+    /// Those that are deleted.
+    Deleted,
+    /// All.
+    Any,
+}
+
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct Query {
@@ -48,6 +60,7 @@ pub struct Query {
     columns: Vec<(Field, String)>,
     only: bool,
     kin: Vec<(NodeId, Toward)>,
+    life: Life,
 }
 
 impl Query {
@@ -65,7 +78,15 @@ impl Query {
             columns: Vec::new(),
             only: false,
             kin: Vec::new(),
+            life: Life::Active,
         }
+    }
+
+    /// Runs that are deleted, or all, in place of those that are not.
+    #[must_use]
+    pub fn life(mut self, life: Life) -> Self {
+        self.life = life;
+        self
     }
 
     /// Only rows for which `filter` is true; see [`Filter::parse`].
@@ -278,6 +299,14 @@ impl<'a> Bound<'a> {
 
     /// The sort values of a candidate, if it passes the filter and comes after the mark.
     fn keep(&self, candidate: &Candidate, facts: &mut Facts<'_>) -> Result<Option<Vec<Value>>> {
+        let is_asked = match (self.query.table, self.query.life) {
+            (Table::Runs, Life::Active) => !facts.is_deleted(candidate)?,
+            (Table::Runs, Life::Deleted) => facts.is_deleted(candidate)?,
+            _ => true,
+        };
+        if !is_asked {
+            return Ok(None);
+        }
         if let Some(filter) = &self.query.filter {
             let mut look = |field: &Field| facts.values(candidate, &self.source(field)?);
             if filter.root.holds(&mut look)? != Some(true) {

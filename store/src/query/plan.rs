@@ -78,6 +78,12 @@ impl<'a> Plan<'a> {
         if let (Table::Runs, [(Source::Metric(key), _)], false) = (table, bound.order.as_slice(), is_narrow_index) {
             return Ok(Self { candidates: by_metric(store, bound, key.clone(), direction), is_in_order: true });
         }
+        // Of few runs the first are found by sorting, of many by the index they are sorted in.
+        if let (Table::Runs, Some(experiments), false) = (table, &needs.experiments, is_narrow_index)
+            && is_latest_first(bound)
+        {
+            return Ok(Self { candidates: latest_first(store, bound, experiments), is_in_order: true });
+        }
         let mark = bound.mark.as_ref().filter(|_| is_by_id).map(|(_, node)| node);
         if let Some(index) = index {
             let mut span = Span::prefix(&index.prefix);
@@ -148,6 +154,8 @@ struct Needs {
     param: Option<(String, String)>,
     experiment: Option<String>,
     experiment_id: Option<ExperimentId>,
+    /// The run is in one of these.
+    experiments: Option<Vec<ExperimentId>>,
     study: Option<String>,
     status: Option<Status>,
     outcome: Option<Outcome>,
@@ -171,6 +179,12 @@ impl Needs {
                 (Source::Param(key), Test::Compare(comparison, literal)) if literal.number().is_some() => {
                     needs.add_range(*comparison, literal, |number| keys::param_number(key, number));
                 }
+                (Source::Column("experiment_id"), Test::In(values)) if bound.query.table == Table::Runs => {
+                    let ids =
+                        values.iter().filter_map(|id| if let Value::Text(id) = id { id.parse().ok() } else { None });
+                    let ids: BTreeSet<ExperimentId> = ids.collect();
+                    needs.experiments = Some(ids.into_iter().collect());
+                }
                 (_, Test::Compare(Comparison::Equal, Value::Text(text))) => {
                     needs.add_equal(bound.query.table, source, text);
                 }
@@ -184,7 +198,10 @@ impl Needs {
         match (table, source) {
             (_, Source::Param(key)) => self.param = Some((key, text.to_owned())),
             (Table::Runs, Source::Column("experiment")) => self.experiment = Some(text.to_owned()),
-            (Table::Runs, Source::Column("experiment_id")) => self.experiment_id = text.parse().ok(),
+            (Table::Runs, Source::Column("experiment_id")) => {
+                self.experiment_id = text.parse().ok();
+                self.experiments = self.experiment_id.map(|id| vec![id]);
+            }
             (Table::Runs, Source::Column("study")) => self.study = Some(text.to_owned()),
             (Table::Runs, Source::Column("status")) => self.status = text.parse().ok(),
             (Table::Runs, Source::Column("id")) | (_, Source::Column("run") | Source::Run("id")) => {
@@ -245,7 +262,7 @@ impl Needs {
             match store.find_experiment(name)? {
                 Some(experiment) => keys::run_index(RunIndex::Experiment(experiment.id)),
                 // No run is in an experiment that is not there.
-                None => keys::run_index(RunIndex::Experiment(ExperimentId::from_bytes([0; 16]))),
+                None => keys::run_index(RunIndex::Experiment(ExperimentId::from_bytes([0xff; 16]))),
             }
         } else if let Some(study) = &self.study {
             keys::run_index(RunIndex::Study(study))
@@ -275,6 +292,47 @@ fn rows_below(to: NodeId, run: RunId, relation: Relation, qualifier: u8, kind: K
 
 fn digest_bytes(node: &NodeId) -> Vec<u8> {
     node.digest().map_or_else(Vec::new, |digest| digest.as_bytes().to_vec())
+}
+
+/// Whether the answer is ordered by start, the latest first, then by id.
+fn is_latest_first(bound: &Bound<'_>) -> bool {
+    matches!(bound.order.as_slice(), [(Source::Column("start_time"), true), (Source::Column("id"), false)])
+}
+
+/// Every run of some experiments by start, the latest first, then by id.
+fn latest_first<'a>(
+    store: &'a Store,
+    bound: &Bound<'_>,
+    experiments: &[ExperimentId],
+) -> Box<dyn Iterator<Item = Result<Candidate>> + 'a> {
+    let mark = bound.mark.as_ref().and_then(|(values, node)| match values.first() {
+        Some(Value::Int(start)) => Some((*start, node.owner()?)),
+        _ => None,
+    });
+    let mut parts: Vec<_> = experiments
+        .iter()
+        .map(|id| {
+            let span = Span::prefix(&keys::runs_by_start(*id));
+            let span = match mark {
+                Some((start, run)) => {
+                    span.past(&keys::run_index_entry(RunIndex::Started(*id, start), run), Direction::Ascending)
+                }
+                None => span,
+            };
+            let entries = Entries::over(store.read(), span, Direction::Ascending);
+            entries.map(|entry| keys::run_start_at(&entry?.0)).peekable()
+        })
+        .collect();
+    let merged = std::iter::from_fn(move || {
+        let next = parts.iter_mut().enumerate().filter_map(|(nth, part)| match part.peek()? {
+            Ok((start, run)) => Some((std::cmp::Reverse(*start), *run, nth)),
+            // An error is given at once.
+            Err(_) => Some((std::cmp::Reverse(i64::MAX), RunId::from_bytes([0; 16]), nth)),
+        });
+        let (.., nth) = next.min()?;
+        parts[nth].next().map(|entry| entry.map(|(_, run)| NodeId::run(run)))
+    });
+    fetched(store, Table::Runs, merged)
 }
 
 /// Every run in the order of the latest value of a series: numbers, then NaN, then those without.

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::id::{Kind, NodeId, RunId};
 use crate::keys;
 use crate::lineage::Labels;
-use crate::model::{Dataset, Relation, Run, Sample};
+use crate::model::{Dataset, Experiment, Relation, Run, RunInput, Sample};
 use crate::store::Store;
 
 /// A row that may be part of the answer.
@@ -42,7 +42,7 @@ pub(super) struct Facts<'a> {
     store: &'a Store,
     labels: Labels<'a>,
     runs: BTreeMap<RunId, Run>,
-    experiments: BTreeMap<crate::id::ExperimentId, String>,
+    experiments: BTreeMap<crate::id::ExperimentId, Experiment>,
 }
 
 impl<'a> Facts<'a> {
@@ -111,18 +111,25 @@ impl<'a> Facts<'a> {
         }
         match (column, candidate.record()?) {
             ("id", _) if node.kind().is_content() => Ok(Value::Text(node.to_string())),
-            ("experiment", Record::Run(run)) => self.experiment(run),
+            ("experiment", Record::Run(run)) => Ok(Value::Text(self.experiment(run)?.name.clone())),
             (_, record) => Ok(record.value(column)),
         }
     }
 
-    fn experiment(&mut self, run: &Run) -> Result<Value> {
+    /// Whether a run is deleted, or its experiment.
+    pub(super) fn is_deleted(&mut self, candidate: &Candidate) -> Result<bool> {
+        match candidate.record()? {
+            Record::Run(run) => Ok(run.deleted.is_some() || self.experiment(run)?.archived),
+            _ => Ok(false),
+        }
+    }
+
+    fn experiment(&mut self, run: &Run) -> Result<&Experiment> {
         use std::collections::btree_map::Entry;
-        let name = match self.experiments.entry(run.experiment) {
+        Ok(match self.experiments.entry(run.experiment) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(self.store.experiment_by_id(run.experiment)?.name),
-        };
-        Ok(Value::Text(name.clone()))
+            Entry::Vacant(entry) => entry.insert(self.store.experiment_by_id(run.experiment)?),
+        })
     }
 
     fn run(&mut self, id: RunId) -> Result<&Run> {
@@ -162,9 +169,13 @@ impl<'a> Facts<'a> {
             let (key, _) = entry?;
             let (_, relation, _, to) = keys::edge_up_at(&from, &key)?;
             if let (Relation::Used, Kind::Dataset, Some(digest)) = (relation, to.kind(), to.digest()) {
-                values.push(Value::Text(match column {
-                    "name" => self.store.content::<Dataset>(digest)?.name,
-                    _ => digest.to_string(),
+                let said: Option<RunInput> = self.store.get_value(&keys::input(run, &digest))?;
+                values.push(Value::Text(match (column, said) {
+                    ("name", _) => self.store.content::<Dataset>(digest)?.name,
+                    ("context", _) => self.store.content::<Dataset>(digest)?.purpose,
+                    // Clients give datasets digests of their own.
+                    (_, Some(said)) => said.digest,
+                    (_, None) => digest.to_string(),
                 }));
             }
         }

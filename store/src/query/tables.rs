@@ -188,11 +188,13 @@ impl Table {
     /// Whether it has a column of this name, under that name or another it goes by.
     pub(super) fn column(self, name: &str) -> Option<&'static str> {
         // Answered, but not shown unless asked for.
-        const MORE: [&str; 6] = ["start_time", "end_time", "experiment", "experiment_id", "message", "plan_digest"];
+        const MORE: [&str; 8] =
+            ["start_time", "end_time", "experiment", "experiment_id", "message", "plan_digest", "user", "deleted"];
         let name = match (self, name) {
             (Self::Runs, "run_id") => "id",
             (Self::Runs, "run_name") => "name",
             (Self::Runs, "created") => "start_time",
+            (Self::Runs, "user_id") => "user",
             (_, name) => name,
         };
         let more = MORE.into_iter().filter(|_| self == Self::Runs);
@@ -360,6 +362,8 @@ pub(super) fn of_run(run: &Run, column: &str) -> Value {
         "end_time" => run.ended.map_or(Value::Null, |time| Value::Int(time.millis())),
         "experiment_id" => text(run.experiment),
         "plan_digest" => text(run.plan.digest),
+        "user" if !run.user.is_empty() => Value::Text(run.user.clone()),
+        "deleted" => run.deleted.map_or(Value::Null, text),
         "record_digest" => run.record_digest.map_or(Value::Null, text),
         _ => Value::Null,
     }

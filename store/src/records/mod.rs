@@ -5,6 +5,7 @@
 //! no more than the record is long. Not here: keys, and what the values mean.
 
 mod v1;
+mod v2;
 
 pub(crate) use v1::EdgeRecord;
 

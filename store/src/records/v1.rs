@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Stored, open, seal, unknown_version, unseal};
-use crate::artifact::{FileEntry, FilePieces, Manifest, Piece, PieceRef, Place, Version};
+use crate::artifact::{FileEntry, FilePieces, LooseFile, Manifest, Piece, PieceRef, Place, Version};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::{Digest, ExperimentId, NodeId, RunId};
 use crate::model::{
-    Checkpoint, Claim, Cost, Dataset, Endpoint, Experiment, Figure, Finish, Front, FrontPoint, Objective, Outcome,
-    Plan, Problem, Program, Recipe, RecipeWeight, Reward, Run, Sample, Sampling, Selection, Stage, Statement, Status,
-    Tally, Verdict, Verifier, Votes,
+    Assessment, AssessmentKind, Checkpoint, Claim, Cost, Dataset, Endpoint, Figure, Finish, Front, FrontPoint,
+    LoggedModel, Measured, ModelState, ModelVersion, Objective, Outcome, Plan, Problem, Program, Recipe, RecipeWeight,
+    RegisteredModel, Reward, RunInput, Sample, Sampling, Selection, Span, Stage, Statement, Status, Tally, Trace,
+    Verdict, Verifier, Votes,
 };
 use crate::series::{Block, Chunk, Head, Point, Summary};
 
@@ -57,14 +58,6 @@ macro_rules! stored {
         $self
     }};
 }
-
-stored!(ExperimentV1 for Experiment {
-    id: ExperimentId,
-    name: String,
-    created: Timestamp,
-    archived: bool,
-    tags: BTreeMap<String, String>,
-});
 
 stored!(StageV1 for Stage { name: String, ordinal: u32 });
 
@@ -178,25 +171,34 @@ stored!(SelectionV1 for Selection {
     value.scorer = value.scorer.map(NodeId::anonymous);
 });
 
-stored!(RunV1 for Run {
-    id: RunId,
-    name: String,
-    experiment: ExperimentId,
-    study: String,
-    plan: Plan,
-    seed: u64,
-    device: String,
-    host: String,
-    versions: BTreeMap<String, String>,
-    status: Status,
-    message: String,
-    started: Timestamp,
-    ended: Option<Timestamp>,
-    record_digest: Option<Digest>,
-} without |value| {
-    value.id = RunId::from_bytes([0; 16]);
-    value.ended = None;
-});
+/// The first form of a run; [`super::v2`] has the second.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RunV1 {
+    pub(super) id: RunId,
+    pub(super) name: String,
+    pub(super) experiment: ExperimentId,
+    pub(super) study: String,
+    pub(super) plan: Plan,
+    pub(super) seed: u64,
+    pub(super) device: String,
+    pub(super) host: String,
+    pub(super) versions: BTreeMap<String, String>,
+    pub(super) status: Status,
+    pub(super) message: String,
+    pub(super) started: Timestamp,
+    pub(super) ended: Option<Timestamp>,
+    pub(super) record_digest: Option<Digest>,
+}
+
+/// The first form of an experiment; [`super::v2`] has the second.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ExperimentV1 {
+    pub(super) id: ExperimentId,
+    pub(super) name: String,
+    pub(super) created: Timestamp,
+    pub(super) archived: bool,
+    pub(super) tags: BTreeMap<String, String>,
+}
 
 /// What an edge says beyond its key. An edge that says nothing more is an empty record.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -243,3 +245,89 @@ stored!(VersionV1 for Version {
 stored!(FilePiecesV1 for FilePieces { pieces: Vec<PieceRef> });
 
 stored!(PieceV1 for Piece { place: Place });
+
+stored!(RunInputV1 for RunInput {
+    name: String,
+    digest: String,
+    source_type: String,
+    source: String,
+    schema: String,
+    profile: String,
+    tags: BTreeMap<String, String>,
+});
+
+stored!(LooseFileV1 for LooseFile { n_bytes: u64, digest: Digest, modified: Timestamp });
+
+stored!(LoggedModelV1 for LoggedModel {
+    id: String,
+    experiment: ExperimentId,
+    name: String,
+    model_type: String,
+    state: ModelState,
+    run: Option<RunId>,
+    created: Timestamp,
+    updated: Timestamp,
+    params: BTreeMap<String, String>,
+    tags: BTreeMap<String, String>,
+    deleted: Option<Timestamp>,
+    manifest: Option<Digest>,
+    takers: Vec<RunId>,
+});
+
+stored!(MeasuredV1 for Measured { dataset_name: String, dataset_digest: String });
+
+stored!(RegisteredModelV1 for RegisteredModel {
+    name: String,
+    created: Timestamp,
+    updated: Timestamp,
+    description: String,
+    tags: BTreeMap<String, String>,
+    aliases: BTreeMap<String, u32>,
+    next: u32,
+});
+
+stored!(ModelVersionV1 for ModelVersion {
+    name: String,
+    number: u32,
+    created: Timestamp,
+    updated: Timestamp,
+    description: String,
+    stage: String,
+    source: String,
+    run: Option<RunId>,
+    run_link: String,
+    model: String,
+    tags: BTreeMap<String, String>,
+    manifest: Option<Digest>,
+});
+
+stored!(TraceV1 for Trace {
+    id: String,
+    experiment: ExperimentId,
+    requested: Timestamp,
+    duration_millis: Option<i64>,
+    state: String,
+    request: String,
+    response: String,
+    client_id: String,
+    metadata: BTreeMap<String, String>,
+    tags: BTreeMap<String, String>,
+});
+
+stored!(SpanV1 for Span { start_nanos: u64, otlp: Vec<u8> });
+
+stored!(AssessmentV1 for Assessment {
+    id: String,
+    name: String,
+    source_type: String,
+    source_id: String,
+    created: Timestamp,
+    updated: Timestamp,
+    kind: AssessmentKind,
+    value: String,
+    rationale: String,
+    span: String,
+    metadata: BTreeMap<String, String>,
+    overrides: String,
+    is_valid: bool,
+});

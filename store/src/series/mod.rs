@@ -60,6 +60,19 @@ impl Point {
         bytes[16..].copy_from_slice(&keys::sortable_f64(self.value));
         bytes
     }
+
+    /// The point whose sortable bytes these are.
+    pub(crate) fn from_sortable(bytes: &[u8; 24]) -> Self {
+        let part = |at: usize| {
+            let mut part = [0; 8];
+            part.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_be_bytes(part)
+        };
+        let signed = |bits: u64| (bits ^ (1 << 63)) as i64;
+        let value = part(16);
+        let flip = if value >> 63 == 1 { 1 << 63 } else { u64::MAX };
+        Self { step: signed(part(0)), time: signed(part(8)), value: f64::from_bits(value ^ flip) }
+    }
 }
 
 /// Points are the same if their bits are, so NaN equals NaN and 0 is not -0.

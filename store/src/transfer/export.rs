@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::closure::{Closure, row_kinds};
-use crate::artifact::{Sent, Shipment, Version};
+use crate::artifact::{LooseFile, Sent, Shipment, Version};
 use crate::bundle::{Chunk, Counts, Cutter, Progress, Purpose, RunFacts, Sink, Target, Watch};
 use crate::error::{Error, Result};
 use crate::id::{Digest, Kind, NodeId, RunId};
@@ -114,6 +114,7 @@ impl<'a> Parts<'a> {
         for kind in row_kinds() {
             part.all(&keys::row_edges_up(kind, id))?;
         }
+        part.all(&keys::inputs(id))?;
         part.all(&keys::edges_up_in(&node, id))?;
         part.all(&keys::recorded_by(id))?;
         for entry in self.store.entries(&keys::recorded_by(id)) {
@@ -126,8 +127,14 @@ impl<'a> Parts<'a> {
         for content in contents.iter().filter(|node| matches!(node.kind(), Kind::Artifact | Kind::Recipe)) {
             content.digest().map_or(Ok(()), |digest| part.one(&keys::weights(&digest)))?;
         }
+        let mut loose = Vec::new();
+        for entry in self.store.entries(&keys::loose(&format!("runs/{}", id.simple()), "")) {
+            let (key, record) = entry?;
+            part.push(&key, &record)?;
+            loose.push(LooseFile::decode(&key, &record)?.digest);
+        }
         let versions = self.versions.remove(&id).unwrap_or_default();
-        part.artifacts(&versions, &mut self.sent)
+        part.artifacts(&versions, &loose, &mut self.sent)
     }
 }
 
@@ -172,8 +179,8 @@ impl Part<'_, '_, '_> {
         Ok(())
     }
 
-    /// Adds versions with the aliases that lead to them, their files and pieces, and the pack of those; ends the part.
-    fn artifacts(mut self, versions: &[Version], sent: &mut Sent) -> Result<()> {
+    /// Adds versions with the aliases that lead to them, their files and loose ones with their pieces, and the pack of those; ends the part.
+    fn artifacts(mut self, versions: &[Version], loose: &[Digest], sent: &mut Sent) -> Result<()> {
         for version in versions {
             self.push(&keys::version(&version.name, version.number), &version.encode()?)?;
             for (alias, number) in self.store.aliases(&version.name)? {
@@ -183,7 +190,8 @@ impl Part<'_, '_, '_> {
             }
         }
         self.sink.counts().versions += versions.len() as u64;
-        let shipment = Shipment::new(self.store, versions.iter().map(|version| version.manifest), sent)?;
+        let manifests = versions.iter().map(|version| version.manifest);
+        let shipment = Shipment::new(self.store, manifests, loose.iter().copied(), sent)?;
         for (digest, file) in &shipment.files {
             self.push(&keys::file(digest), &file.encode()?)?;
         }

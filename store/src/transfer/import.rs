@@ -224,7 +224,7 @@ impl Import<'_> {
         for line in lines {
             self.parts.entries(line, &mut |key, value| {
                 match key.first() {
-                    Some(&(tag::VERSION | tag::ALIAS | tag::FILE | tag::PIECE)) => {}
+                    Some(&(tag::VERSION | tag::ALIAS | tag::FILE | tag::PIECE | tag::LOOSE)) => {}
                     // Of a run that is here nothing else is looked at.
                     _ if self.arrival == Arrival::There => return Ok(()),
                     _ => {}
@@ -268,7 +268,11 @@ impl Import<'_> {
         let store = self.store;
         let missing = store.missing_versions(&part.parcel)?;
         let mut receipt = None;
-        if !missing.is_empty() {
+        let brings_loose = self.arrival != Arrival::There && !part.parcel.loose.is_empty();
+        // A file that came with this part may be one of a later part too.
+        let lacks = |digest: &Digest| store.get(&keys::file(digest)).map(|record| record.is_none());
+        let lacks_files = part.parcel.files.keys().map(lacks).collect::<Result<Vec<_>>>()?.contains(&true);
+        if !missing.is_empty() || brings_loose || lacks_files {
             let pack = part.parcel.pieces.values().find_map(|piece| piece.place.pack());
             let line = pack.and_then(|pack| self.parts.packs.get(&pack));
             let bytes = line.map(|line| self.parts.bundle.pack_reader(line)).transpose()?;
@@ -287,6 +291,11 @@ impl Import<'_> {
             let mut renumbered = Vec::new();
             if let Some(receipt) = &receipt {
                 receipt.plan(batch)?;
+                if brings_loose {
+                    for (key, file) in &part.parcel.loose {
+                        batch.put(key, &file.encode()?);
+                    }
+                }
                 renumbered = store.plan_versions(&missing, &self.parts.names, batch)?;
             }
             Ok((renumbered, joined))

@@ -2,13 +2,13 @@
 //!
 //! Invariant: a record is decoded before it is staged, and must be what its key says; nothing of another run is taken from a run's part.
 
-use crate::artifact::{FilePieces, Holder, Known, Manifest, Parcel, Piece, Version, check_path};
+use crate::artifact::{FilePieces, Holder, Known, LooseFile, Manifest, Parcel, Piece, Version, check_path};
 use crate::error::{Error, Result};
 use crate::id::{Digest, Kind, NodeId, RunId};
-use crate::keys::{self, tag};
+use crate::keys::{self, Parsed, tag};
 use crate::model::{
     Checkpoint, Claim, Content, Dataset, Edge, Endpoint, Experiment, Figure, Front, Problem, Program, Recipe, Relation,
-    Reward, Run, Sample, Sampling, Selection, Stage, Statement, Verdict, Verifier,
+    Reward, Run, RunInput, Sample, Sampling, Selection, Stage, Statement, Verdict, Verifier,
 };
 use crate::recording::Recording;
 use crate::records::{EdgeRecord, Stored};
@@ -59,6 +59,15 @@ impl Part {
                 let points = Block::decode(key, value)?.points(key)?;
                 self.recording.put_points(self.id, &series_at(key)?, &points)?;
             }
+            Some(tag::INPUT) if of_run(key) => {
+                let input = RunInput::decode(key, value)?;
+                let dataset = input.dataset().digest()?;
+                if keys::input(self.id, &dataset) != key {
+                    return Err(Error::corrupt(key, "what was said of the dataset is of another"));
+                }
+                self.recording.put_entry(key.to_vec(), value.to_vec());
+            }
+            Some(tag::LOOSE) => self.add_loose(key, value)?,
             Some(tag::WEIGHTS) => self.add_known(key, value)?,
             Some(tag::VERSION | tag::ALIAS) => self.add_version(key, value)?,
             Some(tag::FILE) => {
@@ -79,6 +88,18 @@ impl Part {
         }
         self.parcel.versions.push((Version::decode(key, value)?, Vec::new()));
         Ok(())
+    }
+
+    /// Stages a loose file of the run.
+    fn add_loose(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        match keys::parse(key) {
+            Some(Parsed::Loose { owner, path }) if owner.strip_prefix("runs/") == Some(&self.id.simple()) => {
+                check_path(path)?;
+                self.parcel.loose.insert(key.to_vec(), LooseFile::decode(key, value)?);
+                Ok(())
+            }
+            _ => Err(Error::corrupt(key, format!("it does not belong in the part of run `{}`", self.id))),
+        }
     }
 
     fn add_node(&mut self, store: &Store, key: &[u8], record: &[u8]) -> Result<()> {

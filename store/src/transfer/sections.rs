@@ -21,10 +21,12 @@ impl Store {
         let mut run = self.run(id)?;
         run.experiment = ExperimentId::from_bytes([0; 16]);
         run.name.clear();
+        run.deleted = None;
         let mut sum = Sum::default();
         sum.add(b"run", &run.encode()?);
         sum.end("run", &mut sections);
-        for (name, prefix) in [("stages", keys::stages(id)), ("params", keys::params(id))] {
+        for (name, prefix) in [("stages", keys::stages(id)), ("params", keys::params(id)), ("inputs", keys::inputs(id))]
+        {
             self.sum(name, &prefix, &mut sections)?;
         }
         let mut edges = Sum::default();

@@ -1,0 +1,379 @@
+//! Spans as `OTLP` sends them: protobuf in, protobuf kept, and JSON for those who ask.
+//!
+//! Source of the messages: opentelemetry-proto 1.x, `trace/v1/trace.proto`, `common/v1/common.proto`.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prost::Message;
+use serde_json::{Map, Value, json};
+use tracker_store::{Experiment, Span as StoredSpan, Timestamp, Trace};
+
+use super::{HERE, LOCATION_TAG, NAME_TAG, SPANS_TAG};
+use crate::api::Api;
+use crate::error::{Answer, Code, Refusal};
+use crate::wire::Request;
+
+/// How long what is shown of inputs and outputs may be, in characters.
+const MAX_PREVIEW: usize = 1000;
+
+#[derive(Clone, PartialEq, Message)]
+struct ExportRequest {
+    #[prost(message, repeated, tag = "1")]
+    resource_spans: Vec<ResourceSpans>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ResourceSpans {
+    #[prost(message, repeated, tag = "2")]
+    scope_spans: Vec<ScopeSpans>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ScopeSpans {
+    #[prost(message, repeated, tag = "2")]
+    spans: Vec<Span>,
+}
+
+#[allow(clippy::struct_field_names, reason = "fields have the names of the message")]
+#[derive(Clone, PartialEq, Message)]
+struct Span {
+    #[prost(bytes = "vec", tag = "1")]
+    trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    span_id: Vec<u8>,
+    #[prost(string, tag = "3")]
+    trace_state: String,
+    #[prost(bytes = "vec", tag = "4")]
+    parent_span_id: Vec<u8>,
+    #[prost(string, tag = "5")]
+    name: String,
+    #[prost(int32, tag = "6")]
+    kind: i32,
+    #[prost(fixed64, tag = "7")]
+    start_time_unix_nano: u64,
+    #[prost(fixed64, tag = "8")]
+    end_time_unix_nano: u64,
+    #[prost(message, repeated, tag = "9")]
+    attributes: Vec<KeyValue>,
+    #[prost(uint32, tag = "10")]
+    dropped_attributes_count: u32,
+    #[prost(message, repeated, tag = "11")]
+    events: Vec<Event>,
+    #[prost(uint32, tag = "12")]
+    dropped_events_count: u32,
+    #[prost(message, repeated, tag = "13")]
+    links: Vec<Link>,
+    #[prost(uint32, tag = "14")]
+    dropped_links_count: u32,
+    #[prost(message, optional, tag = "15")]
+    status: Option<Status>,
+    #[prost(fixed32, tag = "16")]
+    flags: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    #[prost(fixed64, tag = "1")]
+    time_unix_nano: u64,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(message, repeated, tag = "3")]
+    attributes: Vec<KeyValue>,
+    #[prost(uint32, tag = "4")]
+    dropped_attributes_count: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Link {
+    #[prost(bytes = "vec", tag = "1")]
+    trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    span_id: Vec<u8>,
+    #[prost(string, tag = "3")]
+    trace_state: String,
+    #[prost(message, repeated, tag = "4")]
+    attributes: Vec<KeyValue>,
+    #[prost(uint32, tag = "5")]
+    dropped_attributes_count: u32,
+    #[prost(fixed32, tag = "6")]
+    flags: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(int32, tag = "3")]
+    code: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct KeyValue {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<AnyValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AnyValue {
+    #[prost(oneof = "Any", tags = "1, 2, 3, 4, 5, 6, 7")]
+    value: Option<Any>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum Any {
+    #[prost(string, tag = "1")]
+    Text(String),
+    #[prost(bool, tag = "2")]
+    Bool(bool),
+    #[prost(int64, tag = "3")]
+    Int(i64),
+    #[prost(double, tag = "4")]
+    Double(f64),
+    #[prost(message, tag = "5")]
+    Array(ArrayValue),
+    #[prost(message, tag = "6")]
+    Map(KeyValueList),
+    #[prost(bytes, tag = "7")]
+    Bytes(Vec<u8>),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ArrayValue {
+    #[prost(message, repeated, tag = "1")]
+    values: Vec<AnyValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct KeyValueList {
+    #[prost(message, repeated, tag = "1")]
+    values: Vec<KeyValue>,
+}
+
+/// Takes spans in. Spans of a trace that was not started make one, from what they say.
+pub(crate) fn export(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
+    let experiment =
+        request.experiment.filter(|id| !id.is_empty()).ok_or_else(|| Refusal::missing("x-mlflow-experiment-id"))?;
+    let experiment = api.experiment(experiment)?;
+    let body = request.body.unwrap_or_default();
+    let export = ExportRequest::decode(body)
+        .map_err(|error| Refusal::new(Code::BadRequest, format!("Invalid OpenTelemetry protobuf format: {error}.")))?;
+    let mut traces: BTreeMap<String, Vec<Span>> = BTreeMap::new();
+    for span in export.resource_spans.into_iter().flat_map(|spans| spans.scope_spans).flat_map(|spans| spans.spans) {
+        if span.trace_id.len() != 16 || span.span_id.len() != 8 {
+            return Err(Refusal::invalid(
+                "Invalid value for parameter 'spans' supplied: a trace id of 16 bytes and a span id of 8 are expected.",
+            ));
+        }
+        traces.entry(format!("tr-{}", hex(&span.trace_id))).or_default().push(span);
+    }
+    for (id, spans) in &traces {
+        let stored: Vec<(u64, StoredSpan)> = spans.iter().map(stored).collect();
+        api.store.put_spans(id, |before| Ok(told(api, &experiment, id, before, spans)), &stored)?;
+    }
+    Ok(Vec::new())
+}
+
+fn stored(span: &Span) -> (u64, StoredSpan) {
+    let number = span.span_id.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    (number, StoredSpan { start_nanos: span.start_time_unix_nano, otlp: span.encode_to_vec() })
+}
+
+/// The trace after spans of it came: as its client said, if it was started; else as its spans say.
+fn told(api: &Api, experiment: &Experiment, id: &str, before: Option<Trace>, spans: &[Span]) -> Trace {
+    let mut trace = before.unwrap_or_else(|| from_spans(experiment, id, spans));
+    trace.tags.insert(SPANS_TAG.to_owned(), HERE.to_owned());
+    trace
+        .tags
+        .entry(LOCATION_TAG.to_owned())
+        .or_insert_with(|| format!("{}/traces/{id}/artifacts", api.artifact_location(experiment)));
+    trace
+}
+
+fn from_spans(experiment: &Experiment, id: &str, spans: &[Span]) -> Trace {
+    let millis = |nanos: u64| i64::try_from(nanos / 1_000_000).unwrap_or(i64::MAX);
+    let start = spans.iter().map(|span| span.start_time_unix_nano).min().unwrap_or(0);
+    let end = spans.iter().map(|span| span.end_time_unix_nano).max().unwrap_or(0);
+    let root = spans.iter().find(|span| span.parent_span_id.is_empty());
+    let preview = |key: &str| {
+        let value = root.and_then(|root| root.attributes.iter().find(|attribute| attribute.key == key));
+        let text = value.map(|attribute| plain(attribute.value.as_ref()).to_string()).unwrap_or_default();
+        crate::limits::truncated(&text, MAX_PREVIEW).to_owned()
+    };
+    let state = match root.map(|root| root.status.as_ref().map_or(0, |status| status.code)) {
+        None => "IN_PROGRESS",
+        Some(2) => "ERROR",
+        Some(_) => "OK",
+    };
+    let mut tags = BTreeMap::new();
+    if let Some(root) = root {
+        tags.insert(NAME_TAG.to_owned(), root.name.clone());
+    }
+    Trace {
+        id: id.to_owned(),
+        experiment: experiment.id,
+        requested: Timestamp::from_millis(millis(start)).unwrap_or_else(Timestamp::now),
+        duration_millis: root.map(|_| millis(end.saturating_sub(start))),
+        state: state.to_owned(),
+        request: preview("mlflow.spanInputs"),
+        response: preview("mlflow.spanOutputs"),
+        client_id: String::new(),
+        metadata: BTreeMap::from([("mlflow.trace_schema.version".to_owned(), "3".to_owned())]),
+        tags,
+    }
+}
+
+fn read(span: &StoredSpan) -> Answer<Span> {
+    Span::decode(span.otlp.as_slice())
+        .map_err(|error| Refusal::new(Code::InternalError, format!("a stored span cannot be read: {error}")))
+}
+
+/// A span as clients read it.
+pub(crate) fn view(span: &StoredSpan) -> Answer<Value> {
+    const KINDS: [&str; 6] = [
+        "SPAN_KIND_UNSPECIFIED",
+        "SPAN_KIND_INTERNAL",
+        "SPAN_KIND_SERVER",
+        "SPAN_KIND_CLIENT",
+        "SPAN_KIND_PRODUCER",
+        "SPAN_KIND_CONSUMER",
+    ];
+    const CODES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+    let span = read(span)?;
+    let name = |names: &[&'static str], number: i32| {
+        usize::try_from(number).ok().and_then(|nth| names.get(nth).copied()).unwrap_or(names[0])
+    };
+    let status = span.status.unwrap_or_default();
+    let mut view = json!({
+        "trace_id": STANDARD.encode(&span.trace_id),
+        "span_id": STANDARD.encode(&span.span_id),
+        "parent_span_id": STANDARD.encode(&span.parent_span_id),
+        "name": span.name,
+        "kind": name(&KINDS, span.kind),
+        "start_time_unix_nano": span.start_time_unix_nano,
+        "end_time_unix_nano": span.end_time_unix_nano,
+        "attributes": attributes(&span.attributes),
+        "status": { "code": name(&CODES, status.code) },
+    });
+    if !status.message.is_empty() {
+        view["status"]["message"] = status.message.into();
+    }
+    if !span.events.is_empty() {
+        let event = |event: &Event| json!({ "time_unix_nano": event.time_unix_nano, "name": event.name, "attributes": attributes(&event.attributes) });
+        view["events"] = span.events.iter().map(event).collect();
+    }
+    if !span.links.is_empty() {
+        let link = |link: &Link| json!({ "trace_id": STANDARD.encode(&link.trace_id), "span_id": STANDARD.encode(&link.span_id), "attributes": attributes(&link.attributes) });
+        view["links"] = span.links.iter().map(link).collect();
+    }
+    Ok(view)
+}
+
+fn attributes(attributes: &[KeyValue]) -> Value {
+    attributes.iter().map(|KeyValue { key, value }| json!({ "key": key, "value": any(value.as_ref()) })).collect()
+}
+
+/// A value with its type, as protobuf's JSON has it.
+fn any(value: Option<&AnyValue>) -> Value {
+    match value.and_then(|value| value.value.as_ref()) {
+        None => json!({}),
+        Some(Any::Text(text)) => json!({ "string_value": text }),
+        Some(Any::Bool(flag)) => json!({ "bool_value": flag }),
+        Some(Any::Int(number)) => json!({ "int_value": number }),
+        Some(Any::Double(number)) => json!({ "double_value": crate::wire::Num(*number) }),
+        Some(Any::Array(array)) => {
+            json!({ "array_value": { "values": array.values.iter().map(|value| any(Some(value))).collect::<Value>() } })
+        }
+        Some(Any::Map(map)) => json!({ "kvlist_value": { "values": attributes(&map.values) } }),
+        Some(Any::Bytes(bytes)) => json!({ "bytes_value": STANDARD.encode(bytes) }),
+    }
+}
+
+/// A value as plain JSON.
+fn plain(value: Option<&AnyValue>) -> Value {
+    match value.and_then(|value| value.value.as_ref()) {
+        None => Value::Null,
+        Some(Any::Text(text)) => text.as_str().into(),
+        Some(Any::Bool(flag)) => (*flag).into(),
+        Some(Any::Int(number)) => (*number).into(),
+        Some(Any::Double(number)) => (*number).into(),
+        Some(Any::Array(array)) => array.values.iter().map(|value| plain(Some(value))).collect(),
+        Some(Any::Map(map)) => {
+            map.values.iter().map(|pair| (pair.key.clone(), plain(pair.value.as_ref()))).collect::<Map<_, _>>().into()
+        }
+        Some(Any::Bytes(bytes)) => STANDARD.encode(bytes).into(),
+    }
+}
+
+/// What searches ask of a span.
+pub(crate) struct Facts {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) status: &'static str,
+    /// Attributes as texts: those that are texts as they are, others in JSON.
+    pub(crate) attributes: BTreeMap<String, String>,
+}
+
+/// What searches ask of a span.
+pub(crate) fn facts(span: &StoredSpan) -> Answer<Facts> {
+    let span = read(span)?;
+    let text = |KeyValue { key, value }: KeyValue| match plain(value.as_ref()) {
+        Value::String(text) => (key, text),
+        other => (key, other.to_string()),
+    };
+    let attributes: BTreeMap<String, String> = span.attributes.into_iter().map(text).collect();
+    let status = match span.status.map_or(0, |status| status.code) {
+        1 => "OK",
+        2 => "ERROR",
+        _ => "UNSET",
+    };
+    let kind = attributes.get("mlflow.spanType").map_or("", |kind| kind.trim_matches('"')).to_owned();
+    Ok(Facts { name: span.name, kind, status, attributes })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_span_is_refused_and_nothing_panics() {
+        let api = Api::new(tracker_store::Store::memory().unwrap()).unwrap();
+        let send = |body: &[u8], experiment: Option<&str>| {
+            export(&api, &Request { query: "", body: Some(body), args: &[], experiment })
+        };
+        assert!(send(b"", Some("0")).is_ok());
+        for body in [&b"\x0a"[..], &[0xff; 40], b"{}"] {
+            assert_eq!(send(body, Some("0")).unwrap_err().status().as_u16(), 400);
+        }
+        assert!(send(b"", None).unwrap_err().message.contains("x-mlflow-experiment-id"));
+        let spans = |trace_id: Vec<u8>| {
+            let span = Span { trace_id, span_id: vec![1; 8], ..Span::default() };
+            let scope_spans = vec![ScopeSpans { spans: vec![span] }];
+            ExportRequest { resource_spans: vec![ResourceSpans { scope_spans }] }.encode_to_vec()
+        };
+        assert!(send(&spans(vec![1; 3]), Some("0")).is_err());
+        send(&spans(vec![1; 16]), Some("0")).unwrap();
+        let id = format!("tr-{}", "01".repeat(16));
+        assert_eq!(api.store.spans(&id).unwrap().len(), 1);
+        // Sent again, it is the same span.
+        send(&spans(vec![1; 16]), Some("0")).unwrap();
+        assert_eq!(api.store.spans(&id).unwrap().len(), 1);
+        assert_eq!(api.store.trace(&id).unwrap().tags[SPANS_TAG], HERE);
+        // Values nested deeper than any real one are refused, and do not overflow the stack.
+        let mut value = AnyValue { value: Some(Any::Int(1)) };
+        for _ in 0..5_000 {
+            value = AnyValue { value: Some(Any::Array(ArrayValue { values: vec![value] })) };
+        }
+        let bytes = value.encode_to_vec();
+        std::mem::forget(value);
+        assert!(AnyValue::decode(bytes.as_slice()).is_err());
+    }
+}

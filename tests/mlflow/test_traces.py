@@ -1,0 +1,112 @@
+"""Traces, spans and assessments."""
+
+import time
+
+import mlflow
+import pytest
+from mlflow.entities import AssessmentSource
+from mlflow.exceptions import MlflowException
+
+
+@pytest.fixture
+def traced(client, name):
+    experiment = mlflow.set_experiment(name).experiment_id
+
+    @mlflow.trace(name="outer", attributes={"model": "policy"})
+    def outer(x):
+        with mlflow.start_span("inner", span_type="RETRIEVER") as span:
+            span.set_inputs({"x": x})
+            if x < 0:
+                raise ValueError("negative")
+        return x + 1
+
+    ids = []
+    for x in [1, 2, -1]:
+        try:
+            outer(x)
+        except ValueError:
+            pass
+        ids.append(mlflow.get_last_active_trace_id())
+    mlflow.flush_trace_async_logging()
+    deadline = time.time() + 20
+    while len(client.search_traces(experiment_ids=[experiment])) < 3 and time.time() < deadline:
+        time.sleep(0.1)
+    return experiment, ids
+
+
+def test_a_trace_comes_back_with_its_spans(client, traced):
+    experiment, ids = traced
+    trace = client.get_trace(ids[0])
+    assert trace.info.experiment_id == experiment and trace.info.state == "OK"
+    assert sorted(span.name for span in trace.data.spans) == ["inner", "outer"]
+    outer = next(span for span in trace.data.spans if span.name == "outer")
+    inner = next(span for span in trace.data.spans if span.name == "inner")
+    assert inner.parent_id == outer.span_id and outer.parent_id is None
+    assert outer.inputs == {"x": 1} and outer.outputs == 2 and outer.get_attribute("model") == "policy"
+    assert client.get_trace(ids[2]).info.state == "ERROR"
+    with pytest.raises(MlflowException):
+        client.get_trace("tr-" + "0" * 32)
+
+
+def test_traces_are_searched(client, traced):
+    experiment, ids = traced
+
+    def find(filter=None, **more):
+        return [ids.index(trace.info.trace_id) for trace in client.search_traces(experiment_ids=[experiment], filter_string=filter, **more)]
+
+    assert find() == [2, 1, 0]
+    assert find(order_by=["timestamp_ms ASC"]) == [0, 1, 2]
+    assert find("trace.status = 'ERROR'") == [2] and find("status = 'OK'") == [1, 0]
+    assert find("name = 'outer'") == [2, 1, 0]
+    client.set_trace_tag(ids[1], "k", "v")
+    assert find("tags.k = 'v'") == [1] and find("tag.k != 'v'") == []
+    client.delete_trace_tag(ids[1], "k")
+    assert find("tags.k = 'v'") == []
+    page = client.search_traces(experiment_ids=[experiment], max_results=2)
+    assert len(page) == 2 and [ids.index(trace.info.trace_id) for trace in client.search_traces(experiment_ids=[experiment], page_token=page.token)] == [0]
+    assert find("span.name = 'inner'") == [2, 1, 0] and find("span.type = 'RETRIEVER' AND status = 'ERROR'") == [2]
+    assert find("span.name RLIKE '^inn'") == [2, 1, 0]
+    with pytest.raises(MlflowException):
+        find("foo = 'x'")
+
+
+def test_assessments_are_made_changed_and_removed(client, traced):
+    _, ids = traced
+    source = AssessmentSource(source_type="HUMAN", source_id="me")
+    made = mlflow.log_feedback(trace_id=ids[0], name="ok", value=True, source=source, rationale="fine")
+    expected = mlflow.log_expectation(trace_id=ids[0], name="answer", value={"x": 2}, source=source)
+    assessments = {assessment.name: assessment for assessment in client.get_trace(ids[0]).info.assessments}
+    assert assessments["ok"].value is True and assessments["ok"].rationale == "fine" and assessments["answer"].value == {"x": 2}
+    mlflow.update_assessment(ids[0], expected.assessment_id, mlflow.entities.Expectation(name="answer", value=3))
+    assert mlflow.get_assessment(ids[0], expected.assessment_id).value == 3
+    override = mlflow.override_feedback(trace_id=ids[0], assessment_id=made.assessment_id, value=False)
+    assert mlflow.get_assessment(ids[0], made.assessment_id).valid is False
+    mlflow.delete_assessment(ids[0], override.assessment_id)
+    assert mlflow.get_assessment(ids[0], made.assessment_id).valid is True
+
+
+def test_feedback_is_searched(client, traced):
+    experiment, ids = traced
+    mlflow.log_feedback(trace_id=ids[1], name="grade", value="good")
+    found = client.search_traces(experiment_ids=[experiment], filter_string="feedback.grade = 'good'")
+    assert [trace.info.trace_id for trace in found] == [ids[1]]
+
+
+def test_traces_are_linked_to_runs(client, call, traced):
+    experiment, ids = traced
+    run = client.create_run(experiment).info.run_id
+    assert call("POST", "/traces/link-to-run", {"trace_ids": ids[:2], "run_id": run}).status == 200
+
+
+def test_traces_are_removed(client, traced):
+    experiment, ids = traced
+    assert client.delete_traces(experiment, trace_ids=ids[:1]) == 1
+    assert len(client.search_traces(experiment_ids=[experiment])) == 2
+    assert client.delete_traces(experiment, max_timestamp_millis=int(time.time() * 1000) + 10_000) == 2
+    assert client.search_traces(experiment_ids=[experiment]) == []
+
+
+def test_spans_that_are_none_are_refused(call):
+    answer = call("POST", "/v1/traces", b"\xff\xff\xff", {"Content-Type": "application/x-protobuf", "x-mlflow-experiment-id": "0"})
+    assert answer.status == 400
+    assert call("POST", "/v1/traces", b"", {"Content-Type": "application/x-protobuf"}).status in (400, 422)
