@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::exec::ExecArgs;
+use crate::commands::serve::ServeArgs;
 use crate::commands::verify::VerifyArgs;
 
 /// Local-first experiment tracking for post-training research: runs studies, records every proof, reward and
@@ -181,6 +183,10 @@ pub enum Command {
     },
     /// Label the steps a run labelled anew, from the counts it stored, and show what changes.
     Relabel(RelabelArgs),
+    /// Serve the store over HTTP to clients of MLflow: scripts write into this folder with `MLFLOW_TRACKING_URI=http://127.0.0.1:5000`.
+    Serve(ServeArgs),
+    /// Run any command as a run: what it logs by MLflow lands here, with its code, packages, machine and output; exits as the command does.
+    Exec(ExecArgs),
     /// Check proofs: each line of a file, or again what runs recorded as proved; exits 1 if any is not proved.
     Verify(VerifyArgs),
     /// List the devices work can run on.

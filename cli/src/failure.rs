@@ -12,6 +12,8 @@ pub enum Answer {
     Yes,
     /// No: a claim that does not hold, runs that differ.
     No,
+    /// As a command that was run said.
+    Code(u8),
 }
 
 /// An error of the user's making, with what to do about it.
@@ -29,6 +31,7 @@ pub fn exit_code(answer: anyhow::Result<Answer>, printer: &Printer) -> ExitCode 
     match answer {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
+        Ok(Answer::Code(code)) => ExitCode::from(code),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             printer.say(&format!("error: {}", chain(&error)));
@@ -61,6 +64,7 @@ fn is_input(error: &anyhow::Error) -> bool {
             || cause.downcast_ref::<tracker_lab::Error>().is_some_and(tracker_lab::Error::is_input)
             || cause.downcast_ref::<tracker_merge::Error>().is_some_and(tracker_merge::Error::is_input)
             || cause.downcast_ref::<tracker_store::Error>().is_some_and(tracker_store::Error::is_input)
+            || cause.downcast_ref::<tracker_server::Error>().is_some_and(tracker_server::Error::is_input)
             || cause
                 .downcast_ref::<tracker_front::Error>()
                 .is_some_and(|e| !matches!(e, tracker_front::Error::Io { .. }))
@@ -74,6 +78,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             .and_then(|e| e.hint.clone())
             .or_else(|| cause.downcast_ref::<tracker_lab::Error>().and_then(tracker_lab::Error::hint))
             .or_else(|| cause.downcast_ref::<tracker_store::Error>().and_then(tracker_store::Error::hint))
+            .or_else(|| cause.downcast_ref::<tracker_server::Error>().and_then(tracker_server::Error::hint))
             .or_else(|| cause.downcast_ref::<tracker_merge::Error>()?.hint().map(str::to_owned))
     })
 }

@@ -8,6 +8,7 @@ mod failure;
 mod parents;
 mod printer;
 mod progress;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -74,6 +75,8 @@ fn answer(cli: &Cli, printer: &Printer) -> anyhow::Result<Answer> {
         Command::Report { run, export } => commands::report::report(store, run, export.as_deref(), printer),
         Command::Relabel(args) => commands::relabel::relabel(store, args, printer),
         Command::Verify(args) => commands::verify::verify(store, args, printer),
+        Command::Serve(args) => commands::serve::serve(store, args, printer),
+        Command::Exec(args) => commands::exec::exec(store, args, printer),
         Command::Devices => commands::devices::list(printer),
         Command::Completions { shell } => commands::completions::print(*shell, printer),
     }

@@ -1,0 +1,204 @@
+//! `tracker exec`: any command as a run.
+//!
+//! The command finds a server for MLflow's clients in its environment, and the run that they write to. Around it is recorded what a
+//! reader will want to know: the command, how it ended, code, packages, machine, and what it printed.
+
+mod circumstances;
+mod output;
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::json;
+use tracker_server::{Options, Server};
+use tracker_store::{Durability, Ending, NewRun, Plan, Recording, Run, RunId, Status, Store};
+
+use crate::failure::{Answer, InputError};
+use crate::printer::Printer;
+use crate::signals;
+
+use circumstances::Circumstances;
+use output::Tee;
+
+/// The experiment of clients that name none.
+const DEFAULT: &str = "Default";
+
+/// What to run, and as what.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// The experiment the run belongs to; it is made if there is none.
+    #[arg(long, default_value = DEFAULT, value_name = "NAME")]
+    pub experiment: String,
+    /// A name for the run; default: the command's.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A server that serves this folder already, instead of one for this command alone.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// The token of that server.
+    #[arg(long, env = "TRACKER_TOKEN", hide_env_values = true, value_name = "TOKEN", requires = "server")]
+    pub token: Option<String>,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// Runs the command as a run. The exit code is the command's; 128 and the signal's number if it was killed.
+pub fn exec(dir: &Path, args: &ExecArgs, printer: &Printer) -> anyhow::Result<Answer> {
+    let store = Store::create(dir)?;
+    let server = match &args.server {
+        Some(_) => None,
+        None => Some(Server::bind(store.clone(), &Options { port: 0, ..Options::default() })?),
+    };
+    let url = match (&args.server, &server) {
+        (Some(url), _) => url.trim_end_matches('/').to_owned(),
+        (None, Some(server)) => format!("http://{}", server.address()),
+        (None, None) => unreachable!("there is one or the other"),
+    };
+    let run = begin(&store, args)?;
+    if args.server.is_some()
+        && let Err(error) = require_served(&url, args.token.as_deref(), run.id)
+    {
+        store.delete_run(run.id, true)?;
+        return Err(error);
+    }
+    printer.say(&format!("run {} at {url}", run.id));
+    let ended = attend(&store, &run, args, &url);
+    let message = match &ended {
+        Ok(status) => describe(*status),
+        Err(error) => error.to_string(),
+    };
+    if let Some(server) = server {
+        server.stop()?;
+    }
+    let code = conclude(&store, run.id, ended.as_ref().ok().copied(), &message)?;
+    ended?;
+    if printer.is_json() {
+        printer.json(&json!({ "run": run.id, "exit": code, "status": store.run(run.id)?.status }))?;
+    } else {
+        printer.say(&format!("run {} {}", run.id, store.run(run.id)?.status));
+    }
+    Ok(Answer::Code(code))
+}
+
+fn begin(store: &Store, args: &ExecArgs) -> anyhow::Result<Run> {
+    if args.experiment == DEFAULT {
+        store.default_experiment()?;
+    }
+    let program = Path::new(&args.command[0]).file_name();
+    let own_name = || program.map_or_else(|| args.command[0].clone(), |name| name.to_string_lossy().into_owned());
+    let new = NewRun {
+        name: args.name.clone().unwrap_or_else(own_name),
+        experiment: args.experiment.clone(),
+        study: String::new(),
+        plan: Plan::new(""),
+        seed: 0,
+        device: String::new(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        versions: [("tracker".to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into(),
+    };
+    let run = store.create_run(&new)?;
+    let mut tags = Recording::new();
+    for (key, value) in [
+        ("mlflow.source.name", args.command.join(" ")),
+        ("mlflow.source.type", "LOCAL".to_owned()),
+        ("mlflow.runName", new.name),
+        ("exec.command", serde_json::to_string(&args.command)?),
+        ("exec.folder", std::env::current_dir()?.display().to_string()),
+    ] {
+        tags.put_tag(run.id, key, &value)?;
+    }
+    store.commit(&tags, Durability::Sync)?;
+    Ok(run)
+}
+
+/// Runs the command to its end, with what is around it recorded meanwhile.
+fn attend(store: &Store, run: &Run, args: &ExecArgs, url: &str) -> anyhow::Result<ExitStatus> {
+    let (program, rest) = args.command.split_first().context("there is no command")?;
+    let mut command = Command::new(program);
+    command.args(rest).stdin(Stdio::inherit()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("MLFLOW_TRACKING_URI", url);
+    command.env("MLFLOW_RUN_ID", run.id.simple()).env("MLFLOW_EXPERIMENT_NAME", &args.experiment);
+    if let Some(token) = &args.token {
+        command.env("MLFLOW_TRACKING_TOKEN", token);
+    }
+    if std::env::var_os("PYTHONUNBUFFERED").is_none() {
+        // What it prints is seen as it is printed, though it goes through a pipe.
+        command.env("PYTHONUNBUFFERED", "1");
+    }
+    let mut child = command.spawn().map_err(|error| InputError {
+        what: format!("`{program}` cannot be run: {error}"),
+        hint: Some("give a command as a shell would find it".into()),
+    })?;
+    let pid = rustix::process::Pid::from_child(&child);
+    signals::on_stop(move |signal| {
+        // A terminal tells the command by itself. One that is gone already cannot be told.
+        if signal != rustix::process::Signal::INT {
+            drop(rustix::process::kill_process(pid, signal));
+        }
+    })?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        let stdout = scope.spawn(move || Tee::new(stdout, std::io::stdout()).and_then(Tee::run));
+        let stderr = scope.spawn(move || Tee::new(stderr, std::io::stderr()).and_then(Tee::run));
+        let around = scope.spawn(|| Circumstances::of(&args.command).record(store, run.id));
+        let status = child.wait().context("the command cannot be waited for")?;
+        for (name, tee) in [("stdout.txt", stdout), ("stderr.txt", stderr)] {
+            let printed = tee.join().map_err(|_| anyhow::anyhow!("copying {name} failed"))??;
+            output::keep(store, run.id, name, printed)?;
+        }
+        around.join().map_err(|_| anyhow::anyhow!("recording what is around the command failed"))??;
+        Ok(status)
+    })
+}
+
+/// Fails unless the server at `url` knows a run that was just made in this folder.
+fn require_served(url: &str, token: Option<&str>, run: RunId) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(async {
+        let mut asked = reqwest::Client::new().get(format!("{url}/api/2.0/mlflow/runs/get"));
+        asked = asked.query(&[("run_id", run.simple())]).timeout(std::time::Duration::from_secs(10));
+        if let Some(token) = token {
+            asked = asked.bearer_auth(token);
+        }
+        asked.send().await.map(|answer| answer.status().as_u16())
+    });
+    let (why, hint) = match answer {
+        Ok(200) => return Ok(()),
+        Ok(401 | 403) => ("asks for a token".to_owned(), "give it by `--token` or TRACKER_TOKEN"),
+        Ok(404) => ("does not serve this folder".to_owned(), "start `tracker serve` with the same `--store`"),
+        Ok(status) => (format!("answers {status}"), "give the URL that `tracker serve` prints"),
+        Err(error) => (format!("does not answer: {error}"), "start it, or leave `--server` out"),
+    };
+    Err(InputError { what: format!("the server at {url} {why}"), hint: Some(hint.into()) }.into())
+}
+
+/// How a command ended, in words.
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => String::new(),
+        (Some(code), _) => format!("the command exited with {code}"),
+        (None, Some(signal)) => format!("the command was killed by signal {signal}"),
+        (None, None) => "the command ended otherwise".to_owned(),
+    }
+}
+
+/// Ends the run; returns the exit code. A client that said itself that the run failed is believed.
+fn conclude(store: &Store, run: RunId, status: Option<ExitStatus>, message: &str) -> anyhow::Result<u8> {
+    let code = match status {
+        Some(status) => status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1),
+        None => 127,
+    };
+    let mut tags = Recording::new();
+    tags.put_tag(run, "exec.exit", &code.to_string())?;
+    store.commit(&tags, Durability::Sync)?;
+    let said = store.run(run)?.status;
+    let is_lost = code != 0 || matches!(said, Status::Failed | Status::Interrupted);
+    let status = if is_lost { Status::Failed } else { Status::Finished };
+    store.end_run(run, &Ending { status, message: message.to_owned(), record_digest: None })?;
+    Ok(code as u8)
+}
