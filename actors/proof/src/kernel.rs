@@ -22,9 +22,8 @@ use self::{
     unify::Unifier,
 };
 use crate::{
-    Build, Candidate, Compiled, Formula, Limits, Outcome, Statement, Verdict, Verifier, prelude, statement,
+    Build, Candidate, Compiled, Formula, Outcome, Statement, Verdict, Verifier, prelude, statement,
     syntax::{Parser, Stop},
-    verifier,
 };
 
 /// A change of what this kernel accepts changes this version, and with it the name of its verdicts' build.
@@ -89,17 +88,17 @@ impl Kernel {
     pub fn check_one(&mut self, candidate: &Candidate) -> Verdict {
         let start = Instant::now();
         self.ask(&candidate.header, &candidate.statement);
-        let ((digest, header_digest), result) = match self.question.take() {
+        let (digest, result) = match self.question.take() {
             Some(question) => {
                 let result = match &question.understood {
                     Ok(understood) => self.prove(understood, &candidate.proof),
                     Err(message) => Err((Outcome::Unparsed, message.clone())),
                 };
-                let digest = (question.digest, question.header_digest);
+                let digest = question.digest;
                 self.question = Some(question);
                 (digest, result)
             }
-            None => (([0; 32], [0; 32]), Err((Outcome::Infra, "the statement was lost".to_owned()))),
+            None => ([0; 32], Err((Outcome::Infra, "the statement was lost".to_owned()))),
         };
         let (outcome, message) = match result {
             Ok(()) => (Outcome::Proved, String::new()),
@@ -116,8 +115,8 @@ impl Kernel {
             peak_rss_bytes: None,
             sandboxed: true,
             statement_digest: digest,
-            header_digest,
-            limits: Limits::default(),
+            header_digest: self.question.as_ref().map_or([0; 32], |question| question.header_digest),
+            limits: crate::Limits::default(),
         }
     }
 
@@ -142,7 +141,7 @@ impl Kernel {
             let goal = intern(props, &statement.goal);
             Understood { hypotheses, goal, n_props: self.unifier.props.len(), statement }
         });
-        let header_digest = verifier::header_digest(header);
+        let header_digest = crate::verifier::header_digest(header);
         let (header, text) = (header.to_owned(), text.to_owned());
         self.question = Some(Question { header, text, digest, header_digest, understood });
     }
