@@ -47,7 +47,8 @@ pub struct Options {
     pub binary: Option<PathBuf>,
     /// A lake project whose libraries may be imported; its search path is what `lake env` gives there.
     pub project: Option<PathBuf>,
-    /// Time one candidate may take beyond what its header takes.
+    /// Time one candidate may take beyond what its header takes. On a machine too busy to run it, it is at it longer, and
+    /// may compute for so long.
     pub timeout: Duration,
     /// Time a header may take to be imported.
     pub header_timeout: Duration,
@@ -146,7 +147,7 @@ impl Lean {
         let answers = self.answers(candidates, &read, form, confirm);
         let sandboxed = self.walls.sandbox.is_some();
         let limits = Limits {
-            wall_millis: Some(self.options.timeout.as_millis() as u64),
+            time_millis: Some(self.options.timeout.as_millis() as u64),
             memory_bytes: Some(self.options.memory_bytes),
             processes: Some(process::max_processes()),
         };

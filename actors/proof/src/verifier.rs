@@ -153,8 +153,9 @@ impl Verdict {
 /// nothing without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Limits {
-    /// Elapsed time beyond what the header takes, in milliseconds.
-    pub wall_millis: Option<u64>,
+    /// Time beyond what the header takes, in milliseconds. Lean on this machine may compute for so long, and be at it some
+    /// times longer where the machine has no time for it; a server counts elapsed time.
+    pub time_millis: Option<u64>,
     /// Memory of a process, in bytes.
     pub memory_bytes: Option<u64>,
     /// Processes and threads at once.

@@ -8,7 +8,7 @@
 //!
 //! A kill of this process kills the keeper, and with it the rest.
 
-use std::{io, os::fd::RawFd, ptr};
+use std::{ffi::CStr, io, os::fd::RawFd, ptr};
 
 /// What [`enter`] asks of the system.
 const NAMESPACES: i32 =
@@ -18,12 +18,13 @@ const NAMESPACES: i32 =
 /// grandchild; the caller becomes the keeper and never returns. The wait status of the program goes to `report`, four
 /// bytes in the machine's order.
 ///
-/// The keeper kills the namespace when it gets `SIGTERM`.
+/// The keeper kills the namespace when it gets `SIGTERM`. `most_pids`, in digits: how many ids the namespace has, and so how
+/// many processes and threads, root's too; only for kernels that keep this apart for each ([`counts_ids_apart`]).
 ///
 /// # Errors
 /// Where the system refuses; whichever fork meets it is to say so and end.
 #[expect(unsafe_code, reason = "processes are forked and waited for without an allocator")]
-pub(super) fn enter(report: RawFd) -> io::Result<()> {
+pub(super) fn enter(report: RawFd, most_pids: Option<&CStr>) -> io::Result<()> {
     // SAFETY: all of these are plain system calls on values of this frame, safe between fork and exec; each forked
     // branch either returns to the caller's exec or ends in `_exit`.
     unsafe {
@@ -35,12 +36,37 @@ pub(super) fn enter(report: RawFd) -> io::Result<()> {
         }
         die_with_parent()?;
         mount_proc()?;
+        if let Some(most) = most_pids {
+            // where it fails there are the other limits
+            let file = libc::open(c"/proc/sys/kernel/pid_max".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            libc::write(file, most.as_ptr().cast(), most.count_bytes());
+            libc::close(file);
+        }
         let program = check(libc::fork())?;
         if program != 0 {
             reap_all(program, report);
         }
     }
     Ok(())
+}
+
+/// Whether the kernel keeps apart how many ids each namespace has: since Linux 6.14. Before, they were the machine's.
+pub(super) fn counts_ids_apart() -> bool {
+    release() >= (6, 14)
+}
+
+/// Whether the kernel counts the processes of a user namespace by themselves against its limit: since Linux 5.14. Root's
+/// are never held against it.
+pub(super) fn counts_processes_apart() -> bool {
+    release() >= (5, 14)
+}
+
+/// Version of the kernel, as far as features go by it.
+fn release() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 fn check(result: i32) -> io::Result<i32> {

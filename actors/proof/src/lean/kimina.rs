@@ -349,7 +349,7 @@ impl Verifier for Kimina {
 
     fn check(&mut self, candidates: &[Candidate]) -> Vec<Verdict> {
         let answers = self.judge(candidates, Form::Screen);
-        let limits = Limits { wall_millis: Some(self.options.timeout.as_millis() as u64), ..Limits::default() };
+        let limits = Limits { time_millis: Some(self.options.timeout.as_millis() as u64), ..Limits::default() };
         let verdict = |(candidate, answer): (&Candidate, Judged)| Verdict {
             outcome: answer.judgement.outcome,
             message: answer.judgement.message,

@@ -1,12 +1,14 @@
 //! One foreign process from start to end: limited, alone in its process group, its output capped, killed whole.
 //!
-//! Invariants: `run` returns within the limits whatever the process does; when it returns, the group is dead and
-//! reaped, and so is all that it started, where there are namespaces ([`enclosure`]). Where there are none, a process that
-//! leaves its group (`setsid`) is still held by the sandbox and the limits, which it inherits.
+//! Invariants: `run` returns within the limits, or some times later on a machine that has no time for the process,
+//! whatever that does; when it returns, the group is dead and reaped, and so is all that it started, where there are
+//! namespaces ([`enclosure`]). Where there are none, a process that leaves its group (`setsid`) is still held by the
+//! sandbox and the limits, which it inherits.
 //!
 //! Limits of the kernel hold for each process; what all of them use together is looked at a few times a second.
 
 use std::{
+    ffi::CString,
     io::{self, Read as _},
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
@@ -29,9 +31,10 @@ use super::{enclosure, sandbox::Sandbox, tree};
 /// What a process may use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Time without a byte of output after which it is killed.
+    /// Time without a byte of output after which it is killed. What waits for a processor all the while gets more, until
+    /// it has computed for so long or [`PATIENCE`] is at its end: how busy a machine is says nothing of a proof.
     pub(super) quiet: Duration,
-    /// Time after which it is killed in any case.
+    /// Time after which it is killed in any case, counted in the same way.
     pub(super) total: Duration,
     /// Address space, mapped files included. Lean's own `-M` is not used: Lean 4.35 hung once it was reached.
     pub(super) memory_bytes: u64,
@@ -56,6 +59,9 @@ const PROCESSES: u64 = 512;
 const USER_PROCESSES: u64 = 8192;
 /// How often it is looked at what a process and all it started use together.
 const GLANCE: Duration = Duration::from_millis(200);
+
+/// How many times longer than its time a process may be at it that gets no processor.
+const PATIENCE: u32 = 8;
 
 /// Processes and threads that one Lean may have at once.
 pub(super) const fn max_processes() -> u64 {
@@ -104,7 +110,9 @@ pub(super) fn run(command: &mut Command, limits: &Limits, walls: &Walls) -> io::
     let pid = Pid::from_child(&child);
     // below the keeper and the first process of the namespace, which hold what this process holds
     let depth = if walls.is_enclosed { 2 } else { 0 };
-    let seen = watch(&mut child, limits, start, depth);
+    let reports = walls.is_enclosed.then(|| reporter.as_fd());
+    let seen = watch(&mut child, limits, reports, depth);
+    let wall = start.elapsed();
     // whatever happened: all that it started goes; it may be gone already
     if walls.is_enclosed {
         // the keeper kills the namespace and waits for its end
@@ -134,7 +142,7 @@ pub(super) fn run(command: &mut Command, limits: &Limits, walls: &Walls) -> io::
         end: killed.unwrap_or(exited),
         stdout,
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
-        wall: start.elapsed(),
+        wall,
         // what is killed with its namespace is waited for by nobody
         cpu: (seconds(usage.ru_utime) + seconds(usage.ru_stime)).max(last.cpu),
         peak_rss_bytes: if peak > own_rss || last.peak_bytes == 0 { peak } else { last.peak_bytes },
@@ -150,7 +158,7 @@ fn spawn(command: &mut Command, limits: &Limits, walls: &Walls, report: OwnedFd)
     let mut ruleset = walls.sandbox.as_ref().map(Sandbox::ruleset).transpose()?;
     let is_enclosed = walls.is_enclosed;
     let cpu_secs = limits.total.as_secs().saturating_mul(8).max(1);
-    let n_processes = if is_enclosed && counts_by_namespace() { PROCESSES } else { USER_PROCESSES };
+    let n_processes = if is_enclosed && enclosure::counts_processes_apart() { PROCESSES } else { USER_PROCESSES };
     let rlimits = [
         (Resource::As, limits.memory_bytes),
         (Resource::Cpu, cpu_secs),
@@ -163,9 +171,10 @@ fn spawn(command: &mut Command, limits: &Limits, walls: &Walls, report: OwnedFd)
         let limit = getrlimit(resource).maximum.map_or(limit, |most| limit.min(most));
         (resource, Rlimit { current: Some(limit), maximum: Some(limit) })
     });
+    let most_pids = enclosure::counts_ids_apart().then(|| CString::new(PROCESSES.to_string())).transpose()?;
     let confine = move || {
         if is_enclosed {
-            enclosure::enter(report.as_raw_fd())?;
+            enclosure::enter(report.as_raw_fd(), most_pids.as_deref())?;
         } else {
             enclosure::die_with_parent()?;
         }
@@ -190,14 +199,6 @@ fn spawn(command: &mut Command, limits: &Limits, walls: &Walls, report: OwnedFd)
     command.spawn()
 }
 
-/// Whether the kernel counts the processes of a user namespace by themselves: Linux 5.14 and later.
-fn counts_by_namespace() -> bool {
-    let name = rustix::system::uname();
-    let release = name.release().to_string_lossy();
-    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 14)
-}
-
 /// What was seen of a process while it ran.
 #[derive(Debug, Default)]
 struct Watched {
@@ -209,8 +210,10 @@ struct Watched {
     usage: tree::Usage,
 }
 
-/// Reads until the process has ended or must be killed. The foreign processes are `depth` below it.
-fn watch(child: &mut Child, limits: &Limits, start: Instant, depth: usize) -> io::Result<Watched> {
+/// Reads until the process has ended or must be killed. The foreign processes are `depth` below it. `reports` tells of the
+/// program's end before its namespaces are taken down, which may take the kernel longer than the program took.
+fn watch(child: &mut Child, limits: &Limits, reports: Option<BorrowedFd>, depth: usize) -> io::Result<Watched> {
+    let start = Instant::now();
     let pid = Pid::from_child(child);
     let ended = pidfd_open(pid, PidfdFlags::empty())?;
     for pipe in pipes(child) {
@@ -219,14 +222,21 @@ fn watch(child: &mut Child, limits: &Limits, start: Instant, depth: usize) -> io
     let glance = || tree::usage(pid.as_raw_nonzero().get(), depth);
     let mut seen = Watched::default();
     let (mut last_heard, mut next_glance) = (start, start + GLANCE);
+    let mut computed_before = Duration::ZERO;
     loop {
         let now = Instant::now();
-        let deadline = (last_heard + limits.quiet).min(start + limits.total);
-        if now >= next_glance {
+        let (silent, elapsed) = (now - last_heard, now - start);
+        let is_late = silent >= limits.quiet || elapsed >= limits.total;
+        if now >= next_glance || is_late {
             seen.usage = glance();
             next_glance = Instant::now() + GLANCE;
         }
-        seen.killed = if now >= deadline {
+        let is_starved = seen.usage.is_busy
+            && seen.usage.cpu.saturating_sub(computed_before) < limits.quiet
+            && seen.usage.cpu < limits.total
+            && silent < limits.quiet * PATIENCE
+            && elapsed < limits.total * PATIENCE;
+        seen.killed = if is_late && !is_starved {
             Some(End::TimedOut)
         } else if seen.usage.rss_bytes > limits.memory_bytes {
             Some(End::TooMuchMemory)
@@ -242,15 +252,20 @@ fn watch(child: &mut Child, limits: &Limits, start: Instant, depth: usize) -> io
             seen.usage = glance();
             return Ok(seen);
         }
-        let mut fds: Vec<BorrowedFd> = vec![ended.as_fd()];
-        fds.extend(pipes(child));
-        if poll(&fds, deadline.min(next_glance).saturating_duration_since(now))? {
+        let mut fds: Vec<BorrowedFd> = pipes(child).collect();
+        let n_pipes = fds.len();
+        fds.push(ended.as_fd());
+        fds.extend(reports);
+        let next =
+            if is_late { next_glance } else { next_glance.min(last_heard + limits.quiet).min(start + limits.total) };
+        if poll(&fds, n_pipes, next.saturating_duration_since(now))? {
             return Ok(seen);
         }
         let before = seen.stdout.len();
         drain(child, &mut seen.stdout, &mut seen.stderr, limits);
         if seen.stdout.len() > before {
             last_heard = Instant::now();
+            computed_before = seen.usage.cpu;
         }
     }
 }
@@ -292,8 +307,8 @@ fn drain_one(pipe: &mut impl io::Read, kept: &mut Vec<u8>, limit: usize) -> bool
     }
 }
 
-/// Waits for any of `fds`; tells whether the first is ready.
-fn poll(fds: &[BorrowedFd], timeout: Duration) -> io::Result<bool> {
+/// Waits for any of `fds`; tells whether one from `first` on is ready.
+fn poll(fds: &[BorrowedFd], first: usize, timeout: Duration) -> io::Result<bool> {
     let entry = |fd: &BorrowedFd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let mut entries: Vec<libc::pollfd> = fds.iter().map(entry).collect();
     let millis = i32::try_from(timeout.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
@@ -304,7 +319,7 @@ fn poll(fds: &[BorrowedFd], timeout: Duration) -> io::Result<bool> {
         let error = io::Error::last_os_error();
         return if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) };
     }
-    Ok(entries[0].revents != 0)
+    Ok(entries[first..].iter().any(|entry| entry.revents != 0))
 }
 
 /// Waits for the process and takes its exit status and resource usage.

@@ -13,6 +13,8 @@ pub(super) struct Usage {
     pub(super) peak_bytes: u64,
     /// Processor time so far, that of children waited for included; in hundredths of a second.
     pub(super) cpu: Duration,
+    /// Whether a thread of them computes, waits for a processor to do so, or waits for a disk.
+    pub(super) is_busy: bool,
 }
 
 /// Sums over the descendants of `root` that are at least `depth` below it; at 0 it is one of them itself. What cannot be
@@ -30,11 +32,19 @@ pub(super) fn usage(root: i32, depth: usize) -> Usage {
         if level >= depth {
             let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
             add(&mut total, &read("status"), &read("stat"));
+            total.is_busy |= is_busy(pid);
         }
         // each process has one parent, so none is met twice
         open.extend(children.remove(&pid).unwrap_or_default().into_iter().map(|child| (child, level + 1)));
     }
     total
+}
+
+/// Whether a thread of `pid` is running, runnable, or in a wait that ends by itself.
+fn is_busy(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    stats.filter_map(|stat| stat.rsplit_once(')')?.1.trim_start().chars().next()).any(|state| "RD".contains(state))
 }
 
 /// Resident memory of this process, in bytes.
@@ -81,7 +91,7 @@ mod tests {
         let stat = "7 (a) b) S 3 7 7 0 -1 0 1 2 3 4 50 20 2 1 20 0";
         add(&mut total, "Name:\tx\nVmHWM:\t  30 kB\nVmRSS:\t  20 kB\nThreads:\t4\n", stat);
         let cpu = Duration::from_millis(730);
-        assert_eq!(total, Usage { n_threads: 4, rss_bytes: 20 << 10, peak_bytes: 30 << 10, cpu });
+        assert_eq!(total, Usage { n_threads: 4, rss_bytes: 20 << 10, peak_bytes: 30 << 10, cpu, is_busy: false });
         assert!(available_bytes().is_some());
     }
 

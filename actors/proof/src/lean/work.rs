@@ -117,9 +117,22 @@ fn process_batch<'t>(lean: &Lean, header: &str, import: Import, batch: Batch<'t>
     for ((item, placed), answer) in items[..n_done].iter().zip(&source.placed).zip(&spent) {
         let mut answer = answer.clone();
         answer.judgement = reply.judge(placed, &lean.options.axioms);
-        if form == Form::Confirm && answer.judgement.outcome == Outcome::Proved && finished.end != End::Exited(0) {
-            let why = "lean reports an error outside the lines of this candidate, which is alone in its file";
-            answer.judgement = Judgement::new(Outcome::Unparsed, why);
+        if form == Form::Confirm && answer.judgement.outcome == Outcome::Proved {
+            match finished.end {
+                End::Exited(0) => {}
+                End::Exited(_) => {
+                    let why = "lean reports an error outside the lines of this candidate, which is alone in its file";
+                    answer.judgement = Judgement::new(Outcome::Unparsed, why);
+                }
+                // it said all that it was asked, and did not come to its own end
+                _ => {
+                    let batch = Batch { items: vec![*item], form, spent: vec![answer], is_retry };
+                    let (final_answers, again) = unanswered(batch, &infra(death(&finished, &reply)));
+                    answers.extend(final_answers);
+                    more.extend(again);
+                    continue;
+                }
+            }
         }
         if confirm && form == Form::Screen && answer.judgement.outcome == Outcome::Proved {
             more.push(Batch { items: vec![*item], form: Form::Confirm, spent: vec![answer], is_retry: false });
@@ -174,6 +187,11 @@ fn death(finished: &Finished, reply: &Reply) -> Judgement {
         }
         End::Exited(code) => Judgement::new(Outcome::Infra, format!("lean ended with status {code}: {}", short(said))),
     }
+}
+
+/// The same words, of trouble that is not the candidate's.
+fn infra(judgement: Judgement) -> Judgement {
+    Judgement { outcome: Outcome::Infra, ..judgement }
 }
 
 /// Whether a process ran out of time without having computed: it was blocked, or the machine had no time for it, which

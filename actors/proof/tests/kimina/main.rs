@@ -152,7 +152,7 @@ fn a_verdict_says_what_the_server_says() {
     let verdict = kimina.check(&[candidate("fine")]).remove(0);
     assert!(!verdict.sandboxed && verdict.wall_micros > 0);
     assert_eq!(verdict.peak_rss_bytes, Some(123_456_789));
-    assert_eq!((verdict.limits.wall_millis, verdict.limits.memory_bytes), (Some(1000), None));
+    assert_eq!((verdict.limits.time_millis, verdict.limits.memory_bytes), (Some(1000), None));
     assert!(kimina.check(&[candidate("sorry")]).remove(0).sandboxed, "it was never run");
 }
 
