@@ -20,7 +20,7 @@ use std::time::Instant;
 use self::{
     core::{Core, Prop, PropId, Props, Term},
     elaborate::{Elaborator, Local, Meaning},
-    first_order::FirstOrder,
+    first_order::{FirstOrder, Library},
     unify::Unifier,
 };
 use crate::{
@@ -50,6 +50,7 @@ struct Question {
     header: String,
     text: String,
     digest: [u8; 32],
+    library: Library,
     understood: std::result::Result<Understood, String>,
     /// Whether the first-order checker has this statement.
     is_first_order: bool,
@@ -154,72 +155,91 @@ impl Kernel {
             return;
         }
         self.unifier.reset(0);
-        let understood = self.understand(header, text);
+        let library = Library::of(header);
+        let understood = match library {
+            Some(library) => self.understand(library, text),
+            None => Err("header: the kernel reads imports and its own preludes only".to_owned()),
+        };
         let digest = match &understood {
             Ok(Understood::Propositional(propositional)) => propositional.statement.digest(),
             Ok(Understood::FirstOrder) | Err(_) => statement::digest(header, text),
         };
         let is_first_order = matches!(understood, Ok(Understood::FirstOrder));
-        let (header, text) = (header.to_owned(), text.to_owned());
-        self.question = Some(Question { header, text, digest, understood, is_first_order });
+        let (header, text, library) = (header.to_owned(), text.to_owned(), library.unwrap_or(Library::Prelude));
+        self.question = Some(Question { header, text, digest, library, understood, is_first_order });
     }
 
-    fn understand(&mut self, header: &str, text: &str) -> std::result::Result<Understood, String> {
-        if !prelude::is_neutral(header) {
-            return Err("header: the kernel reads imports and its own preludes only".to_owned());
-        }
+    fn understand(&mut self, library: Library, text: &str) -> std::result::Result<Understood, String> {
+        let reason = |stop: Stop| format!("statement: {}", refusal(stop, text).1);
         if let Ok(statement) = Statement::parse_with(&mut self.parser, text) {
+            self.notation(library).map_err(reason)?;
             let props = &mut self.unifier.props;
             let hypotheses = statement.hypotheses.iter().map(|(_, formula)| intern(props, formula)).collect();
             let goal = intern(props, &statement.goal);
             let n_props = self.unifier.props.len();
             return Ok(Understood::Propositional(Propositional { statement, hypotheses, goal, n_props }));
         }
-        match self.ask_first_order(header, text) {
-            Ok(()) => Ok(Understood::FirstOrder),
-            Err(stop) => Err(format!("statement: {}", refusal(stop, text).1)),
+        self.ask_first_order(library, text).map_err(reason)?;
+        self.notation(library).map_err(reason)?;
+        Ok(Understood::FirstOrder)
+    }
+
+    /// Refuses the notation in the text last parsed where the header has none.
+    fn notation(&self, library: Library) -> std::result::Result<(), Stop> {
+        match self.parser.notation {
+            Some(at) if library != Library::Init => {
+                Err(Stop::unparsed(at, "this header declares no notation: write `And`, `Not`, `Exists`, `Eq`"))
+            }
+            _ => Ok(()),
         }
     }
 
-    fn ask_first_order(&mut self, header: &str, text: &str) -> std::result::Result<(), Stop> {
+    fn ask_first_order(&mut self, library: Library, text: &str) -> std::result::Result<(), Stop> {
         let first_order = match &mut self.first_order {
             Some(first_order) => first_order,
             none => none.insert(Box::new(FirstOrder::new()?)),
         };
-        first_order.ask(&mut self.parser, header, text)
+        first_order.ask(&mut self.parser, library, text)
     }
 
     /// Checks a proof; gives the axioms it rests on, sorted.
     fn answer(&mut self, question: &mut Question, proof: &str) -> std::result::Result<Vec<String>, Refusal> {
-        match &question.understood {
-            Err(message) => return Err((Outcome::Unparsed, message.clone())),
-            Ok(Understood::FirstOrder) => {}
-            Ok(Understood::Propositional(propositional)) => {
-                self.unifier.reset(propositional.n_props);
-                self.terms.clear();
-                let root = self.parser.term(proof).map_err(|stop| refusal(stop, proof))?;
-                match self.elaborate(propositional, root, proof) {
-                    Ok(()) => return Ok(Vec::new()),
-                    Err(stop) if stop.outcome != Outcome::Unparsed => return Err(refusal(stop, proof)),
-                    // beyond propositional means: `@`, `_`, quantifiers, axioms
-                    Err(_) => {}
-                }
+        let refuse = |stop| refusal(stop, proof);
+        if let Err(message) = &question.understood {
+            return Err((Outcome::Unparsed, message.clone()));
+        }
+        let mut root = self.parse_proof(question.library, proof).map_err(refuse)?;
+        if let Ok(Understood::Propositional(propositional)) = &question.understood {
+            match self.elaborate(propositional, root, proof) {
+                Ok(()) => return Ok(Vec::new()),
+                Err(stop) if stop.outcome != Outcome::Unparsed => return Err(refuse(stop)),
+                // beyond propositional means: `@`, `_`, quantifiers, axioms
+                Err(_) => {}
             }
         }
         if !question.is_first_order {
             let text = &question.text;
-            self.ask_first_order(&question.header, text).map_err(|stop| refusal(stop, text))?;
+            self.ask_first_order(question.library, text).map_err(|stop| refusal(stop, text))?;
             question.is_first_order = true;
+            root = self.parse_proof(question.library, proof).map_err(refuse)?;
         }
         let Some(first_order) = &mut self.first_order else {
             return Err((Outcome::Infra, "the statement was lost".to_owned()));
         };
-        let axioms = first_order.prove(&mut self.parser, proof).map_err(|stop| refusal(stop, proof))?;
+        let axioms = first_order.prove(&self.parser.tree, root, proof).map_err(refuse)?;
         Ok(axioms.into_iter().map(str::to_owned).collect())
     }
 
+    fn parse_proof(&mut self, library: Library, proof: &str) -> std::result::Result<NodeId, Stop> {
+        let root = self.parser.term(proof)?;
+        self.notation(library)?;
+        Ok(root)
+    }
+
     fn elaborate(&mut self, question: &Propositional, root: NodeId, proof: &str) -> std::result::Result<(), Stop> {
-        let Propositional { statement, hypotheses, goal, .. } = question;
+        let Propositional { statement, hypotheses, goal, n_props } = question;
+        self.unifier.reset(*n_props);
+        self.terms.clear();
         let atoms = statement.atoms.iter().zip(0..);
         let facts = statement.hypotheses.iter().zip(hypotheses).zip(0..);
         let mut scope: Vec<Local> = Vec::with_capacity(32);

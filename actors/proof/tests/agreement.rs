@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod first_order;
+mod spoil;
 
 use std::io::Write as _;
 
@@ -251,9 +252,9 @@ fn first_order_candidates(n: usize) -> Vec<Candidate> {
             let (statement, proof) = &problems[index % problems.len()];
             match index / problems.len() {
                 0 => candidate(statement, proof.clone()),
-                2 if rng.random_range(0..3) == 0 => candidate(&first_order::mutate(statement, &mut rng), proof.clone()),
+                2 if rng.random_range(0..3) == 0 => candidate(&spoil::mutate(statement, &mut rng), proof.clone()),
                 2 if rng.random_range(0..8) == 0 => candidate(statement, problems.choose(&mut rng).unwrap().1.clone()),
-                _ => candidate(statement, first_order::mutate(proof, &mut rng)),
+                _ => candidate(statement, spoil::mutate(proof, &mut rng)),
             }
         })
         .collect()

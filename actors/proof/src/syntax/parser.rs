@@ -21,6 +21,8 @@ pub(crate) struct BinderGroup {
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     pub(crate) tree: Tree,
+    /// Where the text first uses notation that Lean's library declares, if it does.
+    pub(crate) notation: Option<u32>,
     tokens: Vec<Token>,
     next: usize,
     /// Recursion so far.
@@ -79,7 +81,7 @@ impl Parser {
         self.tree.clear();
         self.pending.clear();
         self.binders.clear();
-        (self.next, self.depth, self.margin) = (0, 0, 0);
+        (self.notation, self.next, self.depth, self.margin) = (None, 0, 0, 0);
         tokenize(text, &mut self.tokens)
     }
 
@@ -111,6 +113,11 @@ impl Parser {
             self.next += 1;
         }
         Ok(Span { start, end })
+    }
+
+    fn note_notation(&mut self) {
+        let at = self.token().start;
+        self.notation.get_or_insert(at);
     }
 
     fn span_from(&self, start: u32) -> Span {
@@ -154,6 +161,9 @@ impl Parser {
                 break;
             }
             let kind = self.kind();
+            if kind != Kind::Arrow {
+                self.note_notation();
+            }
             self.next += 1;
             let right = self.expression(text, right)?;
             let node = match kind {
@@ -235,6 +245,7 @@ impl Parser {
             Kind::OpenAngle => self.anonymous(text)?,
             Kind::Fun => return self.fun(text),
             Kind::Not => {
+                self.note_notation();
                 self.next += 1;
                 let inner = self.expression(text, NOT)?;
                 return self.tree.push(Node::Not(inner), self.span_from(span.start));
@@ -430,6 +441,7 @@ impl Parser {
 
     /// `∃ x y, body`, `∃ x y : ty, body`, `∃ (x y : ty) (z : ty), body`.
     fn exists(&mut self, text: &str) -> Parsed {
+        self.note_notation();
         let start = self.token().start;
         self.next += 1;
         let first = self.binders.len();

@@ -27,6 +27,8 @@ struct Variable {
     ty: Id,
     /// Whether one is still inside its binder.
     open: bool,
+    /// The next variable outwards that was not known to be a proof.
+    outer: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +37,7 @@ struct Meta {
     value: Option<Id>,
     /// Variables made before it; it may mention those of them that are open.
     birth: u32,
-    /// The innermost variable at its birth that is no proof.
+    /// The innermost variable at its birth that was not known to be a proof.
     individual: Option<u32>,
 }
 
@@ -46,7 +48,7 @@ pub(crate) struct Unifier {
     /// Types of the constants.
     pub(crate) constants: Vec<Id>,
     variables: Vec<Variable>,
-    /// Open variables that are no proofs, innermost last.
+    /// Open variables that were not known to be proofs, innermost last.
     individuals: Vec<u32>,
     metas: Vec<Meta>,
     /// Metavariables as they were before each change.
@@ -85,10 +87,11 @@ impl Unifier {
     pub(crate) fn open(&mut self, ty: Id) -> (u32, Id) {
         let is_proof = self.is_proposition(ty);
         let variable = self.variables.len() as u32;
+        let outer = self.individuals.last().copied();
         if !is_proof {
             self.individuals.push(variable);
         }
-        self.variables.push(Variable { ty, open: true });
+        self.variables.push(Variable { ty, open: true, outer });
         (variable, self.terms.intern(Expr::Free(variable)))
     }
 
@@ -112,6 +115,24 @@ impl Unifier {
 
     fn is_open(&self, variable: u32) -> bool {
         self.variables.get(variable as usize).is_some_and(|variable| variable.open)
+    }
+
+    /// Whether one of the variables from `individual` outwards is gone and was no proof.
+    fn outlived(&mut self, mut individual: Option<u32>) -> bool {
+        while let Some(variable) = individual {
+            match self.variables.get(variable as usize).copied() {
+                Some(Variable { open: true, .. }) => return false,
+                Some(Variable { ty, outer, .. }) => {
+                    let ty = self.resolve(ty);
+                    if !self.is_proposition(ty) {
+                        return true;
+                    }
+                    individual = outer;
+                }
+                None => return true,
+            }
+        }
+        false
     }
 
     fn is_proposition(&mut self, ty: Id) -> bool {
@@ -435,7 +456,7 @@ impl Unifier {
     /// Assigns a metavariable, if its value may be that and has its type.
     fn assign(&mut self, index: u32, value: Id, depth: u32) -> Result<(), Clash> {
         let meta = self.metas[index as usize];
-        if meta.individual.is_some_and(|variable| !self.is_open(variable)) {
+        if self.outlived(meta.individual) {
             // in Lean its value may depend on a variable that is gone here
             return Err(Clash::Stuck);
         }
@@ -464,8 +485,7 @@ impl Unifier {
                 let before = self.metas[other as usize];
                 if before.birth > meta.birth {
                     self.trail.push((other, before));
-                    let gone = before.individual.filter(|variable| !self.is_open(*variable));
-                    let individual = gone.or(meta.individual);
+                    let individual = if self.outlived(before.individual) { before.individual } else { meta.individual };
                     self.metas[other as usize] = Meta { birth: meta.birth, individual, ..before };
                 }
                 Ok(())
