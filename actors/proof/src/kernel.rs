@@ -1,14 +1,35 @@
-//! The exact kernel: checks Lean 4 term-mode proofs of intuitionistic propositional statements, without Lean.
+//! The exact kernel: checks Lean 4 term-mode proofs of intuitionistic logic, without Lean.
 //!
-//! Text is parsed as Lean parses it, elaborated in Lean's order, and the resulting de Bruijn term is checked by a small
-//! trusted [`core`]. What Lean rejects is never `proved` here; what Lean may accept and this fragment does not cover
-//! (tactics, other constants, holes, postponed elaboration) is `unparsed`. Foreign text is never run, so every verdict
-//! counts as sandboxed. The fragment:
+//! Text is parsed as Lean parses it and elaborated in Lean's order. Propositional proofs, by far the most, are elaborated
+//! to natural deduction and checked by [`core`]. Where that has no answer, or the statement is not propositional, the
+//! proof is elaborated to a term of Lean's own calculus and checked by the core of [`first_order`].
 //!
-//! - `fun x (y : P) z => t` (`λ`, `↦`), application, brackets, `(t : P)`, `show P from t`, `have x : P := t; u`;
-//! - `And.intro/left/right`, `Or.inl/inr/elim`, `Iff.intro/mp/mpr`, `False.elim`, `True.intro`, `trivial`, `absurd`, `id`;
-//! - `⟨a, b, …⟩` where the type is known; `.1 .2 .left .right .mp .mpr .elim`;
-//! - types in constructor form or notation; `Not p` is `p → False`.
+//! # Why `proved` is right
+//! A verdict is `proved` only where one of the two cores accepted a term for the pinned statement. The propositional core
+//! has natural deduction's rules, each of which is a term of Lean's calculus; the first-order core has rules of Lean's
+//! kernel, each restricted, over constants whose types are Lean's. So what a core accepts Lean's kernel accepts. What is
+//! trusted besides the cores: the arena of terms, the table of constants (a test offers it to Lean), and the reading of
+//! the statement. Parsers, inference and names are not: a fault there refuses a right proof, or proves the statement in
+//! another way than the text says. Against that stand tests that put generated and spoilt proofs to this kernel and to
+//! Lean (`tests/agreement.rs`, `tests/tricky.rs`).
+//!
+//! # What is read
+//! - `fun x (y : P) z => t` (`λ`, `↦`), application, brackets, `(t : P)`, `show P from t`, `have x : P := t; u`, `_`,
+//!   `@c …`, `(name := t)` for implicit parameters of constants;
+//! - `And.intro/left/right`, `Or.inl/inr/elim`, `Iff.intro/mp/mpr/refl/rfl/symm/trans`, `True.intro`, `trivial`,
+//!   `False.elim`, `absurd`, `id`, `Exists.intro/elim`, `Eq.refl/symm/trans/subst`, `rfl`, `congrArg`, `Ne.symm`; and
+//!   `propext`, `Classical.em`, `Classical.byContradiction`, where their axioms are allowed ([`Kernel::with_axioms`]);
+//! - `⟨a, b, …⟩` where the type is known; `.1 .2 .left .right .mp .mpr .elim .symm .trans .subst`;
+//! - types in constructor form or notation, `∀ ∃ → = ≠ ¬ ∧ ∨ ↔`; `Not p` is `p → False`; quantifiers over sorts
+//!   (`α : Type`), predicates, functions and propositions.
+//!
+//! # What is left to Lean
+//! What Lean rejects is never `proved`; what Lean may accept and is not followed here is `unparsed`, never `failed`:
+//! tactics, `match` and patterns, `let`, `▸`, `calc`, `fun {x}`, universe variables, numerals, implicit binders inside
+//! types; other constants; named arguments for explicit parameters; postponed elaboration (a projection, an application
+//! or `⟨…⟩` whose type is known only later); unknowns that outlive a variable on which their value may depend, as in
+//! `(fun x => Or.inl (h x)) a`; unification beyond Miller's patterns and `?f a` against `g b`; constants and notation
+//! that the header does not bring. Foreign text is never run, so every verdict counts as sandboxed.
 
 pub(crate) mod core;
 mod elaborate;

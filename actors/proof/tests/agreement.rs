@@ -240,8 +240,9 @@ fn candidates(n: usize) -> Vec<Candidate> {
 fn first_order_candidates(n: usize) -> Vec<Candidate> {
     let seed = std::env::var("TRACKER_AGREEMENT_SEED").map_or(11, |seed| seed.parse().unwrap());
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let problems: Vec<_> =
-        (0..(n / 3).max(3)).map(|index| first_order::problem(&mut rng, 1 + index as u32 % 4)).collect();
+    let problems: Vec<_> = (0..(n / 3).max(3))
+        .map(|index| first_order::problem(&mut rng, first_order::Style::Constructor, 1 + index as u32 % 4))
+        .collect();
     let candidate = |statement: &str, proof: String| Candidate {
         header: prelude::FIRST_ORDER.to_owned(),
         statement: statement.to_owned(),

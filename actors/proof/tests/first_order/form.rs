@@ -85,42 +85,64 @@ impl Form {
     }
 
     /// As an argument.
-    pub(crate) fn arg(&self, rng: &mut ChaCha8Rng) -> String {
+    pub(crate) fn arg(&self, rng: &mut ChaCha8Rng, style: Style) -> String {
         match self {
-            Self::True | Self::False => self.text(rng),
+            Self::True | Self::False => self.text(rng, style),
             Self::Atom(name, args) if args.is_empty() => (*name).to_owned(),
-            _ => format!("({})", self.text(rng)),
+            _ => format!("({})", self.text(rng, style)),
         }
     }
 
-    pub(crate) fn text(&self, rng: &mut ChaCha8Rng) -> String {
+    pub(crate) fn text(&self, rng: &mut ChaCha8Rng, style: Style) -> String {
+        let notation = style == Style::Notation;
         match self {
             Self::True => "True".to_owned(),
             Self::False => "False".to_owned(),
             Self::Atom(name, args) => args.iter().fold((*name).to_owned(), |text, arg| text + " " + &arg.text()),
+            Self::Eq(_, s, t) if notation => format!("{} = {}", s.text(), t.text()),
             Self::Eq(_, s, t) => format!("Eq {} {}", s.text(), t.text()),
-            Self::Not(a) => format!("Not {}", a.arg(rng)),
-            Self::Pair(name, a, b) => format!("{name} {} {}", a.arg(rng), b.arg(rng)),
-            Self::Imp(a, b) => {
-                let left = if matches!(**a, Self::Imp(..) | Self::All(..)) { a.arg(rng) } else { a.text(rng) };
-                format!("{left} → {}", b.text(rng))
+            Self::Not(a) if notation => format!("¬{}", a.arg(rng, style)),
+            Self::Not(a) => format!("Not {}", a.arg(rng, style)),
+            Self::Pair(name, a, b) => {
+                let (a, b) = (a.arg(rng, style), b.arg(rng, style));
+                match *name {
+                    "And" if notation => format!("{a} ∧ {b}"),
+                    "Or" if notation => format!("{a} ∨ {b}"),
+                    "Iff" if notation => format!("{a} ↔ {b}"),
+                    _ => format!("{name} {a} {b}"),
+                }
             }
+            Self::Imp(a, b) => format!("{} → {}", a.arg(rng, style), b.arg(rng, style)),
             Self::All(x, sort, a) => {
-                let (sort, body) = (sort.text(), a.text(rng));
+                let (sort, body) = (sort.text(), a.text(rng, style));
                 match rng.random_range(0..4) {
                     0 if a.mentions(x) => format!("∀ {x}, {body}"),
                     1 => format!("∀ ({x} : {sort}), {body}"),
-                    2 => format!("({x} : {sort}) → {body}"),
+                    2 => format!("({x} : {sort}) → ({body})"),
                     _ => format!("∀ {x} : {sort}, {body}"),
                 }
             }
-            Self::Some(x, sort, a) => match (rng.random_range(0..3), &**a) {
-                (0, Self::Atom(name, args)) if args.last() == Some(&Term::Name(x.clone())) && args.len() == 1 => {
-                    format!("Exists {name}")
+            Self::Some(x, sort, a) => {
+                let (sort, body) = (sort.text(), a.text(rng, style));
+                match (rng.random_range(0..3), &**a) {
+                    (0, Self::Atom(name, args)) if args.len() == 1 && args[0] == Term::Name(x.clone()) => {
+                        format!("Exists {name}")
+                    }
+                    (1, _) if a.mentions(x) && notation => format!("∃ {x}, {body}"),
+                    (1, _) if a.mentions(x) => format!("Exists (fun {x} => {body})"),
+                    _ if notation => format!("∃ {x} : {sort}, {body}"),
+                    _ => format!("Exists (fun ({x} : {sort}) => {body})"),
                 }
-                (1, _) if a.mentions(x) => format!("Exists (fun {x} => {})", a.text(rng)),
-                _ => format!("Exists (fun ({x} : {}) => {})", sort.text(), a.text(rng)),
-            },
+            }
         }
     }
+}
+
+/// How a formula is spelt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// `And a (Eq s t)`: needs no notation.
+    Constructor,
+    /// `a ∧ (s = t)`
+    Notation,
 }

@@ -7,6 +7,7 @@ mod form;
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
 
+pub(crate) use self::form::Style;
 use self::form::{Form, Sort, Term};
 
 const SIGNATURE: &str = "(α β : Type) (P Q : α → Prop) (R : α → α → Prop) (S : α → β → Prop) (f : α → α) (g : α → β) \
@@ -15,6 +16,7 @@ const SIGNATURE: &str = "(α β : Type) (P Q : α → Prop) (R : α → α → P
 /// A statement under construction.
 pub(crate) struct Maker<'r> {
     rng: &'r mut ChaCha8Rng,
+    style: Style,
     hypotheses: Vec<(String, Form)>,
     /// Proofs in scope.
     facts: Vec<(String, Form)>,
@@ -23,15 +25,16 @@ pub(crate) struct Maker<'r> {
     n_names: usize,
 }
 
-/// A statement and a proof of it, under [`prelude::FIRST_ORDER`](tracker_proof::prelude::FIRST_ORDER).
-pub(crate) fn problem(rng: &mut ChaCha8Rng, depth: u32) -> (String, String) {
-    let mut maker = Maker { rng, hypotheses: Vec::new(), facts: Vec::new(), variables: Vec::new(), n_names: 0 };
+/// A statement and a proof of it; in constructor form, both are for [`prelude::FIRST_ORDER`](tracker_proof::prelude::FIRST_ORDER)
+/// too. The style changes the spelling and nothing else.
+pub(crate) fn problem(rng: &mut ChaCha8Rng, style: Style, depth: u32) -> (String, String) {
+    let mut maker = Maker { rng, style, hypotheses: Vec::new(), facts: Vec::new(), variables: Vec::new(), n_names: 0 };
     let goal = maker.form(depth);
     let proof = maker.prove(&goal, depth + 1);
     let rng = maker.rng;
     let hypotheses: Vec<String> =
-        maker.hypotheses.iter().map(|(name, form)| format!(" ({name} : {})", form.text(rng))).collect();
-    (format!("theorem t {SIGNATURE}{} : {}", hypotheses.concat(), goal.text(rng)), proof)
+        maker.hypotheses.iter().map(|(name, form)| format!(" ({name} : {})", form.text(rng, style))).collect();
+    (format!("theorem t {SIGNATURE}{} : {}", hypotheses.concat(), goal.text(rng, style)), proof)
 }
 
 impl Maker<'_> {
@@ -128,8 +131,8 @@ impl Maker<'_> {
     fn function(&mut self, fact: &Form, goal: &Form, depth: u32) -> String {
         let (name, body) = self.under_fact(fact, goal, depth);
         match self.rng.random_range(0..6) {
-            0 => format!("fun ({name} : {}) => {body}", fact.text(self.rng)),
-            1 => format!("fun {name} : {} => {body}", fact.text(self.rng)),
+            0 => format!("fun ({name} : {}) => {body}", fact.text(self.rng, self.style)),
+            1 => format!("fun {name} : {} => {body}", fact.text(self.rng, self.style)),
             2 => format!("λ {name} ↦ {body}"),
             _ => format!("fun {name} => {body}"),
         }
@@ -180,7 +183,11 @@ impl Maker<'_> {
                     0 => format!("Or.{word} ({part})"),
                     1 => {
                         let (left, right) = if word == "inl" { (side, other) } else { (other, side) };
-                        format!("@Or.{word} {} {} {part}", left.arg(self.rng), right.arg(self.rng))
+                        format!(
+                            "@Or.{word} {} {} {part}",
+                            left.arg(self.rng, self.style),
+                            right.arg(self.rng, self.style)
+                        )
                     }
                     _ => format!("Or.{word} {part}"),
                 }
@@ -192,7 +199,9 @@ impl Maker<'_> {
                     (format!("({})", self.function(a, b, depth)), format!("({})", self.function(b, a, depth)))
                 };
                 match self.rng.random_range(0..6) {
-                    0 => format!("@{name}.intro {} {} {x} {y}", a.arg(self.rng), b.arg(self.rng)),
+                    0 => {
+                        format!("@{name}.intro {} {} {x} {y}", a.arg(self.rng, self.style), b.arg(self.rng, self.style))
+                    }
                     1 => format!("@{name}.intro _ _ {x} {y}"),
                     2 | 3 => format!("⟨{x}, {y}⟩"),
                     _ => format!("{name}.intro {x} {y}"),
@@ -214,7 +223,7 @@ impl Maker<'_> {
                 let w = self.term(*sort);
                 let body = a.put(&Term::Name(x.clone()), &w);
                 let part = self.part(&body, depth);
-                let predicate = format!("(fun {x} => {})", a.text(self.rng));
+                let predicate = format!("(fun {x} => {})", a.text(self.rng, self.style));
                 match self.rng.random_range(0..8) {
                     0 => format!("@Exists.intro {} {predicate} {} {part}", sort.text(), w.text()),
                     1 => format!("@Exists.intro _ _ {} {part}", w.text()),
@@ -292,17 +301,17 @@ impl Maker<'_> {
                 let value = self.prove(&fact, depth);
                 let (name, body) = self.under_fact(&fact, goal, depth);
                 match self.rng.random_range(0..3) {
-                    0 => format!("have {name} := ({value} : {}); {body}", fact.text(self.rng)),
-                    1 => format!("have {name} : {} := {value}\n{body}", fact.text(self.rng)),
-                    _ => format!("have {name} : {} := {value}; {body}", fact.text(self.rng)),
+                    0 => format!("have {name} := ({value} : {}); {body}", fact.text(self.rng, self.style)),
+                    1 => format!("have {name} : {} := {value}\n{body}", fact.text(self.rng, self.style)),
+                    _ => format!("have {name} : {} := {value}; {body}", fact.text(self.rng, self.style)),
                 }
             }
             7 => {
                 let text = self.prove(goal, depth);
                 if self.one_in(2) {
-                    format!("show {} from {text}", goal.text(self.rng))
+                    format!("show {} from {text}", goal.text(self.rng, self.style))
                 } else {
-                    format!("({text} : {})", goal.text(self.rng))
+                    format!("({text} : {})", goal.text(self.rng, self.style))
                 }
             }
             8 => {
@@ -335,7 +344,7 @@ impl Maker<'_> {
         let fact = self.form(1);
         let (yes, no) =
             (self.function(&fact, goal, depth), self.function(&Form::Not(Box::new(fact.clone())), goal, depth));
-        format!("(Classical.em {}).elim ({yes}) ({no})", fact.arg(self.rng))
+        format!("(Classical.em {}).elim ({yes}) ({no})", fact.arg(self.rng, self.style))
     }
 
     fn exists_elim(&mut self, goal: &Form, depth: u32) -> String {
@@ -352,7 +361,7 @@ impl Maker<'_> {
         self.variables.pop();
         let binders = match self.rng.random_range(0..3) {
             0 => format!("({w} : {}) {name}", sort.text()),
-            1 => format!("{w} ({name} : {})", fact.text(self.rng)),
+            1 => format!("{w} ({name} : {})", fact.text(self.rng, self.style)),
             _ => format!("{w} {name}"),
         };
         match self.rng.random_range(0..4) {
@@ -369,7 +378,7 @@ impl Maker<'_> {
         let from = motive.put(&Term::Name(x.clone()), &s);
         let equal = self.part(&Form::Eq(sort, s, t), depth);
         let part = self.part(&from, depth);
-        let motive = format!("(motive := fun {x} => {})", motive.text(self.rng));
+        let motive = format!("(motive := fun {x} => {})", motive.text(self.rng, self.style));
         match self.rng.random_range(0..5) {
             0 => format!("Eq.subst {equal} {part}"),
             1 => format!("({equal}).subst {part}"),
