@@ -193,7 +193,7 @@ impl Kernel {
     fn understand(&mut self, library: Library, text: &str) -> std::result::Result<Understood, String> {
         let reason = |stop: Stop| format!("statement: {}", refusal(stop, text).1);
         if let Ok(statement) = Statement::parse_with(&mut self.parser, text) {
-            self.notation(library).map_err(reason)?;
+            self.spelling(library).map_err(reason)?;
             let props = &mut self.unifier.props;
             let hypotheses = statement.hypotheses.iter().map(|(_, formula)| intern(props, formula)).collect();
             let goal = intern(props, &statement.goal);
@@ -201,14 +201,15 @@ impl Kernel {
             return Ok(Understood::Propositional(Propositional { statement, hypotheses, goal, n_props }));
         }
         self.ask_first_order(library, text).map_err(reason)?;
-        self.notation(library).map_err(reason)?;
+        self.spelling(library).map_err(reason)?;
         Ok(Understood::FirstOrder)
     }
 
-    /// Refuses the notation in the text last parsed where the header has none.
-    fn notation(&self, library: Library) -> std::result::Result<(), Stop> {
-        match self.parser.notation {
-            Some(at) if library != Library::Init => {
+    /// Refuses what the parser read more kindly than Lean would under this header.
+    fn spelling(&self, library: Library) -> std::result::Result<(), Stop> {
+        match (self.parser.ragged, self.parser.notation) {
+            (Some(at), _) => Err(Stop::unparsed(at, "at the start of a line Lean expects a new command")),
+            (None, Some(at)) if library != Library::Init => {
                 Err(Stop::unparsed(at, "this header declares no notation: write `And`, `Not`, `Exists`, `Eq`"))
             }
             _ => Ok(()),
@@ -253,7 +254,7 @@ impl Kernel {
 
     fn parse_proof(&mut self, library: Library, proof: &str) -> std::result::Result<NodeId, Stop> {
         let root = self.parser.term(proof)?;
-        self.notation(library)?;
+        self.spelling(library)?;
         Ok(root)
     }
 

@@ -26,12 +26,16 @@ pub(crate) struct Parser {
     pub(crate) tree: Tree,
     /// Where the text first uses notation that Lean's library declares, if it does.
     pub(crate) notation: Option<u32>,
+    /// Where an argument outside brackets first stands at the start of a line, if one does: a new command, to Lean.
+    pub(crate) ragged: Option<u32>,
     tokens: Vec<Token>,
     next: usize,
     /// Recursion so far.
     depth: u16,
     /// One past the column right of which arguments must start; 0 where they may start anywhere.
     margin: u32,
+    /// Brackets not yet closed within which the margin does not count.
+    brackets: u32,
     /// Items of lists not yet closed.
     pending: Vec<NodeId>,
     /// Binders of functions not yet closed.
@@ -70,7 +74,7 @@ impl Parser {
             self.binder_names(text)?;
             let names = self.binders.drain(..).map(|(name, _)| name).collect();
             self.expect(Kind::Colon, "expected `:` and the type of the binder")?;
-            let ty = self.expression(text, LOWEST)?;
+            let ty = self.without_margin(|parser| parser.expression(text, LOWEST))?;
             self.expect(close, "expected the closing bracket of the binder")?;
             groups.push(BinderGroup { names, ty });
         }
@@ -84,7 +88,8 @@ impl Parser {
         self.tree.clear();
         self.pending.clear();
         self.binders.clear();
-        (self.notation, self.next, self.depth, self.margin) = (None, 0, 0, 0);
+        (self.notation, self.ragged) = (None, None);
+        (self.next, self.depth, self.brackets, self.margin) = (0, 0, 0, 0);
         tokenize(text, &mut self.tokens)
     }
 
@@ -196,6 +201,10 @@ impl Parser {
         let head = self.atom(text)?;
         let first = self.pending.len();
         while self.argument_follows(text) {
+            let at = self.token().start;
+            if self.brackets == 0 && text[..at as usize].ends_with('\n') {
+                self.ragged.get_or_insert(at);
+            }
             let argument = if self.kind() == Kind::Open && self.names_an_argument() {
                 self.named(text)?
             } else {
@@ -303,7 +312,9 @@ impl Parser {
     /// Runs `parse` where arguments may start in any column, as within brackets.
     fn without_margin(&mut self, parse: impl FnOnce(&mut Self) -> Parsed) -> Parsed {
         let margin = std::mem::take(&mut self.margin);
+        self.brackets += 1;
         let result = parse(self);
+        self.brackets -= 1;
         self.margin = margin;
         result
     }

@@ -133,8 +133,17 @@ pub(crate) fn mutate(text: &str, rng: &mut ChaCha8Rng) -> String {
             }
         }
     }
-    let joined = words
-        .iter()
-        .fold(String::new(), |text, word| if word.starts_with('.') { text + word } else { text + " " + word });
+    let mut joined = String::new();
+    for word in &words {
+        // now and then the space between two words goes, or becomes a line break
+        match rng.random_range(0..60) {
+            0 => {}
+            1 => joined.push_str("\n  "),
+            2 => joined.push('\n'),
+            _ if word.starts_with('.') => {}
+            _ => joined.push(' '),
+        }
+        joined.push_str(word);
+    }
     joined.trim_start().to_owned()
 }

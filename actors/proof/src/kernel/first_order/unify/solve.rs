@@ -3,6 +3,9 @@
 use super::{Clash, Meta, Unifier, unfold};
 use crate::kernel::first_order::terms::{Expr, Id};
 
+/// A variable that there is not.
+const NEVER_OPEN: u32 = u32::MAX;
+
 impl Unifier {
     /// Solves `lhs`, whose head is the metavariable `index`, against `rhs`.
     pub(super) fn solve(&mut self, index: u32, lhs: Id, rhs: Id, depth: u32) -> Result<(), Clash> {
@@ -22,6 +25,7 @@ impl Unifier {
         }
         let mark = self.trail.len();
         let mut value = self.resolve(rhs);
+        self.entangle(value, birth);
         for variable in pattern.iter().rev() {
             let ty = self.variables[*variable as usize].ty;
             let ty = self.resolve(ty);
@@ -36,6 +40,28 @@ impl Unifier {
             self.undo(mark);
             self.approximate(lhs, rhs, depth)
         })
+    }
+
+    /// Marks the unknowns in `value` that may mention variables which are about to be abstracted: Lean gives them those
+    /// variables as arguments, and what is inferred of them from then on is not followed here.
+    fn entangle(&mut self, value: Id, birth: u32) {
+        if !self.terms.has_meta(value) || !self.terms.step() {
+            return;
+        }
+        match self.terms.get(value) {
+            Expr::Meta(index) => {
+                let before = self.metas[index as usize];
+                if before.birth > birth {
+                    self.trail.push((index, before));
+                    self.metas[index as usize].individual = Some(NEVER_OPEN);
+                }
+            }
+            Expr::App(a, b) | Expr::Lam(a, b) | Expr::Pi(a, b) => {
+                self.entangle(a, birth);
+                self.entangle(b, birth);
+            }
+            _ => {}
+        }
     }
 
     /// `?f a` against `g b`: a with b, then ?f with g; definitions of the right side are unfolded until that fits.
