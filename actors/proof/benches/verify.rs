@@ -69,7 +69,8 @@ fn kernel(problems: &[corpus::Problem]) {
 
 fn first_order_kernel() {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-    let problems: Vec<(String, String)> = (0..1_000).map(|at| first_order::problem(&mut rng, 1 + at % 4)).collect();
+    let problems: Vec<(String, String)> =
+        (0..1_000).map(|at| first_order::problem(&mut rng, first_order::Style::Constructor, 1 + at % 4)).collect();
     let candidate = |(statement, proof): &(String, String)| Candidate {
         header: String::new(),
         statement: statement.clone(),

@@ -1,14 +1,35 @@
-//! The exact kernel: checks Lean 4 term-mode proofs of intuitionistic propositional statements, without Lean.
+//! The exact kernel: checks Lean 4 term-mode proofs of intuitionistic logic, without Lean.
 //!
-//! Text is parsed as Lean parses it, elaborated in Lean's order, and the resulting de Bruijn term is checked by a small
-//! trusted [`core`]. What Lean rejects is never `proved` here; what Lean may accept and this fragment does not cover
-//! (tactics, other constants, holes, postponed elaboration) is `unparsed`. Foreign text is never run, so every verdict
-//! counts as sandboxed. The fragment:
+//! Text is parsed as Lean parses it and elaborated in Lean's order. Propositional proofs, by far the most, are elaborated
+//! to natural deduction and checked by [`core`]. Where that has no answer, or the statement is not propositional, the
+//! proof is elaborated to a term of Lean's own calculus and checked by the core of [`first_order`].
 //!
-//! - `fun x (y : P) z => t` (`λ`, `↦`), application, brackets, `(t : P)`, `show P from t`, `have x : P := t; u`;
-//! - `And.intro/left/right`, `Or.inl/inr/elim`, `Iff.intro/mp/mpr`, `False.elim`, `True.intro`, `trivial`, `absurd`, `id`;
-//! - `⟨a, b, …⟩` where the type is known; `.1 .2 .left .right .mp .mpr .elim`;
-//! - types in constructor form or notation; `Not p` is `p → False`.
+//! # Why `proved` is right
+//! A verdict is `proved` only where one of the two cores accepted a term for the pinned statement. The propositional core
+//! has natural deduction's rules, each of which is a term of Lean's calculus; the first-order core has rules of Lean's
+//! kernel, each restricted, over constants whose types are Lean's. So what a core accepts Lean's kernel accepts. What is
+//! trusted besides the cores: the arena of terms, the table of constants (a test offers it to Lean), and the reading of
+//! the statement. Parsers, inference and names are not: a fault there refuses a right proof, or proves the statement in
+//! another way than the text says. Against that stand tests that put generated and spoilt proofs to this kernel and to
+//! Lean (`tests/agreement.rs`, `tests/tricky.rs`).
+//!
+//! # What is read
+//! - `fun x (y : P) z => t` (`λ`, `↦`), application, brackets, `(t : P)`, `show P from t`, `have x : P := t; u`, `_`,
+//!   `@c …`, `(name := t)` for implicit parameters of constants;
+//! - `And.intro/left/right`, `Or.inl/inr/elim`, `Iff.intro/mp/mpr/refl/rfl/symm/trans`, `True.intro`, `trivial`,
+//!   `False.elim`, `absurd`, `id`, `Exists.intro/elim`, `Eq.refl/symm/trans/subst`, `rfl`, `congrArg`, `Ne.symm`; and
+//!   `propext`, `Classical.em`, `Classical.byContradiction`, where their axioms are allowed ([`Kernel::with_axioms`]);
+//! - `⟨a, b, …⟩` where the type is known; `.1 .2 .left .right .mp .mpr .elim .symm .trans .subst`;
+//! - types in constructor form or notation, `∀ ∃ → = ≠ ¬ ∧ ∨ ↔`; `Not p` is `p → False`; quantifiers over sorts
+//!   (`α : Type`), predicates, functions and propositions.
+//!
+//! # What is left to Lean
+//! What Lean rejects is never `proved`; what Lean may accept and is not followed here is `unparsed`, never `failed`:
+//! tactics, `match` and patterns, `let`, `▸`, `calc`, `fun {x}`, universe variables, numerals, implicit binders inside
+//! types; other constants; named arguments for explicit parameters; postponed elaboration (a projection, an application
+//! or `⟨…⟩` whose type is known only later); unknowns that outlive a variable on which their value may depend, as in
+//! `(fun x => Or.inl (h x)) a`; unification beyond Miller's patterns and `?f a` against `g b`; constants and notation
+//! that the header does not bring. Foreign text is never run, so every verdict counts as sandboxed.
 
 pub(crate) mod core;
 mod elaborate;
@@ -20,7 +41,7 @@ use std::time::Instant;
 use self::{
     core::{Core, Prop, PropId, Props, Term},
     elaborate::{Elaborator, Local, Meaning},
-    first_order::FirstOrder,
+    first_order::{FirstOrder, Library},
     unify::Unifier,
 };
 use crate::{
@@ -52,6 +73,7 @@ struct Question {
     text: String,
     digest: [u8; 32],
     header_digest: [u8; 32],
+    library: Library,
     understood: std::result::Result<Understood, String>,
     /// Whether the first-order checker has this statement.
     is_first_order: bool,
@@ -158,73 +180,93 @@ impl Kernel {
             return;
         }
         self.unifier.reset(0);
-        let understood = self.understand(header, text);
+        let library = Library::of(header);
+        let understood = match library {
+            Some(library) => self.understand(library, text),
+            None => Err("header: the kernel reads imports and its own preludes only".to_owned()),
+        };
         let digest = match &understood {
             Ok(Understood::Propositional(propositional)) => propositional.statement.digest(),
             Ok(Understood::FirstOrder) | Err(_) => statement::digest(header, text),
         };
         let is_first_order = matches!(understood, Ok(Understood::FirstOrder));
         let header_digest = verifier::header_digest(header);
-        let (header, text) = (header.to_owned(), text.to_owned());
-        self.question = Some(Question { header, text, digest, header_digest, understood, is_first_order });
+        let (header, text, library) = (header.to_owned(), text.to_owned(), library.unwrap_or(Library::Prelude));
+        self.question = Some(Question { header, text, digest, header_digest, library, understood, is_first_order });
     }
 
-    fn understand(&mut self, header: &str, text: &str) -> std::result::Result<Understood, String> {
-        if !prelude::is_neutral(header) {
-            return Err("header: the kernel reads imports and its own preludes only".to_owned());
-        }
+    fn understand(&mut self, library: Library, text: &str) -> std::result::Result<Understood, String> {
+        let reason = |stop: Stop| format!("statement: {}", refusal(stop, text).1);
         if let Ok(statement) = Statement::parse_with(&mut self.parser, text) {
+            self.spelling(library).map_err(reason)?;
             let props = &mut self.unifier.props;
             let hypotheses = statement.hypotheses.iter().map(|(_, formula)| intern(props, formula)).collect();
             let goal = intern(props, &statement.goal);
             let n_props = self.unifier.props.len();
             return Ok(Understood::Propositional(Propositional { statement, hypotheses, goal, n_props }));
         }
-        match self.ask_first_order(header, text) {
-            Ok(()) => Ok(Understood::FirstOrder),
-            Err(stop) => Err(format!("statement: {}", refusal(stop, text).1)),
+        self.ask_first_order(library, text).map_err(reason)?;
+        self.spelling(library).map_err(reason)?;
+        Ok(Understood::FirstOrder)
+    }
+
+    /// Refuses what the parser read more kindly than Lean would under this header.
+    fn spelling(&self, library: Library) -> std::result::Result<(), Stop> {
+        match (self.parser.ragged, self.parser.notation) {
+            (Some(at), _) => Err(Stop::unparsed(at, "at the start of a line Lean expects a new command")),
+            (None, Some(at)) if library != Library::Init => {
+                Err(Stop::unparsed(at, "this header declares no notation: write `And`, `Not`, `Exists`, `Eq`"))
+            }
+            _ => Ok(()),
         }
     }
 
-    fn ask_first_order(&mut self, header: &str, text: &str) -> std::result::Result<(), Stop> {
+    fn ask_first_order(&mut self, library: Library, text: &str) -> std::result::Result<(), Stop> {
         let first_order = match &mut self.first_order {
             Some(first_order) => first_order,
             none => none.insert(Box::new(FirstOrder::new()?)),
         };
-        first_order.ask(&mut self.parser, header, text)
+        first_order.ask(&mut self.parser, library, text)
     }
 
     /// Checks a proof; gives the axioms it rests on, sorted.
     fn answer(&mut self, question: &mut Question, proof: &str) -> std::result::Result<Vec<String>, Refusal> {
-        match &question.understood {
-            Err(message) => return Err((Outcome::Unparsed, message.clone())),
-            Ok(Understood::FirstOrder) => {}
-            Ok(Understood::Propositional(propositional)) => {
-                self.unifier.reset(propositional.n_props);
-                self.terms.clear();
-                let root = self.parser.term(proof).map_err(|stop| refusal(stop, proof))?;
-                match self.elaborate(propositional, root, proof) {
-                    Ok(()) => return Ok(Vec::new()),
-                    Err(stop) if stop.outcome != Outcome::Unparsed => return Err(refusal(stop, proof)),
-                    // beyond propositional means: `@`, `_`, quantifiers, axioms
-                    Err(_) => {}
-                }
+        let refuse = |stop| refusal(stop, proof);
+        if let Err(message) = &question.understood {
+            return Err((Outcome::Unparsed, message.clone()));
+        }
+        let mut root = self.parse_proof(question.library, proof).map_err(refuse)?;
+        if let Ok(Understood::Propositional(propositional)) = &question.understood {
+            match self.elaborate(propositional, root, proof) {
+                Ok(()) => return Ok(Vec::new()),
+                Err(stop) if stop.outcome != Outcome::Unparsed => return Err(refuse(stop)),
+                // beyond propositional means: `@`, `_`, quantifiers, axioms
+                Err(_) => {}
             }
         }
         if !question.is_first_order {
             let text = &question.text;
-            self.ask_first_order(&question.header, text).map_err(|stop| refusal(stop, text))?;
+            self.ask_first_order(question.library, text).map_err(|stop| refusal(stop, text))?;
             question.is_first_order = true;
+            root = self.parse_proof(question.library, proof).map_err(refuse)?;
         }
         let Some(first_order) = &mut self.first_order else {
             return Err((Outcome::Infra, "the statement was lost".to_owned()));
         };
-        let axioms = first_order.prove(&mut self.parser, proof).map_err(|stop| refusal(stop, proof))?;
+        let axioms = first_order.prove(&self.parser.tree, root, proof).map_err(refuse)?;
         Ok(axioms.into_iter().map(str::to_owned).collect())
     }
 
+    fn parse_proof(&mut self, library: Library, proof: &str) -> std::result::Result<NodeId, Stop> {
+        let root = self.parser.term(proof)?;
+        self.spelling(library)?;
+        Ok(root)
+    }
+
     fn elaborate(&mut self, question: &Propositional, root: NodeId, proof: &str) -> std::result::Result<(), Stop> {
-        let Propositional { statement, hypotheses, goal, .. } = question;
+        let Propositional { statement, hypotheses, goal, n_props } = question;
+        self.unifier.reset(*n_props);
+        self.terms.clear();
         let atoms = statement.atoms.iter().zip(0..);
         let facts = statement.hypotheses.iter().zip(hypotheses).zip(0..);
         let mut scope: Vec<Local> = Vec::with_capacity(32);

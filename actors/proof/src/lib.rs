@@ -1,6 +1,6 @@
 //! Statements, proofs, and those who can tell whether they are right.
 //!
-//! [`Formula`] and [`Statement`] are the propositional fragment as values; [`kernel`] checks its proofs exactly;
+//! [`Formula`] and [`Statement`] are the propositional fragment as values; [`kernel`] checks proofs exactly, first-order ones too;
 //! [`lean`] asks the real Lean 4 about any statement. Both are a [`Verifier`]. [`search`] finds short proofs,
 //! [`corpus`] makes graded problems, [`english`] says formulas in English and reads them back.
 //!

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod first_order;
+mod spoil;
 
 use std::io::Write as _;
 
@@ -239,8 +240,9 @@ fn candidates(n: usize) -> Vec<Candidate> {
 fn first_order_candidates(n: usize) -> Vec<Candidate> {
     let seed = std::env::var("TRACKER_AGREEMENT_SEED").map_or(11, |seed| seed.parse().unwrap());
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let problems: Vec<_> =
-        (0..(n / 3).max(3)).map(|index| first_order::problem(&mut rng, 1 + index as u32 % 4)).collect();
+    let problems: Vec<_> = (0..(n / 3).max(3))
+        .map(|index| first_order::problem(&mut rng, first_order::Style::Constructor, 1 + index as u32 % 4))
+        .collect();
     let candidate = |statement: &str, proof: String| Candidate {
         header: prelude::FIRST_ORDER.to_owned(),
         statement: statement.to_owned(),
@@ -251,9 +253,9 @@ fn first_order_candidates(n: usize) -> Vec<Candidate> {
             let (statement, proof) = &problems[index % problems.len()];
             match index / problems.len() {
                 0 => candidate(statement, proof.clone()),
-                2 if rng.random_range(0..3) == 0 => candidate(&first_order::mutate(statement, &mut rng), proof.clone()),
+                2 if rng.random_range(0..3) == 0 => candidate(&spoil::mutate(statement, &mut rng), proof.clone()),
                 2 if rng.random_range(0..8) == 0 => candidate(statement, problems.choose(&mut rng).unwrap().1.clone()),
-                _ => candidate(statement, first_order::mutate(proof, &mut rng)),
+                _ => candidate(statement, spoil::mutate(proof, &mut rng)),
             }
         })
         .collect()

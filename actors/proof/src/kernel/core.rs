@@ -1,4 +1,4 @@
-//! The trusted core: natural deduction for intuitionistic propositional logic, as type checking of de Bruijn terms.
+//! The trusted core for propositional logic: natural deduction for intuitionistic propositional logic, as type checking of de Bruijn terms.
 //!
 //! A closed term that [`Core::infer`] gives the type A is a proof of A: every rule below is one rule of natural
 //! deduction and none is more. Propositions are interned, so equal ones have equal ids; `Not a` is `a → False`, as Lean

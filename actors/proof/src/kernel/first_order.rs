@@ -12,10 +12,12 @@ mod elaborate;
 mod terms;
 mod unify;
 
+pub(crate) use self::constants::Library;
+
 use std::collections::BTreeSet;
 
 use self::{
-    constants::{Library, TABLE},
+    constants::TABLE,
     core::Core,
     elaborate::{Elaborator, Local},
     terms::{Expr, Id},
@@ -24,8 +26,7 @@ use self::{
 use crate::{
     Outcome,
     kernel::core::FoldMap,
-    prelude,
-    syntax::{Parser, Stop, Tree},
+    syntax::{NodeId, Parser, Stop, Tree},
 };
 
 /// Most variables of a statement.
@@ -75,15 +76,10 @@ impl FirstOrder {
     }
 
     /// Makes this statement the one that proofs are checked against.
-    pub(crate) fn ask(&mut self, parser: &mut Parser, header: &str, text: &str) -> Result<(), Stop> {
+    pub(crate) fn ask(&mut self, parser: &mut Parser, library: Library, text: &str) -> Result<(), Stop> {
         self.question = None;
         self.unifier.forget(0);
         self.unifier.terms.truncate(self.n_constants);
-        let library = match header.trim() {
-            header if header == prelude::TEXT.trim() => Library::Prelude,
-            header if header == prelude::FIRST_ORDER.trim() => Library::FirstOrder,
-            _ => Library::Init,
-        };
         let (_, groups, goal) = parser.statement(text)?;
         let mut elaborator = elaborator(&mut self.unifier, &parser.tree, text, Vec::new(), library);
         for group in &groups {
@@ -108,15 +104,14 @@ impl FirstOrder {
         Ok(())
     }
 
-    /// Checks a proof of the statement last asked; gives the axioms that it rests on in Lean.
-    pub(crate) fn prove(&mut self, parser: &mut Parser, proof: &str) -> Result<BTreeSet<&'static str>, Stop> {
+    /// Checks a proof, with its tree, of the statement last asked; gives the axioms that it rests on in Lean.
+    pub(crate) fn prove(&mut self, tree: &Tree, root: NodeId, proof: &str) -> Result<BTreeSet<&'static str>, Stop> {
         let Some(question) = &self.question else {
             return Err(Stop { outcome: Outcome::Infra, at: 0, reason: "the statement was lost" });
         };
         let n = question.binders.len();
         self.unifier.forget(n);
         self.unifier.terms.restart(question.n_terms);
-        let root = parser.term(proof)?;
         let scope: Vec<Local<'_>> = question
             .binders
             .iter()
@@ -126,7 +121,7 @@ impl FirstOrder {
                 Local { name, term, ty: *ty }
             })
             .collect();
-        let mut elaborator = elaborator(&mut self.unifier, &parser.tree, proof, scope, question.library);
+        let mut elaborator = elaborator(&mut self.unifier, tree, proof, scope, question.library);
         let term = elaborator.proof(root, question.goal)?;
         let context = self.unifier.context(n);
         self.known.clear();

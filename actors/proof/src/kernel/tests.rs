@@ -94,6 +94,10 @@ fn application_needs_space_and_after_have_indentation() {
     check(": (p → p) → p → p", "fun f x => f(x)", Outcome::Unparsed);
     check(": p → p", "fun x =>\nhave k : p := x\nk", Outcome::Proved);
     check(": p → p", "fun x =>\nhave k : p := x\n k", Outcome::Unparsed);
+    check(": (p → p) → p → p", "fun f x => f\nx", Outcome::Unparsed);
+    check(": (p → p) → p → p", "fun f x => f\n x", Outcome::Proved);
+    check(": (p → p) → p → p", "fun f x => (f\nx)", Outcome::Proved);
+    check(": p → p", "fun x => have k : p := (x) have l := k; l", Outcome::Unparsed);
 }
 
 #[test]

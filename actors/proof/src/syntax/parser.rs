@@ -1,6 +1,9 @@
 //! Tokens to a tree: recursive descent with Lean's precedences and its two rules about space (an argument needs space
 //! before it, and after `have` an argument on a later line must stand to the right of the `have`).
 
+mod binders;
+
+use self::binders::check_binder;
 use super::{
     List, MAX_DEPTH, Node, NodeId, Span, Stop, TOO_DEEP, Tree, column, is_reserved,
     lexer::{Kind, Token, tokenize},
@@ -21,12 +24,18 @@ pub(crate) struct BinderGroup {
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     pub(crate) tree: Tree,
+    /// Where the text first uses notation that Lean's library declares, if it does.
+    pub(crate) notation: Option<u32>,
+    /// Where an argument outside brackets first stands at the start of a line, if one does: a new command, to Lean.
+    pub(crate) ragged: Option<u32>,
     tokens: Vec<Token>,
     next: usize,
     /// Recursion so far.
     depth: u16,
     /// One past the column right of which arguments must start; 0 where they may start anywhere.
     margin: u32,
+    /// Brackets not yet closed within which the margin does not count.
+    brackets: u32,
     /// Items of lists not yet closed.
     pending: Vec<NodeId>,
     /// Binders of functions not yet closed.
@@ -65,7 +74,7 @@ impl Parser {
             self.binder_names(text)?;
             let names = self.binders.drain(..).map(|(name, _)| name).collect();
             self.expect(Kind::Colon, "expected `:` and the type of the binder")?;
-            let ty = self.expression(text, LOWEST)?;
+            let ty = self.without_margin(|parser| parser.expression(text, LOWEST))?;
             self.expect(close, "expected the closing bracket of the binder")?;
             groups.push(BinderGroup { names, ty });
         }
@@ -79,7 +88,8 @@ impl Parser {
         self.tree.clear();
         self.pending.clear();
         self.binders.clear();
-        (self.next, self.depth, self.margin) = (0, 0, 0);
+        (self.notation, self.ragged) = (None, None);
+        (self.next, self.depth, self.brackets, self.margin) = (0, 0, 0, 0);
         tokenize(text, &mut self.tokens)
     }
 
@@ -113,6 +123,11 @@ impl Parser {
         Ok(Span { start, end })
     }
 
+    fn note_notation(&mut self) {
+        let at = self.token().start;
+        self.notation.get_or_insert(at);
+    }
+
     fn span_from(&self, start: u32) -> Span {
         Span { start, end: self.tokens[self.next.saturating_sub(1)].end }
     }
@@ -120,6 +135,12 @@ impl Parser {
     /// Whether white space stands before the next token.
     fn spaced(&self) -> bool {
         self.next == 0 || self.tokens[self.next - 1].end < self.token().start
+    }
+
+    /// Whether a line break stands before the next token.
+    fn on_new_line(&self, text: &str) -> bool {
+        let end = self.next.checked_sub(1).map_or(0, |last| self.tokens[last].end);
+        text[end as usize..self.token().start as usize].contains('\n')
     }
 
     /// A term whose outermost operator binds at least as strongly as `power`.
@@ -154,6 +175,9 @@ impl Parser {
                 break;
             }
             let kind = self.kind();
+            if kind != Kind::Arrow {
+                self.note_notation();
+            }
             self.next += 1;
             let right = self.expression(text, right)?;
             let node = match kind {
@@ -177,6 +201,10 @@ impl Parser {
         let head = self.atom(text)?;
         let first = self.pending.len();
         while self.argument_follows(text) {
+            let at = self.token().start;
+            if self.brackets == 0 && text[..at as usize].ends_with('\n') {
+                self.ragged.get_or_insert(at);
+            }
             let argument = if self.kind() == Kind::Open && self.names_an_argument() {
                 self.named(text)?
             } else {
@@ -235,6 +263,7 @@ impl Parser {
             Kind::OpenAngle => self.anonymous(text)?,
             Kind::Fun => return self.fun(text),
             Kind::Not => {
+                self.note_notation();
                 self.next += 1;
                 let inner = self.expression(text, NOT)?;
                 return self.tree.push(Node::Not(inner), self.span_from(span.start));
@@ -283,7 +312,9 @@ impl Parser {
     /// Runs `parse` where arguments may start in any column, as within brackets.
     fn without_margin(&mut self, parse: impl FnOnce(&mut Self) -> Parsed) -> Parsed {
         let margin = std::mem::take(&mut self.margin);
+        self.brackets += 1;
         let result = parse(self);
+        self.brackets -= 1;
         self.margin = margin;
         result
     }
@@ -323,22 +354,6 @@ impl Parser {
         })
     }
 
-    /// Takes one or more names that Lean allows for a variable.
-    fn binder_names(&mut self, text: &str) -> Result<(), Stop> {
-        let first = self.binders.len();
-        while self.kind() == Kind::Ident {
-            let Token { start, end, .. } = self.token();
-            let name = Span { start, end };
-            check_binder(name.of(text), start)?;
-            self.binders.push((name, None));
-            self.next += 1;
-        }
-        if self.binders.len() == first {
-            return Err(Stop::unparsed(self.token().start, "expected the name of a variable"));
-        }
-        Ok(())
-    }
-
     fn fun(&mut self, text: &str) -> Parsed {
         let start = self.token().start;
         self.next += 1;
@@ -347,118 +362,6 @@ impl Parser {
         self.expect(Kind::Maps, "expected `=>`")?;
         let body = self.expression(text, LOWEST)?;
         self.close_binders(first, body, start, |name, ty, body| Node::Fun { name, ty, body })
-    }
-
-    /// Binders of `fun`, `∀` or `∃`: names and `(names : ty)` in any order, or names with one type for all of them.
-    /// A bracket without a type is a pattern after `fun`, and nothing elsewhere (`typed`).
-    fn binder_groups(&mut self, text: &str, typed: bool) -> Result<(), Stop> {
-        let first = self.binders.len();
-        loop {
-            let group = self.binders.len();
-            match self.kind() {
-                Kind::Ident => self.binder_names(text)?,
-                Kind::Open => {
-                    self.next += 1;
-                    self.binder_names(text)?;
-                    if self.kind() == Kind::Colon {
-                        self.next += 1;
-                        let ty = self.without_margin(|parser| parser.expression(text, LOWEST))?;
-                        self.binders[group..].iter_mut().for_each(|binder| binder.1 = Some(ty));
-                    } else if typed {
-                        return Err(Stop::unparsed(self.token().start, "expected `:` and the type of the binder"));
-                    }
-                    self.expect(Kind::Close, "expected `)`")?;
-                }
-                Kind::Colon if group > first && self.binders[first..].iter().all(|(_, ty)| ty.is_none()) => {
-                    self.next += 1;
-                    let ty = self.expression(text, LOWEST)?;
-                    self.binders[first..].iter_mut().for_each(|binder| binder.1 = Some(ty));
-                    break;
-                }
-                _ => break,
-            }
-        }
-        if self.binders.len() == first {
-            return Err(Stop::unparsed(self.token().start, "expected the name of a variable"));
-        }
-        Ok(())
-    }
-
-    /// Whether the bracketed term just read has the form `(x y : ty)`.
-    fn is_binder(&self, text: &str, node: NodeId) -> bool {
-        let Node::Typed { value, .. } = self.tree.node(node) else { return false };
-        let plain = |node: &NodeId| match self.tree.node(*node) {
-            Node::Ident => !self.tree.span(*node).of(text).contains('.'),
-            Node::Hole => true,
-            _ => false,
-        };
-        match self.tree.node(value) {
-            Node::App { fun, args } => plain(&fun) && self.tree.list(args).iter().all(plain),
-            _ => plain(&value),
-        }
-    }
-
-    /// `(x y : ty) → body`, of which the bracket has been read.
-    fn dependent_arrow(&mut self, text: &str, bracket: NodeId) -> Parsed {
-        let start = self.tree.span(bracket).start;
-        let Node::Typed { value, ty } = self.tree.node(bracket) else { return Ok(bracket) };
-        let first = self.binders.len();
-        let names = match self.tree.node(value) {
-            Node::App { fun, args } => std::iter::once(&fun).chain(self.tree.list(args)).copied().collect(),
-            _ => vec![value],
-        };
-        for name in names {
-            let span = self.tree.span(name);
-            check_binder(span.of(text), span.start)?;
-            self.binders.push((span, Some(ty)));
-        }
-        self.next += 1;
-        let body = self.expression(text, ARROW)?;
-        self.close_binders(first, body, start, |name, ty, body| Node::Forall { name, ty, body })
-    }
-
-    /// `∀ x y, body`, `∀ x y : ty, body`, `∀ (x y : ty) z, body`.
-    fn forall(&mut self, text: &str) -> Parsed {
-        let start = self.token().start;
-        self.next += 1;
-        let first = self.binders.len();
-        self.binder_groups(text, true)?;
-        self.expect(Kind::Comma, "expected `,`")?;
-        let body = self.expression(text, LOWEST)?;
-        self.close_binders(first, body, start, |name, ty, body| Node::Forall { name, ty, body })
-    }
-
-    /// `∃ x y, body`, `∃ x y : ty, body`, `∃ (x y : ty) (z : ty), body`.
-    fn exists(&mut self, text: &str) -> Parsed {
-        let start = self.token().start;
-        self.next += 1;
-        let first = self.binders.len();
-        let bracketed = self.kind() == Kind::Open;
-        self.binder_groups(text, true)?;
-        // Lean mixes bracketed and plain names after `∀` and `fun`, but not after `∃`
-        let mixed = bracketed && self.binders[first..].iter().any(|(_, ty)| ty.is_none());
-        if mixed || (!bracketed && self.binders[first..].windows(2).any(|pair| pair[0].1 != pair[1].1)) {
-            return Err(Stop::unparsed(start, "expected `∃ x y : ty,` or `∃ (x : ty) (y : ty),`"));
-        }
-        self.expect(Kind::Comma, "expected `,`")?;
-        let body = self.expression(text, LOWEST)?;
-        self.close_binders(first, body, start, |name, ty, body| Node::Exists { name, ty, body })
-    }
-
-    /// Wraps `body` in the binders read since `first`, the last one innermost.
-    fn close_binders(
-        &mut self,
-        first: usize,
-        mut body: NodeId,
-        start: u32,
-        node: impl Fn(Span, Option<NodeId>, NodeId) -> Node,
-    ) -> Parsed {
-        while self.binders.len() > first
-            && let Some((name, ty)) = self.binders.pop()
-        {
-            body = self.tree.push(node(name, ty, body), self.span_from(start))?;
-        }
-        Ok(body)
     }
 
     fn have(&mut self, text: &str) -> Parsed {
@@ -480,7 +383,9 @@ impl Parser {
         self.expect(Kind::Assign, "expected `:=`")?;
         let value = self.expression(text, LOWEST)?;
         self.margin = margin;
-        self.take(Kind::Semicolon);
+        if !self.take(Kind::Semicolon) && !self.on_new_line(text) {
+            return Err(Stop::unparsed(self.token().start, "expected `;` or a line break"));
+        }
         let body = self.expression(text, LOWEST)?;
         self.tree.push(Node::Have { name, ty, value, body }, self.span_from(start))
     }
@@ -494,18 +399,3 @@ impl Parser {
         self.tree.push(Node::Typed { ty, value }, self.span_from(start))
     }
 }
-
-/// A variable is a plain word that neither Lean nor this crate gives a meaning of its own.
-fn check_binder(name: &str, at: u32) -> Result<(), Stop> {
-    let ends_in_digit = name.ends_with(|c: char| c.is_ascii_digit());
-    let taken = is_reserved(name) || (!ends_in_digit && GLOBAL.contains(&name));
-    if taken || name.contains(['.', '!', '?']) {
-        return Err(Stop::unparsed(at, "expected the name of a variable"));
-    }
-    Ok(())
-}
-
-/// Words without a dot that mean something here. Lean would let a variable hide some of them.
-const GLOBAL: [&str; 15] = [
-    "And", "Eq", "Exists", "False", "Iff", "Ne", "Not", "Or", "Prop", "Sort", "True", "Type", "absurd", "id", "trivial",
-];

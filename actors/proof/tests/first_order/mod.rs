@@ -1,137 +1,22 @@
 //! First-order statements with proofs, made by proving a random goal backwards: what cannot be proved is added to the
-//! statement as a hypothesis. So every proof is right, whatever rules were drawn.
+//! statement as a hypothesis. So every proof is right, whatever rules were drawn, if not always to Lean's elaborator.
+#![allow(clippy::unwrap_used, reason = "the lists chosen from are not empty")]
+
+mod form;
 
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
 
+pub(crate) use self::form::Style;
+use self::form::{Form, Sort, Term};
+
 const SIGNATURE: &str = "(α β : Type) (P Q : α → Prop) (R : α → α → Prop) (S : α → β → Prop) (f : α → α) (g : α → β) \
                          (a b c : α) (d e : β) (p q : Prop)";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
-    Alpha,
-    Beta,
-}
-
-impl Sort {
-    fn text(self) -> &'static str {
-        if self == Self::Alpha { "α" } else { "β" }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Term {
-    Name(String),
-    Call(&'static str, Box<Term>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Form {
-    True,
-    False,
-    Atom(&'static str, Vec<Term>),
-    Eq(Sort, Term, Term),
-    Not(Box<Form>),
-    /// `And`, `Or` or `Iff`
-    Pair(&'static str, Box<Form>, Box<Form>),
-    Imp(Box<Form>, Box<Form>),
-    All(String, Sort, Box<Form>),
-    Some(String, Sort, Box<Form>),
-}
-
-impl Term {
-    fn text(&self) -> String {
-        match self {
-            Self::Name(name) => name.clone(),
-            Self::Call(f, x) => format!("({f} {})", x.text()),
-        }
-    }
-
-    fn put(&self, old: &Self, new: &Self) -> Self {
-        match self {
-            _ if self == old => new.clone(),
-            Self::Name(_) => self.clone(),
-            Self::Call(f, x) => Self::Call(f, Box::new(x.put(old, new))),
-        }
-    }
-
-    fn mentions(&self, name: &str) -> bool {
-        match self {
-            Self::Name(own) => own == name,
-            Self::Call(_, x) => x.mentions(name),
-        }
-    }
-}
-
-impl Form {
-    fn put(&self, old: &Term, new: &Term) -> Self {
-        let sub = |form: &Self| Box::new(form.put(old, new));
-        match self {
-            Self::True | Self::False => self.clone(),
-            Self::Atom(name, args) => Self::Atom(name, args.iter().map(|arg| arg.put(old, new)).collect()),
-            Self::Eq(sort, s, t) => Self::Eq(*sort, s.put(old, new), t.put(old, new)),
-            Self::Not(a) => Self::Not(sub(a)),
-            Self::Pair(name, a, b) => Self::Pair(name, sub(a), sub(b)),
-            Self::Imp(a, b) => Self::Imp(sub(a), sub(b)),
-            Self::All(x, sort, a) => Self::All(x.clone(), *sort, sub(a)),
-            Self::Some(x, sort, a) => Self::Some(x.clone(), *sort, sub(a)),
-        }
-    }
-
-    fn mentions(&self, name: &str) -> bool {
-        match self {
-            Self::True | Self::False => false,
-            Self::Atom(_, args) => args.iter().any(|arg| arg.mentions(name)),
-            Self::Eq(_, s, t) => s.mentions(name) || t.mentions(name),
-            Self::Not(a) | Self::All(_, _, a) | Self::Some(_, _, a) => a.mentions(name),
-            Self::Pair(_, a, b) | Self::Imp(a, b) => a.mentions(name) || b.mentions(name),
-        }
-    }
-
-    /// As an argument.
-    fn arg(&self, rng: &mut ChaCha8Rng) -> String {
-        match self {
-            Self::True | Self::False => self.text(rng),
-            Self::Atom(name, args) if args.is_empty() => (*name).to_owned(),
-            _ => format!("({})", self.text(rng)),
-        }
-    }
-
-    fn text(&self, rng: &mut ChaCha8Rng) -> String {
-        match self {
-            Self::True => "True".to_owned(),
-            Self::False => "False".to_owned(),
-            Self::Atom(name, args) => args.iter().fold((*name).to_owned(), |text, arg| text + " " + &arg.text()),
-            Self::Eq(_, s, t) => format!("Eq {} {}", s.text(), t.text()),
-            Self::Not(a) => format!("Not {}", a.arg(rng)),
-            Self::Pair(name, a, b) => format!("{name} {} {}", a.arg(rng), b.arg(rng)),
-            Self::Imp(a, b) => {
-                let left = if matches!(**a, Self::Imp(..) | Self::All(..)) { a.arg(rng) } else { a.text(rng) };
-                format!("{left} → {}", b.text(rng))
-            }
-            Self::All(x, sort, a) => {
-                let (sort, body) = (sort.text(), a.text(rng));
-                match rng.random_range(0..4) {
-                    0 if a.mentions(x) => format!("∀ {x}, {body}"),
-                    1 => format!("∀ ({x} : {sort}), {body}"),
-                    2 => format!("({x} : {sort}) → {body}"),
-                    _ => format!("∀ {x} : {sort}, {body}"),
-                }
-            }
-            Self::Some(x, sort, a) => match (rng.random_range(0..3), &**a) {
-                (0, Self::Atom(name, args)) if args.last() == Some(&Term::Name(x.clone())) && args.len() == 1 => {
-                    format!("Exists {name}")
-                }
-                (1, _) if a.mentions(x) => format!("Exists (fun {x} => {})", a.text(rng)),
-                _ => format!("Exists (fun ({x} : {}) => {})", sort.text(), a.text(rng)),
-            },
-        }
-    }
-}
 
 /// A statement under construction.
 pub(crate) struct Maker<'r> {
     rng: &'r mut ChaCha8Rng,
+    style: Style,
     hypotheses: Vec<(String, Form)>,
     /// Proofs in scope.
     facts: Vec<(String, Form)>,
@@ -140,15 +25,16 @@ pub(crate) struct Maker<'r> {
     n_names: usize,
 }
 
-/// A statement and a proof of it, under [`prelude::FIRST_ORDER`](tracker_proof::prelude::FIRST_ORDER).
-pub(crate) fn problem(rng: &mut ChaCha8Rng, depth: u32) -> (String, String) {
-    let mut maker = Maker { rng, hypotheses: Vec::new(), facts: Vec::new(), variables: Vec::new(), n_names: 0 };
+/// A statement and a proof of it; in constructor form, both are for [`prelude::FIRST_ORDER`](tracker_proof::prelude::FIRST_ORDER)
+/// too. The style changes the spelling and nothing else.
+pub(crate) fn problem(rng: &mut ChaCha8Rng, style: Style, depth: u32) -> (String, String) {
+    let mut maker = Maker { rng, style, hypotheses: Vec::new(), facts: Vec::new(), variables: Vec::new(), n_names: 0 };
     let goal = maker.form(depth);
     let proof = maker.prove(&goal, depth + 1);
     let rng = maker.rng;
     let hypotheses: Vec<String> =
-        maker.hypotheses.iter().map(|(name, form)| format!(" ({name} : {})", form.text(rng))).collect();
-    (format!("theorem t {SIGNATURE}{} : {}", hypotheses.concat(), goal.text(rng)), proof)
+        maker.hypotheses.iter().map(|(name, form)| format!(" ({name} : {})", form.text(rng, style))).collect();
+    (format!("theorem t {SIGNATURE}{} : {}", hypotheses.concat(), goal.text(rng, style)), proof)
 }
 
 impl Maker<'_> {
@@ -245,8 +131,8 @@ impl Maker<'_> {
     fn function(&mut self, fact: &Form, goal: &Form, depth: u32) -> String {
         let (name, body) = self.under_fact(fact, goal, depth);
         match self.rng.random_range(0..6) {
-            0 => format!("fun ({name} : {}) => {body}", fact.text(self.rng)),
-            1 => format!("fun {name} : {} => {body}", fact.text(self.rng)),
+            0 => format!("fun ({name} : {}) => {body}", fact.text(self.rng, self.style)),
+            1 => format!("fun {name} : {} => {body}", fact.text(self.rng, self.style)),
             2 => format!("λ {name} ↦ {body}"),
             _ => format!("fun {name} => {body}"),
         }
@@ -297,7 +183,11 @@ impl Maker<'_> {
                     0 => format!("Or.{word} ({part})"),
                     1 => {
                         let (left, right) = if word == "inl" { (side, other) } else { (other, side) };
-                        format!("@Or.{word} {} {} {part}", left.arg(self.rng), right.arg(self.rng))
+                        format!(
+                            "@Or.{word} {} {} {part}",
+                            left.arg(self.rng, self.style),
+                            right.arg(self.rng, self.style)
+                        )
                     }
                     _ => format!("Or.{word} {part}"),
                 }
@@ -309,7 +199,9 @@ impl Maker<'_> {
                     (format!("({})", self.function(a, b, depth)), format!("({})", self.function(b, a, depth)))
                 };
                 match self.rng.random_range(0..6) {
-                    0 => format!("@{name}.intro {} {} {x} {y}", a.arg(self.rng), b.arg(self.rng)),
+                    0 => {
+                        format!("@{name}.intro {} {} {x} {y}", a.arg(self.rng, self.style), b.arg(self.rng, self.style))
+                    }
                     1 => format!("@{name}.intro _ _ {x} {y}"),
                     2 | 3 => format!("⟨{x}, {y}⟩"),
                     _ => format!("{name}.intro {x} {y}"),
@@ -331,7 +223,7 @@ impl Maker<'_> {
                 let w = self.term(*sort);
                 let body = a.put(&Term::Name(x.clone()), &w);
                 let part = self.part(&body, depth);
-                let predicate = format!("(fun {x} => {})", a.text(self.rng));
+                let predicate = format!("(fun {x} => {})", a.text(self.rng, self.style));
                 match self.rng.random_range(0..8) {
                     0 => format!("@Exists.intro {} {predicate} {} {part}", sort.text(), w.text()),
                     1 => format!("@Exists.intro _ _ {} {part}", w.text()),
@@ -409,17 +301,17 @@ impl Maker<'_> {
                 let value = self.prove(&fact, depth);
                 let (name, body) = self.under_fact(&fact, goal, depth);
                 match self.rng.random_range(0..3) {
-                    0 => format!("have {name} := ({value} : {}); {body}", fact.text(self.rng)),
-                    1 => format!("have {name} : {} := {value}\n{body}", fact.text(self.rng)),
-                    _ => format!("have {name} : {} := {value}; {body}", fact.text(self.rng)),
+                    0 => format!("have {name} := ({value} : {}); {body}", fact.text(self.rng, self.style)),
+                    1 => format!("have {name} : {} := {value}\n{body}", fact.text(self.rng, self.style)),
+                    _ => format!("have {name} : {} := {value}; {body}", fact.text(self.rng, self.style)),
                 }
             }
             7 => {
                 let text = self.prove(goal, depth);
                 if self.one_in(2) {
-                    format!("show {} from {text}", goal.text(self.rng))
+                    format!("show {} from {text}", goal.text(self.rng, self.style))
                 } else {
-                    format!("({text} : {})", goal.text(self.rng))
+                    format!("({text} : {})", goal.text(self.rng, self.style))
                 }
             }
             8 => {
@@ -452,7 +344,7 @@ impl Maker<'_> {
         let fact = self.form(1);
         let (yes, no) =
             (self.function(&fact, goal, depth), self.function(&Form::Not(Box::new(fact.clone())), goal, depth));
-        format!("(Classical.em {}).elim ({yes}) ({no})", fact.arg(self.rng))
+        format!("(Classical.em {}).elim ({yes}) ({no})", fact.arg(self.rng, self.style))
     }
 
     fn exists_elim(&mut self, goal: &Form, depth: u32) -> String {
@@ -469,7 +361,7 @@ impl Maker<'_> {
         self.variables.pop();
         let binders = match self.rng.random_range(0..3) {
             0 => format!("({w} : {}) {name}", sort.text()),
-            1 => format!("{w} ({name} : {})", fact.text(self.rng)),
+            1 => format!("{w} ({name} : {})", fact.text(self.rng, self.style)),
             _ => format!("{w} {name}"),
         };
         match self.rng.random_range(0..4) {
@@ -486,7 +378,7 @@ impl Maker<'_> {
         let from = motive.put(&Term::Name(x.clone()), &s);
         let equal = self.part(&Form::Eq(sort, s, t), depth);
         let part = self.part(&from, depth);
-        let motive = format!("(motive := fun {x} => {})", motive.text(self.rng));
+        let motive = format!("(motive := fun {x} => {})", motive.text(self.rng, self.style));
         match self.rng.random_range(0..5) {
             0 => format!("Eq.subst {equal} {part}"),
             1 => format!("({equal}).subst {part}"),
@@ -494,140 +386,4 @@ impl Maker<'_> {
             _ => format!("Eq.subst {motive} {equal} {part}"),
         }
     }
-}
-
-const TOKENS: &[&str] = &[
-    "h1",
-    "h2",
-    "k1",
-    "x1",
-    "y2",
-    "a",
-    "b",
-    "d",
-    "p",
-    "P",
-    "R",
-    "α",
-    "β",
-    "f",
-    "g",
-    "_",
-    "(",
-    ")",
-    "⟨",
-    "⟩",
-    ",",
-    "fun",
-    "=>",
-    "→",
-    ":",
-    ":=",
-    "@",
-    ".1",
-    ".2",
-    ".left",
-    ".symm",
-    ".elim",
-    ".mp",
-    "And.intro",
-    "And.left",
-    "Or.inl",
-    "Or.elim",
-    "Exists.intro",
-    "Exists.elim",
-    "Eq.subst",
-    "Eq.symm",
-    "Eq.trans",
-    "Eq.refl",
-    "rfl",
-    "congrArg",
-    "False.elim",
-    "absurd",
-    "id",
-    "trivial",
-    "@Exists.intro",
-    "@And.intro",
-    "@Eq.refl",
-    "@rfl",
-    "Exists",
-    "Eq",
-    "Not",
-    "∀",
-    "h1 a",
-    "( f a )",
-    "( h1 a )",
-    "fun y =>",
-    "fun x h =>",
-    "( fun x => P x )",
-    "have k := h1 ;",
-    "show P a from",
-    "this",
-    "propext",
-    "Iff.refl",
-    "Ne",
-    "Prop",
-    "Type",
-    "Iff.symm",
-];
-
-/// Cuts a text into words and signs.
-fn words(text: &str) -> Vec<String> {
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '@' | '\'');
-    let mut words: Vec<String> = Vec::new();
-    for piece in text.split([' ', '\n']) {
-        let mut last_is_word = false;
-        for c in piece.chars() {
-            let joins = last_is_word && is_word(c)
-                || matches!((words.last().map(String::as_str), c), (Some(":"), '=') | (Some("="), '>'));
-            match words.last_mut() {
-                Some(word) if joins => word.push(c),
-                _ => words.push(c.to_string()),
-            }
-            last_is_word = is_word(c);
-        }
-    }
-    words
-}
-
-/// Spoils a proof in one to three places.
-pub(crate) fn mutate(text: &str, rng: &mut ChaCha8Rng) -> String {
-    let mut words = words(text);
-    for _ in 0..rng.random_range(1..=3) {
-        if words.is_empty() {
-            break;
-        }
-        let (at, other) = (rng.random_range(0..words.len()), rng.random_range(0..words.len()));
-        match rng.random_range(0..10) {
-            0 => {
-                let copy = words[other].clone();
-                words.splice(at..=at, [copy]);
-            }
-            1 => drop(words.remove(at)),
-            2 => words.swap(at, other),
-            3 => words[at] = TOKENS.choose(rng).unwrap().to_string(),
-            4 => words.insert(at, TOKENS.choose(rng).unwrap().to_string()),
-            5 if at + 1 < words.len() => words.swap(at, at + 1),
-            6 if rng.random_range(0..6) == 0 => words.truncate(at),
-            // another name of the same kind
-            _ => {
-                let is_name = |word: &str| {
-                    word.chars().next().is_some_and(char::is_alphabetic) && !word.contains('.') && word != "fun"
-                };
-                let names: Vec<usize> = (0..words.len()).filter(|at| is_name(&words[*at])).collect();
-                let (Some(at), Some(other)) = (names.choose(rng), names.choose(rng)) else { continue };
-                words[*at] = match words[*at].as_str() {
-                    "P" => "Q".to_owned(),
-                    "Q" => "P".to_owned(),
-                    "a" => "b".to_owned(),
-                    "b" => "a".to_owned(),
-                    _ => words[*other].clone(),
-                };
-            }
-        }
-    }
-    let joined = words
-        .iter()
-        .fold(String::new(), |text, word| if word.starts_with('.') { text + word } else { text + " " + word });
-    joined.trim_start().to_owned()
 }

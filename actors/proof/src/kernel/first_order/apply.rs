@@ -65,7 +65,11 @@ impl Elaborator<'_, '_> {
                 return Err(Stop::unparsed(self.at(node), "named arguments are read for implicit parameters alone"));
             }
             Head::Const { constant, explicit: true, .. } if args.len() < constant.entry().implicit.len() => {
-                return Err(Stop::unparsed(self.at(node), "expected all implicit arguments after `@`"));
+                // the rest stay implicit in Lean; that makes no difference where a function is asked for
+                let asked = expected.map(|expected| self.unifier.whnf_pi(expected));
+                if !asked.is_some_and(|asked| matches!(self.unifier.terms.get(asked), Expr::Pi(..))) {
+                    return Err(Stop::unparsed(self.at(node), "expected all implicit arguments after `@`"));
+                }
             }
             Head::Const { .. } | Head::Value(_) => {}
         }

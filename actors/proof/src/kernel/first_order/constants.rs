@@ -3,6 +3,8 @@
 //! Trusted: a wrong line here is a wrong axiom. Types are Lean text with all parameters in order; the first `implicit`
 //! of them are implicit in Lean. A test offers each type to Lean itself.
 
+use crate::prelude;
+
 /// What is known of a constant.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -27,6 +29,17 @@ pub(crate) enum Library {
     FirstOrder,
     /// Lean's `Init`, with its notation.
     Init,
+}
+
+impl Library {
+    /// What `header` brings, if it is neutral.
+    pub(crate) fn of(header: &str) -> Option<Self> {
+        match header.trim() {
+            header if header == prelude::TEXT.trim() => Some(Self::Prelude),
+            header if header == prelude::FIRST_ORDER.trim() => Some(Self::FirstOrder),
+            header => prelude::is_neutral(header).then_some(Self::Init),
+        }
+    }
 }
 
 const fn entry(name: &'static str, implicit: &'static [&'static str], n_poly: usize, ty: &'static str) -> Entry {

@@ -7,6 +7,7 @@
 use super::{
     apply::{Arg, Head},
     constants::{Const, Library},
+    core::unfold,
     terms::{ANY, Expr, Id},
     unify::{Clash, Unifier},
 };
@@ -137,7 +138,6 @@ impl Elaborator<'_, '_> {
                 self.pi(at, domain, body)
             }
             Node::Exists { name, ty, body } => {
-                self.notation(at)?;
                 let (domain, prop) = (self.domain(ty)?, self.unifier.sort(0));
                 let body = self.under(name, domain, |this, _| this.check(body, prop))?;
                 let predicate = self.intern(Expr::Lam(domain, body));
@@ -156,8 +156,10 @@ impl Elaborator<'_, '_> {
 
     /// Elaborates a type or a proposition.
     pub(super) fn ty(&mut self, node: NodeId) -> Result<Id, Stop> {
-        let any = self.unifier.sort(ANY);
-        let (ty, sort) = self.elaborate(node, Some(any))?;
+        if matches!(self.tree.node(node), Node::Hole) {
+            return Ok(self.unknown_type());
+        }
+        let (ty, sort) = self.elaborate(node, None)?;
         let sort = self.unifier.whnf(sort);
         match self.unifier.terms.get(sort) {
             Expr::Sort(_) => Ok(ty),
@@ -187,24 +189,13 @@ impl Elaborator<'_, '_> {
         Ok((ty, sort))
     }
 
-    /// Refuses notation where the header has none.
-    fn notation(&self, at: u32) -> Result<(), Stop> {
-        if self.library == Library::Init {
-            Ok(())
-        } else {
-            Err(Stop::unparsed(at, "this header has no notation: write `And`, `Not`, `Exists`, `Eq`"))
-        }
-    }
-
     fn connective(&mut self, node: NodeId, c: Const, args: &[NodeId], expected: Option<Id>) -> Result<Typed, Stop> {
-        self.notation(self.at(node))?;
         let args: Vec<Arg> = args.iter().map(|arg| Arg::Text(*arg)).collect();
         self.apply(node, Head::Const { constant: c, explicit: false, first: None }, &args, expected)
     }
 
     /// `a = b` and `a ≠ b`: Lean elaborates both sides before it looks at what is expected.
     fn relation(&mut self, node: NodeId, constant: Const, a: NodeId, b: NodeId) -> Result<Typed, Stop> {
-        self.notation(self.at(node))?;
         let (a, b) = (self.elaborate(a, None)?, self.elaborate(b, None)?);
         let args = [Arg::Value(a), Arg::Value(b)];
         self.apply(node, Head::Const { constant, explicit: false, first: None }, &args, None)
@@ -301,8 +292,8 @@ impl Elaborator<'_, '_> {
     pub(super) fn anonymous(&mut self, node: NodeId, args: &[NodeId], expected: Option<Id>) -> Result<Typed, Stop> {
         let at = self.at(node);
         let unknown = Stop::unparsed(at, "the type of `⟨…⟩` is not known here");
-        let core = expected.map(|expected| self.unifier.whnf_core(expected)).ok_or(unknown)?;
-        let (head, _) = self.unifier.terms.head(core);
+        let expected_form = expected.map(|expected| self.unifier.whnf(expected)).ok_or(unknown)?;
+        let (head, _) = self.unifier.terms.head(expected_form);
         let constructor = match self.unifier.terms.get(head) {
             Expr::Const(Const::True) => Const::TrueIntro,
             Expr::Const(Const::And) => Const::AndIntro,
@@ -364,35 +355,52 @@ impl Elaborator<'_, '_> {
         }
     }
 
-    /// `value.field`, by the constant at the head of the type of `value`.
+    /// `value.field`, by the constant at the head of the type of `value`, unfolded as far as needed.
     fn field(&mut self, value: Typed, field: &str, at: u32) -> Result<Head, Stop> {
-        let ty = self.unifier.whnf_core(value.1);
-        let (head, _) = self.unifier.terms.head(ty);
-        let is_number = field.starts_with(|c: char| c.is_ascii_digit());
-        let constant = match (self.unifier.terms.get(head), field) {
-            (Expr::Const(Const::And), "left" | "1") => Const::AndLeft,
-            (Expr::Const(Const::And), "right" | "2") => Const::AndRight,
-            (Expr::Const(Const::Iff), "mp" | "1") => Const::IffMp,
-            (Expr::Const(Const::Iff), "mpr" | "2") => Const::IffMpr,
-            (Expr::Const(Const::Iff), "symm") => Const::IffSymm,
-            (Expr::Const(Const::Iff), "trans") => Const::IffTrans,
-            (Expr::Const(Const::Or), "elim") => Const::OrElim,
-            (Expr::Const(Const::False), "elim") => Const::FalseElim,
-            (Expr::Const(Const::Exists), "elim") => Const::ExistsElim,
-            (Expr::Const(Const::Eq), "symm") => Const::EqSymm,
-            (Expr::Const(Const::Eq), "trans") => Const::EqTrans,
-            (Expr::Const(Const::Eq), "subst") => Const::EqSubst,
-            (Expr::Const(Const::Ne), "symm") => Const::NeSymm,
-            (Expr::Free(_), _) => return Err(Stop::failed(at, "this type has no projections")),
-            (Expr::Const(_) | Expr::Pi(..), _) if is_number => {
-                return Err(Stop::failed(at, "this type has no such projection"));
+        let mut ty = self.unifier.whnf_core(value.1);
+        loop {
+            let (head, _) = self.unifier.terms.head(ty);
+            let head = self.unifier.terms.get(head);
+            if let Some(constant) = projection(head, field).filter(|constant| constant.entry().library <= self.library)
+            {
+                return Ok(Head::Const { constant, explicit: false, first: Some(value) });
             }
-            (Expr::Meta(_), _) => return Err(Stop::unparsed(at, "the type before the dot is not known here")),
-            _ => return Err(Stop::unparsed(at, "this projection is outside the fragment")),
-        };
-        if constant.entry().library > self.library {
-            return Err(Stop::unparsed(at, "this header does not have this projection"));
+            match unfold(&mut self.unifier.terms, ty) {
+                Some(next) => ty = self.unifier.whnf_core(next),
+                None => return Err(no_projection(head, field, at)),
+            }
         }
-        Ok(Head::Const { constant, explicit: false, first: Some(value) })
+    }
+}
+
+/// The constant that `.field` means on a term whose type has this head.
+fn projection(head: Expr, field: &str) -> Option<Const> {
+    let Expr::Const(head) = head else { return None };
+    Some(match (head, field) {
+        (Const::And, "left" | "1") => Const::AndLeft,
+        (Const::And, "right" | "2") => Const::AndRight,
+        (Const::Iff, "mp" | "1") => Const::IffMp,
+        (Const::Iff, "mpr" | "2") => Const::IffMpr,
+        (Const::Iff, "symm") => Const::IffSymm,
+        (Const::Iff, "trans") => Const::IffTrans,
+        (Const::Or, "elim") => Const::OrElim,
+        (Const::False, "elim") => Const::FalseElim,
+        (Const::Exists, "elim") => Const::ExistsElim,
+        (Const::Eq, "symm") => Const::EqSymm,
+        (Const::Eq, "trans") => Const::EqTrans,
+        (Const::Eq, "subst") => Const::EqSubst,
+        (Const::Ne, "symm") => Const::NeSymm,
+        _ => return None,
+    })
+}
+
+fn no_projection(head: Expr, field: &str, at: u32) -> Stop {
+    match head {
+        Expr::Free(_) => Stop::failed(at, "this type has no projections"),
+        Expr::Const(_) | Expr::Pi(..) if field.starts_with(|c: char| c.is_ascii_digit()) => {
+            Stop::failed(at, "this type has no such projection")
+        }
+        Expr::Meta(_) => Stop::unparsed(at, "the type before the dot is not known here"),
+        _ => Stop::unparsed(at, "this projection is outside the fragment"),
     }
 }

@@ -9,6 +9,8 @@ use super::{
     terms::{ANY, Expr, Id, Terms},
 };
 
+mod solve;
+
 /// Deepest nesting of unification.
 const MAX_DEPTH: u32 = 400;
 
@@ -27,6 +29,8 @@ struct Variable {
     ty: Id,
     /// Whether one is still inside its binder.
     open: bool,
+    /// The next variable outwards that was not known to be a proof.
+    outer: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +39,7 @@ struct Meta {
     value: Option<Id>,
     /// Variables made before it; it may mention those of them that are open.
     birth: u32,
-    /// The innermost variable at its birth that is no proof.
+    /// The innermost variable at its birth that was not known to be a proof.
     individual: Option<u32>,
 }
 
@@ -46,7 +50,7 @@ pub(crate) struct Unifier {
     /// Types of the constants.
     pub(crate) constants: Vec<Id>,
     variables: Vec<Variable>,
-    /// Open variables that are no proofs, innermost last.
+    /// Open variables that were not known to be proofs, innermost last.
     individuals: Vec<u32>,
     metas: Vec<Meta>,
     /// Metavariables as they were before each change.
@@ -85,10 +89,11 @@ impl Unifier {
     pub(crate) fn open(&mut self, ty: Id) -> (u32, Id) {
         let is_proof = self.is_proposition(ty);
         let variable = self.variables.len() as u32;
+        let outer = self.individuals.last().copied();
         if !is_proof {
             self.individuals.push(variable);
         }
-        self.variables.push(Variable { ty, open: true });
+        self.variables.push(Variable { ty, open: true, outer });
         (variable, self.terms.intern(Expr::Free(variable)))
     }
 
@@ -112,6 +117,24 @@ impl Unifier {
 
     fn is_open(&self, variable: u32) -> bool {
         self.variables.get(variable as usize).is_some_and(|variable| variable.open)
+    }
+
+    /// Whether one of the variables from `individual` outwards is gone and was no proof.
+    fn outlived(&mut self, mut individual: Option<u32>) -> bool {
+        while let Some(variable) = individual {
+            match self.variables.get(variable as usize).copied() {
+                Some(Variable { open: true, .. }) => return false,
+                Some(Variable { ty, outer, .. }) => {
+                    let ty = self.resolve(ty);
+                    if !self.is_proposition(ty) {
+                        return true;
+                    }
+                    individual = outer;
+                }
+                None => return true,
+            }
+        }
+        false
     }
 
     fn is_proposition(&mut self, ty: Id) -> bool {
@@ -374,107 +397,6 @@ impl Unifier {
             self.unify_at(x, y, depth)
         } else {
             Err(Clash::Different)
-        }
-    }
-
-    /// Solves `lhs`, whose head is the metavariable `index`, against `rhs`.
-    fn solve(&mut self, index: u32, lhs: Id, rhs: Id, depth: u32) -> Result<(), Clash> {
-        let args = self.terms.args(lhs);
-        if args.is_empty() {
-            return self.assign(index, rhs, depth);
-        }
-        let birth = self.metas[index as usize].birth;
-        let mut pattern = Vec::with_capacity(args.len());
-        for arg in &args {
-            let arg = self.resolve(*arg);
-            match self.terms.get(arg) {
-                // a variable that the solution could mention anyway makes no pattern
-                Expr::Free(variable) if variable >= birth && !pattern.contains(&variable) => pattern.push(variable),
-                _ => return self.approximate(lhs, rhs, depth),
-            }
-        }
-        let mark = self.trail.len();
-        let mut value = self.resolve(rhs);
-        for variable in pattern.iter().rev() {
-            let ty = self.variables[*variable as usize].ty;
-            let ty = self.resolve(ty);
-            let body = self.terms.abstraction(value, *variable);
-            value = match self.terms.get(body) {
-                // η: `fun x => f x` is f
-                Expr::App(f, x) if self.terms.get(x) == Expr::Bound(0) && !self.terms.is_loose(f) => f,
-                _ => self.terms.intern(Expr::Lam(ty, body)),
-            };
-        }
-        self.assign(index, value, depth).or_else(|_| {
-            self.undo(mark);
-            self.approximate(lhs, rhs, depth)
-        })
-    }
-
-    /// `?f a` against `g b`: a with b, then ?f with g; definitions of the right side are unfolded until that fits.
-    fn approximate(&mut self, lhs: Id, rhs: Id, depth: u32) -> Result<(), Clash> {
-        let (Expr::App(f, a), mut rhs) = (self.terms.get(lhs), rhs) else { return Err(Clash::Stuck) };
-        let mark = self.trail.len();
-        while self.terms.step() {
-            rhs = self.whnf_core(rhs);
-            if let Expr::App(g, b) = self.terms.get(rhs) {
-                if self.unify_at(a, b, depth).is_ok() && self.unify_at(f, g, depth).is_ok() {
-                    self.chose = true;
-                    return Ok(());
-                }
-                self.undo(mark);
-            }
-            match unfold(&mut self.terms, rhs) {
-                Some(next) => rhs = next,
-                None => break,
-            }
-        }
-        Err(Clash::Stuck)
-    }
-
-    /// Assigns a metavariable, if its value may be that and has its type.
-    fn assign(&mut self, index: u32, value: Id, depth: u32) -> Result<(), Clash> {
-        let meta = self.metas[index as usize];
-        if meta.individual.is_some_and(|variable| !self.is_open(variable)) {
-            // in Lean its value may depend on a variable that is gone here
-            return Err(Clash::Stuck);
-        }
-        let value = self.resolve(value);
-        self.fits(index, value)?;
-        let ty = self.type_of(value).ok_or(Clash::Stuck)?;
-        self.trail.push((index, self.metas[index as usize]));
-        self.metas[index as usize].value = Some(value);
-        self.unify_at(ty, meta.ty, depth)
-    }
-
-    /// Whether `value` mentions only what the metavariable may mention.
-    fn fits(&mut self, index: u32, value: Id) -> Result<(), Clash> {
-        if !self.terms.step() {
-            return Err(Clash::Stuck);
-        }
-        if self.terms.n_free(value) == 0 && !self.terms.has_meta(value) {
-            return Ok(());
-        }
-        let meta = self.metas[index as usize];
-        match self.terms.get(value) {
-            Expr::Free(variable) if !self.is_open(variable) => Err(Clash::Stuck),
-            Expr::Free(variable) if variable >= meta.birth => Err(Clash::Different),
-            Expr::Meta(other) if other == index => Err(Clash::Different),
-            Expr::Meta(other) => {
-                let before = self.metas[other as usize];
-                if before.birth > meta.birth {
-                    self.trail.push((other, before));
-                    let gone = before.individual.filter(|variable| !self.is_open(*variable));
-                    let individual = gone.or(meta.individual);
-                    self.metas[other as usize] = Meta { birth: meta.birth, individual, ..before };
-                }
-                Ok(())
-            }
-            Expr::App(a, b) | Expr::Lam(a, b) | Expr::Pi(a, b) => {
-                self.fits(index, a)?;
-                self.fits(index, b)
-            }
-            _ => Ok(()),
         }
     }
 }
