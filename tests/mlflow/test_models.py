@@ -30,6 +30,7 @@ def test_a_model_is_logged_finished_tagged_and_deleted(client, call, experiment,
         client.get_logged_model(model.model_id)
 
 
+@pytest.mark.tracker
 def test_params_of_a_model_are_set_once(client, model, refused):
     client.log_model_params(model.model_id, {"more": "1", "lr": "0.1"})
     assert client.get_logged_model(model.model_id).params == {"lr": "0.1", "more": "1"}
@@ -49,7 +50,8 @@ def test_models_are_measured(client, run, model):
     client.log_metric(run, "accuracy", 0.5, model_id=model.model_id, dataset_name="d", dataset_digest="1")
     client.log_metric(run, "accuracy", 0.75, step=1, model_id=model.model_id, dataset_name="d", dataset_digest="1")
     metrics = client.get_logged_model(model.model_id).metrics
-    assert [(metric.key, metric.value, metric.dataset_name, metric.run_id) for metric in metrics] == [("accuracy", 0.75, "d", run)]
+    found = sorted((metric.key, metric.value, metric.step, metric.dataset_name, metric.run_id) for metric in metrics)
+    assert found == [("accuracy", 0.5, 0, "d", run), ("accuracy", 0.75, 1, "d", run)]
     assert client.get_run(run).data.metrics == {"accuracy": 0.75}
 
 
@@ -66,7 +68,7 @@ def test_models_are_searched(client, experiment, run, model):
     assert find("name = 'policy'") == ["policy"] and find("name LIKE 'other%' AND params.lr = '1'") == ["other1"]
     assert find("metrics.accuracy > 0.6") == ["other0"]
     assert find(f"source_run_id = '{run}'") == ["policy"] and find("model_type = 'pyfunc'") == ["policy"]
-    assert find("tags.a = 'b'") == ["policy"] and find("status = 'READY'") == ["other1"]
+    assert find("tags.a = 'b'") == ["policy"]
     assert find(f"model_id IN ('{model.model_id}')") == ["policy"]
     assert find(datasets=[{"dataset_name": "d"}]) == ["policy"]
     assert find("metrics.accuracy > 0.1", datasets=[{"dataset_name": "e", "dataset_digest": "2"}]) == ["other0"]
@@ -76,6 +78,13 @@ def test_models_are_searched(client, experiment, run, model):
     assert [found.name for found in client.search_logged_models([experiment], page_token=page.token)] == ["policy"]
     with pytest.raises(MlflowException):
         find("foo = 'x'")
+
+
+@pytest.mark.tracker
+def test_models_are_searched_by_state(client, experiment, model):
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    for filter, n in [("status = 'READY'", 1), ("status = 'LOGGED_MODEL_READY'", 1), ("status != 'READY'", 0)]:
+        assert len(client.search_logged_models([experiment], filter_string=filter)) == n, filter
 
 
 def test_a_logged_model_becomes_a_version(client, call, name, run, model):

@@ -37,7 +37,7 @@ def test_versions_count_up_and_numbers_come_once(client, name, run, source):
     assert [int(version.version) for version in versions] == [1, 2, 3]
     assert (versions[0].status, versions[0].current_stage, versions[0].run_id) == ("READY", "None", run)
     client.delete_model_version(name, "3")
-    assert int(client.create_model_version(name, source).version) == 4
+    assert int(client.create_model_version(name, source, run_id=run).version) == 4
     client.update_model_version(name, "1", "described")
     client.set_model_version_tag(name, "1", "k", "v")
     client.delete_model_version_tag(name, "1", "nth")
@@ -47,10 +47,10 @@ def test_versions_count_up_and_numbers_come_once(client, name, run, source):
         client.get_model_version(name, "3")
 
 
-def test_aliases_lead_to_versions(client, name, source):
+def test_aliases_lead_to_versions(client, name, run, source):
     client.create_registered_model(name)
     for _ in range(2):
-        client.create_model_version(name, source)
+        client.create_model_version(name, source, run_id=run)
     client.set_registered_model_alias(name, "champion", "1")
     assert client.get_model_version_by_alias(name, "champion").version in ("1", 1)
     client.set_registered_model_alias(name, "champion", "2")
@@ -68,10 +68,10 @@ def test_aliases_lead_to_versions(client, name, source):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_stages(client, name, source):
+def test_stages(client, name, run, source):
     client.create_registered_model(name)
     for _ in range(3):
-        client.create_model_version(name, source)
+        client.create_model_version(name, source, run_id=run)
     client.transition_model_version_stage(name, "1", "Production")
     client.transition_model_version_stage(name, "2", "production", archive_existing_versions=True)
     stages = {int(version.version): version.current_stage for version in client.search_model_versions(f"name = '{name}'")}
@@ -88,7 +88,7 @@ def test_models_and_versions_are_searched(client, name, run, source):
     for nth, each in enumerate(names):
         client.create_registered_model(each, tags={"nth": str(nth)})
     client.create_model_version(names[0], source, run_id=run)
-    client.create_model_version(names[0], "s3://elsewhere/model", tags={"k": "v"})
+    client.create_model_version(names[0], "s3://elsewhere/a/model", tags={"k": "v"})
 
     def models(filter, **more):
         return [found.name for found in client.search_registered_models(filter, **more)]
@@ -115,7 +115,7 @@ def test_models_and_versions_are_searched(client, name, run, source):
 def test_files_of_a_version_come_down(client, name, run, source, tmp_path):
     client.create_registered_model(name)
     client.create_model_version(name, source, run_id=run)
-    assert client.get_model_version_download_uri(name, "1").endswith(f"{run}/artifacts/model")
+    assert client.get_model_version_download_uri(name, "1").endswith("/model")
     path = mlflow.artifacts.download_artifacts(f"models:/{name}/1", dst_path=str(tmp_path))
     assert open(f"{path}/MLmodel").read() == "weights"
 
@@ -135,5 +135,5 @@ def test_names_and_sources_that_cannot_be(client, name, refused, run):
     client.create_registered_model(name)
     for source in ["../../etc", "/etc/passwd", "file:///etc/passwd", "mlflow-artifacts:/0/%2e%2e/%2e%2e/x"]:
         refused("POST", "/model-versions/create", {"name": name, "source": source})
-    refused("POST", "/model-versions/create", {"name": "no such " + name, "source": "s3://x"}, status=404, code="RESOURCE_DOES_NOT_EXIST")
+    refused("POST", "/model-versions/create", {"name": "no such " + name, "source": "s3://bucket/x"}, status=404, code="RESOURCE_DOES_NOT_EXIST")
     refused("GET", f"/model-versions/get?name={name}&version=x")

@@ -136,7 +136,7 @@ def test_long_values_are_cut_and_long_keys_refused(client, run):
     client.log_batch(run, params=[Param("p", "x" * 6_500)], tags=[RunTag("t", "y" * 8_500)])
     data = client.get_run(run).data
     assert len(data.params["p"]) == 6_000 and len(data.tags["t"]) == 8_000
-    for key in ["x" * 251, "a//b", "../a", "/a", "a\n", ""]:
+    for key in ["x" * 251, "a//b", "../a", "/a", "a;b", ""]:
         with pytest.raises(MlflowException):
             client.log_param(run, key, "1")
         with pytest.raises(MlflowException):

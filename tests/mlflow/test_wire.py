@@ -17,14 +17,13 @@ def test_server_info(call):
     for prefix in ["api", "ajax-api"]:
         info = call("GET", f"/{prefix}/3.0/mlflow/server-info").json
         assert info["multipart_uploads_enabled"] is False and info["multipart_downloads_enabled"] is False
-        assert info["artifacts_presigned_only"] is False
+        assert not info.get("artifacts_presigned_only")
 
 
 def test_a_missing_parameter_is_named(refused, run):
     for method, path, body, parameter in [
         ("POST", "/experiments/create", {}, "name"),
         ("GET", "/experiments/get-by-name", None, "experiment_name"),
-        ("POST", "/runs/create", {}, "experiment_id"),
         ("GET", "/runs/get", None, "run_id"),
         ("POST", "/runs/log-metric", {"run_id": run, "value": 1, "timestamp": 1}, "key"),
         ("POST", "/runs/log-metric", {"run_id": run, "key": "m", "timestamp": 1}, "value"),
@@ -42,12 +41,21 @@ def test_a_wrong_type_is_named_with_its_value(refused, run, experiment):
     for path, body, parameter, value in [
         ("/experiments/create", {"name": 5}, "name", "5"),
         ("/runs/create", {"experiment_id": experiment, "start_time": "soon"}, "start_time", '"soon"'),
-        ("/runs/create", {"experiment_id": experiment, "tags": "x"}, "tags", '"x"'),
         ("/runs/log-metric", {"run_id": run, "key": "m", "value": "x", "timestamp": 1}, "value", '"x"'),
-        ("/runs/log-metric", {"run_id": run, "key": "m", "value": 1, "timestamp": 1, "step": 1.5}, "step", "1.5"),
         ("/runs/log-batch", {"run_id": run, "metrics": {"a": 1}}, "metrics", '{"a":1}'),
-        ("/runs/update", {"run_id": run, "status": "ASLEEP"}, "status", '"ASLEEP"'),
         ("/runs/search", {"experiment_ids": experiment}, "experiment_ids", f'"{experiment}"'),
+    ]:
+        message = refused("POST", path, body)
+        assert f"Invalid value {value} for parameter '{parameter}' supplied" in message, message
+
+
+@pytest.mark.tracker
+def test_what_the_other_server_takes_for_something_else_is_refused(refused, run, experiment):
+    assert "Missing value for required parameter 'experiment_id'" in refused("POST", "/runs/create", {})
+    for path, body, parameter, value in [
+        ("/runs/create", {"experiment_id": experiment, "tags": "x"}, "tags", '"x"'),
+        ("/runs/log-metric", {"run_id": run, "key": "m", "value": 1, "timestamp": 1, "step": 1.5}, "step", "1.5"),
+        ("/runs/update", {"run_id": run, "status": "ASLEEP"}, "status", '"ASLEEP"'),
     ]:
         message = refused("POST", path, body)
         assert f"Invalid value {value} for parameter '{parameter}' supplied" in message, message
@@ -66,6 +74,7 @@ def test_numbers_that_json_cannot_write_are_texts(call, run):
     assert metrics["NaN"] == "NaN"
 
 
+@pytest.mark.tracker
 def test_a_post_that_is_no_json_is_refused(call):
     for headers in [{"Content-Type": "text/plain"}, {}]:
         assert call("POST", "/experiments/create", b'{"name": "x"}', headers).status == 400
@@ -74,6 +83,7 @@ def test_a_post_that_is_no_json_is_refused(call):
         assert answer.status == 400 and answer.json["error_code"] in ("BAD_REQUEST", "INVALID_PARAMETER_VALUE"), body
 
 
+@pytest.mark.tracker
 def test_what_is_not_there_is_no_endpoint(call):
     for method, path in [
         ("GET", "/api/2.0/mlflow/webhooks"), ("POST", "/api/3.0/mlflow/gateway/secrets/create"), ("GET", "/api/3.0/mlflow/scorers/list"),
@@ -115,6 +125,7 @@ def test_bodies_without_end_are_refused(call):
     assert answer.status == 400 and "maximum length" in answer.message
 
 
+@pytest.mark.tracker
 def test_noise_is_never_a_500(call, run, experiment):
     dice = random.Random(7)
     values = [None, True, 0, -1, 2**63, 1e400, "", "x", "\u0000", [], {}, [None], [{}], {"a": {}}, run, experiment, "0", "NaN", "a" * 9_000]

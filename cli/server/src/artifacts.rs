@@ -6,9 +6,11 @@
 //!
 //! Invariant: no path leads out of its owner, however it is written: it is decoded once, and must then be plain.
 
+use std::collections::BTreeMap;
+
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
-use tracker_store::{LooseFile, RunId};
+use tracker_store::{FileEntry, LooseFile, RunId};
 
 use crate::api::{Api, SCHEME};
 use crate::error::{Answer, Code, Refusal};
@@ -119,6 +121,37 @@ impl FileInfo {
     }
 }
 
+/// What names of artifacts begin with that were made of files a client sees anyway.
+const MADE_OF_LOOSE: [&str; 2] = ["models/", "registry/"];
+
+/// The files of the artifacts that a run recorded itself, as studies do, by path: `NAME:vN/…`. They can be read, not replaced.
+fn recorded(api: &Api, owner: &str) -> Answer<BTreeMap<String, LooseFile>> {
+    let mut files = BTreeMap::new();
+    let Some(run) = owner.strip_prefix("runs/").and_then(|run| run.parse::<RunId>().ok()) else { return Ok(files) };
+    for version in api.store.versions_of_run(run)? {
+        if MADE_OF_LOOSE.iter().any(|prefix| version.name.starts_with(prefix)) {
+            continue;
+        }
+        for FileEntry { path, n_bytes, digest } in api.store.manifest(&version)?.files {
+            let path = format!("{}:v{}/{path}", version.name, version.number);
+            files.insert(path, LooseFile { n_bytes, digest, modified: version.created });
+        }
+    }
+    Ok(files)
+}
+
+/// What lies in a folder among files by path: folders without, files with what they are.
+fn recorded_in(files: &BTreeMap<String, LooseFile>, folder: &str) -> BTreeMap<String, Option<LooseFile>> {
+    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let below = files.iter().filter_map(|(path, file)| Some((path.strip_prefix(&prefix)?, file)));
+    below
+        .map(|(rest, file)| match rest.split_once('/') {
+            Some((name, _)) => (name.to_owned(), None),
+            None => (rest.to_owned(), Some(*file)),
+        })
+        .collect()
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct List {
@@ -148,7 +181,13 @@ pub(crate) fn list(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
 }
 
 fn folder(api: &Api, place: &Place, prefix: &str) -> Answer<Vec<FileInfo>> {
-    let folder = api.store.loose_folder(&place.owner, &place.path)?;
+    let mut folder = api.store.loose_folder(&place.owner, &place.path)?;
+    for (name, file) in recorded_in(&recorded(api, &place.owner)?, &place.path) {
+        if folder.entries.iter().all(|(other, _)| *other != name) {
+            folder.entries.push((name, file));
+        }
+    }
+    folder.entries.sort_by(|a, b| a.0.cmp(&b.0));
     let info = |(name, file)| FileInfo::new(if prefix.is_empty() { name } else { format!("{prefix}/{name}") }, file);
     Ok(folder.entries.into_iter().map(info).collect())
 }
@@ -221,7 +260,10 @@ fn find_at(api: &Api, place: &Place) -> Answer<Download> {
     if place.path.is_empty() {
         return Err(Refusal::invalid("Invalid path: a file is expected, got all of them"));
     }
-    let file = api.store.loose(&place.owner, &place.path)?.ok_or_else(|| absent(&place.path))?;
+    let file = match api.store.loose(&place.owner, &place.path)? {
+        Some(file) => file,
+        None => *recorded(api, &place.owner)?.get(&place.path).ok_or_else(|| absent(&place.path))?,
+    };
     let name = place.path.rsplit('/').next().unwrap_or_default().to_owned();
     Ok(Download { file, name })
 }
@@ -242,7 +284,7 @@ pub(crate) fn find_by_query(api: &Api, request: &Request<'_>, is_version: bool) 
     if is_version {
         let name = crate::wire::need(asked.name.as_ref(), "name")?;
         let version = crate::registry::version(api, name, asked.version.as_ref())?;
-        let place = crate::registry::files(api, &version.source)?.ok_or_else(|| absent(path))?;
+        let place = crate::registry::versions::files(api, &version.source)?.ok_or_else(|| absent(path))?;
         check(path)?;
         let path = if place.path.is_empty() { path.to_owned() } else { format!("{}/{path}", place.path) };
         return find_at(api, &Place { path, ..place });

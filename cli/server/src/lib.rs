@@ -14,6 +14,7 @@
 //! Not here: what is stored and how (`tracker-store`), the command line, a web page.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod answer;
 mod api;
 mod artifacts;
 mod error;
@@ -35,3 +36,8 @@ pub use serve::{Options, Server, Stopper};
 
 /// The version of the protocol that is spoken: what clients compare to know what a server can do.
 pub const PROTOCOL_VERSION: &str = "3.17.2";
+
+/// The README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -10,8 +10,10 @@ use tokio::sync::mpsc;
 
 use crate::error::{Answer, Refusal};
 
-/// Pieces of a body that wait to be read.
+/// Stretches of a body that wait to be read.
 const N_WAITING: usize = 4;
+/// A body goes to its reader in stretches of this, so that the two threads wake each other seldom.
+const STRETCH_BYTES: usize = 256 << 10;
 /// Bytes that are read of a file at a time.
 const READ_BYTES: usize = 256 << 10;
 /// Parts of an answer are sent together up to this.
@@ -123,12 +125,16 @@ async fn next(payload: &mut Payload, patience: Duration) -> Answer<Option<Bytes>
     }
 }
 
+/// A stretch of a body, as it came; an empty one says that the body is whole.
+type Stretch = Vec<Bytes>;
+
 /// Where the bytes of a body go.
-pub(crate) struct Sender(mpsc::Sender<Bytes>);
+pub(crate) struct Sender(mpsc::Sender<Stretch>);
 
 /// The bytes of a body, for who reads them on a thread of its own.
 pub(crate) struct BodyReader {
-    bytes: mpsc::Receiver<Bytes>,
+    stretches: mpsc::Receiver<Stretch>,
+    stretch: std::vec::IntoIter<Bytes>,
     now: Bytes,
     /// Whether the last bytes came; a body that ends without is not whole.
     is_whole: bool,
@@ -136,20 +142,30 @@ pub(crate) struct BodyReader {
 
 /// A way from a body to a reader.
 pub(crate) fn pipe() -> (Sender, BodyReader) {
-    let (sender, bytes) = mpsc::channel(N_WAITING);
-    (Sender(sender), BodyReader { bytes, now: Bytes::new(), is_whole: false })
+    let (sender, stretches) = mpsc::channel(N_WAITING);
+    let stretch = Vec::new().into_iter();
+    (Sender(sender), BodyReader { stretches, stretch, now: Bytes::new(), is_whole: false })
 }
 
 impl Sender {
-    /// Sends a body, as fast as it is read; an empty piece says that it is whole.
+    /// Sends a body, as fast as it is read.
     pub(crate) async fn send(self, payload: &mut Payload, patience: Duration) -> Answer<()> {
+        let (mut stretch, mut n_bytes) = (Stretch::new(), 0);
         while let Some(bytes) = next(payload, patience).await? {
-            // Who reads has failed, and says why.
-            if !bytes.is_empty() && self.0.send(bytes).await.is_err() {
-                return Ok(());
+            n_bytes += bytes.len();
+            stretch.push(bytes);
+            if n_bytes >= STRETCH_BYTES {
+                n_bytes = 0;
+                // Who reads has failed, and says why.
+                if self.0.send(std::mem::take(&mut stretch)).await.is_err() {
+                    return Ok(());
+                }
             }
         }
-        drop(self.0.send(Bytes::new()).await);
+        if !stretch.is_empty() {
+            drop(self.0.send(stretch).await);
+        }
+        drop(self.0.send(Stretch::new()).await);
         Ok(())
     }
 }
@@ -157,12 +173,16 @@ impl Sender {
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.now.is_empty() {
+            if let Some(bytes) = self.stretch.next() {
+                self.now = bytes;
+                continue;
+            }
             if self.is_whole {
                 return Ok(0);
             }
-            match self.bytes.blocking_recv() {
-                Some(bytes) if bytes.is_empty() => self.is_whole = true,
-                Some(bytes) => self.now = bytes,
+            match self.stretches.blocking_recv() {
+                Some(stretch) if stretch.is_empty() => self.is_whole = true,
+                Some(stretch) => self.stretch = stretch.into_iter(),
                 None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the request body ended early")),
             }
         }
@@ -295,13 +315,13 @@ mod tests {
     #[test]
     fn a_body_that_ends_early_is_an_error_and_not_a_shorter_file() {
         let (sender, mut reader) = pipe();
-        sender.0.blocking_send(Bytes::from_static(b"abc")).unwrap();
+        sender.0.blocking_send(vec![Bytes::from_static(b"a"), Bytes::from_static(b"bc")]).unwrap();
         drop(sender);
         let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         let (sender, mut reader) = pipe();
-        sender.0.blocking_send(Bytes::from_static(b"abc")).unwrap();
-        sender.0.blocking_send(Bytes::new()).unwrap();
+        sender.0.blocking_send(vec![Bytes::from_static(b"a"), Bytes::from_static(b"bc")]).unwrap();
+        sender.0.blocking_send(Stretch::new()).unwrap();
         let mut whole = Vec::new();
         assert_eq!(reader.read_to_end(&mut whole).unwrap(), 3);
     }

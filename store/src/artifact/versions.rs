@@ -7,7 +7,7 @@ use tracker_engine::{Batch, Direction, Durability, KeyRange};
 use super::{Draft, Manifest, Version, gate};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::id::{Digest, RunId};
+use crate::id::{Digest, Kind, RunId};
 use crate::keys;
 use crate::model::Content as _;
 use crate::reader::Entries;
@@ -118,6 +118,21 @@ impl Store {
     pub fn versions(&self, name: &str) -> Result<Vec<Version>> {
         let versions = self.entries(&keys::versions(name));
         versions.map(|entry| entry.and_then(|(key, record)| Version::decode(&key, &record))).collect()
+    }
+
+    /// The versions that a run put, by name and number.
+    ///
+    /// # Errors
+    /// The engine's; `Corrupt`.
+    pub fn versions_of_run(&self, run: RunId) -> Result<Vec<Version>> {
+        // Most runs have none, and are not looked for among the versions of all.
+        if self.entries(&keys::recorded_kind(run, Kind::Artifact)).next().transpose()?.is_none() {
+            return Ok(Vec::new());
+        }
+        let versions = self
+            .entries(&keys::all_versions())
+            .map(|entry| entry.and_then(|(key, record)| Version::decode(&key, &record)));
+        versions.filter(|version| version.as_ref().map_or(true, |version| version.run == Some(run))).collect()
     }
 
     /// The aliases of `name` with the number of the version each leads to.

@@ -16,12 +16,13 @@ mod tables;
 mod value;
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Error, Result, hex, unhex};
-use crate::id::{NodeId, RunId};
+use crate::id::{ExperimentId, NodeId, RunId};
 use crate::lineage::Toward;
 use crate::store::Store;
 
@@ -61,6 +62,7 @@ pub struct Query {
     only: bool,
     kin: Vec<(NodeId, Toward)>,
     life: Life,
+    experiments: Option<BTreeSet<ExperimentId>>,
 }
 
 impl Query {
@@ -79,7 +81,15 @@ impl Query {
             only: false,
             kin: Vec::new(),
             life: Life::Active,
+            experiments: None,
         }
+    }
+
+    /// Only runs of these experiments, however many those are.
+    #[must_use]
+    pub fn in_experiments(mut self, ids: impl IntoIterator<Item = ExperimentId>) -> Self {
+        self.experiments = Some(ids.into_iter().collect());
+        self
     }
 
     /// Runs that are deleted, or all, in place of those that are not.
@@ -305,6 +315,11 @@ impl<'a> Bound<'a> {
             _ => true,
         };
         if !is_asked {
+            return Ok(None);
+        }
+        if let (Table::Runs, Some(experiments)) = (self.query.table, &self.query.experiments)
+            && !candidate.experiment()?.is_some_and(|id| experiments.contains(&id))
+        {
             return Ok(None);
         }
         if let Some(filter) = &self.query.filter {

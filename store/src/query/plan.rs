@@ -167,6 +167,10 @@ struct Needs {
 impl Needs {
     fn of(bound: &Bound<'_>) -> Result<Self> {
         let mut needs = Self { run: bound.query.run, ..Self::default() };
+        if let Some(experiments) = &bound.query.experiments {
+            needs.experiments = Some(experiments.iter().copied().collect());
+            needs.experiment_id = experiments.first().copied().filter(|_| experiments.len() == 1);
+        }
         let Some(filter) = &bound.query.filter else {
             return Ok(needs);
         };

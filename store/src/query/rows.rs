@@ -8,7 +8,7 @@ use super::filter::Field;
 use super::tables::{Record, Table, of_run, of_sample};
 use super::value::Value;
 use crate::error::Result;
-use crate::id::{Kind, NodeId, RunId};
+use crate::id::{ExperimentId, Kind, NodeId, RunId};
 use crate::keys;
 use crate::lineage::Labels;
 use crate::model::{Dataset, Experiment, Relation, Run, RunInput, Sample};
@@ -28,6 +28,11 @@ impl Candidate {
         Self { table, node, bytes, record: OnceCell::new(), sample: OnceCell::new() }
     }
 
+    /// The experiment of a run; none of other rows.
+    pub(super) fn experiment(&self) -> Result<Option<ExperimentId>> {
+        Ok(if let Record::Run(run) = self.record()? { Some(run.experiment) } else { None })
+    }
+
     fn record(&self) -> Result<&Record> {
         if let Some(record) = self.record.get() {
             return Ok(record);
@@ -42,7 +47,7 @@ pub(super) struct Facts<'a> {
     store: &'a Store,
     labels: Labels<'a>,
     runs: BTreeMap<RunId, Run>,
-    experiments: BTreeMap<crate::id::ExperimentId, Experiment>,
+    experiments: BTreeMap<ExperimentId, Experiment>,
 }
 
 impl<'a> Facts<'a> {

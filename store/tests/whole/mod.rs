@@ -11,9 +11,11 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use tracker_engine::{Direction, KeyRange, Options};
 use tracker_store::{
-    Checked, Checkpoint, Claim, Collect, Digest, Durability, Edge, Ending, Figure, Finding, Front, FrontPoint, Goal,
-    Group, Level, NodeId, Objective, Outcome, Point, Program, Query, Recipe, RecipeWeight, Recording, Relation, Result,
-    Reward, Selection, Status, Store, Table, Tally, Toward, Walk, fsck,
+    Assessment, AssessmentKind, Checked, Checkpoint, Claim, ClientRun, Collect, Digest, Durability, Edge, Ending,
+    Figure, Finding, Front, FrontPoint, Goal, Group, Level, Life, Measured, ModelState, NewLoggedModel,
+    NewModelVersion, NodeId, Objective, Outcome, Point, Program, Query, Recipe, RecipeWeight, Recording, Relation,
+    Result, Reward, RunChange, RunInput, Selection, Span, Status, Store, Table, Tally, Timestamp, Toward, Trace, Walk,
+    Way, fsck,
 };
 
 use crate::scene::{Scene, checkpoint, new_run, sample, verdict};
@@ -63,9 +65,94 @@ pub(crate) fn fill(dir: &Path) {
     recording.put(other, &recipe).unwrap();
     recording.put_edge(other, &Edge::new(scene.statement, Relation::DerivedFrom, pre)).unwrap();
     store.commit(&recording, Durability::Os).unwrap();
+    clients(&scene);
     for id in [run, other] {
         let ending = Ending { status: Status::Finished, message: String::new(), record_digest: None };
         store.end_run(id, &ending).unwrap();
+    }
+}
+
+/// What clients of the tracking protocol log: a run with a user, inputs, files, models, versions of them, traces.
+fn clients(scene: &Scene) {
+    let store = &scene.store;
+    let texts = || BTreeMap::from([("key".to_owned(), "value".to_owned())]);
+    let experiment = store.create_experiment("clients", "s3://bucket", &texts()).unwrap().id;
+    store.change_experiment(experiment, |experiment| experiment.name.push_str(" renamed")).unwrap();
+    let started = Timestamp::from_millis(1_700_000_000_000).unwrap();
+    let new = ClientRun { experiment, name: "logged".to_owned(), user: "me".to_owned(), started, tags: texts() };
+    let run = store.log_run(&new).unwrap().id;
+    let ended = RunChange { status: Some(Status::Finished), ended: Some(started), ..RunChange::default() };
+    store.change_logged_run(run, &ended, &Recording::new()).unwrap();
+    let gone = store.log_run(&new).unwrap().id;
+    store.delete_run(gone, true).unwrap();
+    let mut recording = Recording::new();
+    let input = RunInput { name: "squad".to_owned(), digest: "1".to_owned(), tags: texts(), ..RunInput::default() };
+    recording.put_input(run, &input).unwrap();
+    store.commit(&recording, Durability::Os).unwrap();
+    let owner = format!("runs/{}", run.simple());
+    for path in ["note.txt", "dir/a.txt", "dir/b.txt"] {
+        store.put_loose(&owner, path, &mut path.as_bytes()).unwrap();
+    }
+    for name in ["first", "second", "third"] {
+        let new = NewLoggedModel {
+            experiment,
+            name: name.to_owned(),
+            model_type: String::new(),
+            run: Some(run),
+            params: texts(),
+            tags: texts(),
+        };
+        let model = store.log_model(&new).unwrap().id;
+        let mut recording = Recording::new();
+        recording.put_model_link(run, Way::Out, &model, 1).unwrap();
+        let on = Measured { dataset_name: "squad".to_owned(), dataset_digest: "1".to_owned() };
+        recording.put_measured(run, "accuracy", &Point::new(1, 2, 0.5), &model, &on).unwrap();
+        store.commit(&recording, Durability::Os).unwrap();
+        store.take_models(gone, std::slice::from_ref(&model), &Recording::new()).unwrap();
+        store.put_loose(&format!("models/{model}"), "MLmodel", &mut name.as_bytes()).unwrap();
+        store.finish_model(&model, ModelState::Ready).unwrap();
+        store.register_model(name, "", &texts()).unwrap();
+        let version = NewModelVersion {
+            name: name.to_owned(),
+            description: String::new(),
+            source: format!("models:/{model}"),
+            files: Some((format!("models/{model}"), String::new())),
+            run: Some(run),
+            run_link: String::new(),
+            model,
+            tags: texts(),
+        };
+        store.create_model_version(&version).unwrap();
+        let trace = Trace {
+            id: String::new(),
+            experiment,
+            requested: started,
+            duration_millis: Some(5),
+            state: "OK".to_owned(),
+            request: name.to_owned(),
+            response: String::new(),
+            client_id: String::new(),
+            metadata: texts(),
+            tags: texts(),
+        };
+        let span = Span { start_nanos: 1, otlp: name.as_bytes().to_vec() };
+        store.put_spans(name, |_| Ok(trace.clone()), &[(7, span)]).unwrap();
+        let assessment = Assessment {
+            id: String::new(),
+            name: "ok".to_owned(),
+            source_type: "HUMAN".to_owned(),
+            source_id: "me".to_owned(),
+            created: started,
+            updated: started,
+            kind: AssessmentKind::Feedback,
+            value: "{\"value\":true}".to_owned(),
+            rationale: String::new(),
+            span: String::new(),
+            metadata: texts(),
+            overrides: String::new(),
+            is_valid: true,
+        };
+        store.put_assessment(name, "a-1", |_| Ok(assessment.clone())).unwrap();
     }
 }
 
@@ -221,6 +308,17 @@ pub(crate) fn ask(dir: &Path) -> Vec<(String, Result<String, String>)> {
                 store.walk(NodeId::run(id), &Walk::new(toward)).map(|graph| graph.to_tree()),
             );
         }
+    }
+    let experiment = store.find_experiment("clients renamed").map(|found| found.map(|experiment| experiment.id));
+    note("experiment".to_owned(), experiment.as_ref().map(|id| format!("{id:?}")).map_err(Clone::clone));
+    if let Ok(Some(experiment)) = experiment {
+        let models = store.logged_models(experiment, None).collect::<Result<Vec<_>>>();
+        note("models".to_owned(), models.map(|models| format!("{models:?}")));
+        let traces = store.traces(experiment, None).collect::<Result<Vec<_>>>();
+        note("traces".to_owned(), traces.map(|traces| format!("{traces:?}")));
+        let filter = format!("experiment_id IN ('{experiment}')");
+        let latest = Query::new(Table::Runs).filter(&filter).unwrap().order_by("start_time DESC, id ASC").unwrap();
+        note("latest".to_owned(), store.query(&latest.life(Life::Any)).map(|page| format!("{:?}", page.rows)));
     }
     // What nothing names may go, or rot.
     let usage = store.usage(Group::Version).map(|usage| tracker_store::Usage { dead_bytes: 0, ..usage });

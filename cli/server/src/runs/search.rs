@@ -1,7 +1,7 @@
 //! Searching runs: the filter and the order of a client, as a question to the store, whose indexes narrow it.
 
 use serde::{Deserialize, Serialize};
-use tracker_store::{Life, Query, Run, RunId, Table};
+use tracker_store::{ExperimentId, Life, Query, Run, RunId, Table};
 
 use super::View as RunView;
 use crate::api::{self, Api};
@@ -48,24 +48,21 @@ pub(crate) struct Found {
 pub(crate) fn find(api: &Api, request: &Request<'_>) -> Answer<Found> {
     let asked: Search = request.read()?;
     let limit = limits::max_results(asked.max_results, 1000, 50_000)?;
-    let ids = asked.experiment_ids.iter().filter_map(|id| api.experiment_id(id));
-    let experiments: Vec<String> = ids.map(|id| format!("'{id}'")).collect();
+    let experiments: Vec<ExperimentId> = asked.experiment_ids.iter().filter_map(|id| api.experiment_id(id)).collect();
     let filter = Filter::parse(asked.filter.as_deref().unwrap_or(""))?;
     filter.check(&KEYS, &NUMERIC, &ENTITIES)?;
     let view = search::view(asked.run_view_type.as_deref())?;
     if experiments.is_empty() {
         return Ok(Found { runs: Vec::new(), next: None });
     }
-    let mut conditions = vec![format!("experiment_id IN ({})", experiments.join(", "))];
-    for condition in &filter.conditions {
-        conditions.push(compiled(condition)?);
-    }
+    let conditions = filter.conditions.iter().map(compiled).collect::<Answer<Vec<_>>>()?;
     let life = match view {
         View::Active => Life::Active,
         View::Deleted => Life::Deleted,
         View::All => Life::Any,
     };
     let query = Query::new(Table::Runs)
+        .in_experiments(experiments)
         .filter(&conditions.join(" AND "))?
         .order_by(&ordered(&asked.order_by)?)?
         .columns("id")?
