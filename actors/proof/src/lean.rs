@@ -127,15 +127,6 @@ impl Lean {
         Ok(Self { options, toolchain, walls, scratch, headers: HashMap::new() })
     }
 
-    /// What the user should be told once: that foreign text runs without a sandbox here.
-    #[must_use]
-    pub fn warning(&self) -> Option<&'static str> {
-        self.walls.sandbox.is_none().then_some(
-            "this kernel has no Landlock: proofs are checked without a sandbox, and their verdicts say so \
-             (Linux 5.13 or later has it)",
-        )
-    }
-
     /// Checks like [`Verifier::check`] but without confirming: its positives must not enter a dataset.
     pub fn screen(&mut self, candidates: &[Candidate]) -> Vec<Verdict> {
         self.verdicts(candidates, false)
@@ -345,6 +336,13 @@ fn specimen(nonce: &str) -> Placed {
 impl Verifier for Lean {
     fn build(&self) -> &Build {
         &self.toolchain.build
+    }
+
+    fn warning(&self) -> Option<&str> {
+        self.walls.sandbox.is_none().then_some(
+            "this kernel has no Landlock: proofs are checked without a sandbox, and their verdicts say so \
+             (Linux 5.13 or later has it)",
+        )
     }
 
     fn check(&mut self, candidates: &[Candidate]) -> Vec<Verdict> {

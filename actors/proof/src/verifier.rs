@@ -220,6 +220,11 @@ pub trait Verifier: Send {
     /// Tells which statements are well-formed, in order; the proofs of `candidates` are not looked at.
     fn compile(&mut self, candidates: &[Candidate]) -> Vec<Compiled>;
 
+    /// What the user should be told once, such as that foreign text runs without a sandbox here.
+    fn warning(&self) -> Option<&str> {
+        None
+    }
+
     /// Tells, before any work is spent, whether this header can be used at all.
     ///
     /// # Errors

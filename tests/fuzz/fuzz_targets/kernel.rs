@@ -1,6 +1,6 @@
 //! Any bytes as a proof, and as a statement: no panic, no overflow, and nothing that is not so is proved.
 //!
-//! `cargo +nightly fuzz run kernel -- -dict=fuzz/kernel.dict` in the folder of `tracker-proof`.
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz kernel -- -dict=tests/fuzz/kernel.dict`
 #![no_main]
 
 use std::cell::RefCell;

@@ -1,5 +1,5 @@
 //! Whatever a Lean process prints and whatever a server answers is an outcome, and `proved` only with the whole positive
-//! line. `cargo +nightly fuzz run lean_reply` in this folder's parent.
+//! line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

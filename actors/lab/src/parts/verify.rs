@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracker_actors::{Fault, Handle, Pool, PoolOptions, Turn, Worker};
+use tracker_actors::{Fault, Pool, PoolOptions, Turn, Worker};
 use tracker_gpu::Device;
 use tracker_proof::kernel::Kernel;
 use tracker_proof::lean::kimina::{self, Kimina};
@@ -14,6 +14,7 @@ use tracker_proof::{Candidate, Compiled, Outcome, Verdict, Verifier};
 use tracker_store::{Content, Cost, Digest, NodeId, Verdict as VerdictRecord, Verifier as VerifierRecord};
 
 use crate::error::{Error, Result};
+use crate::lab::Lab;
 use crate::parts::truth::Screen;
 
 /// Times a verdict that is no verdict is asked for again.
@@ -284,8 +285,13 @@ impl Verifiers {
     ///
     /// # Errors
     /// `Input` if there is no such verifier on this machine, or it does not answer; those of starting a pool.
-    pub fn start(actors: &Handle, device: &Device, checking: &Checking, n_workers: usize) -> Result<Self> {
-        let build = checking.open(n_workers)?.build().clone();
+    pub fn start(lab: &Lab, checking: &Checking, n_workers: usize) -> Result<Self> {
+        let verifier = checking.open(n_workers)?;
+        if let Some(warning) = verifier.warning() {
+            lab.note(warning);
+        }
+        let build = verifier.build().clone();
+        drop(verifier);
         let record = VerifierRecord {
             name: build.name,
             version: build.version,
@@ -293,13 +299,13 @@ impl Verifiers {
             binary: Digest::from_bytes(build.binary_digest),
             flags: build.flags.into_iter().chain(checking.limits()).collect(),
         };
-        let (checking, device) = (checking.clone(), device.clone());
+        let (checking, device) = (checking.clone(), lab.device().clone());
         // Lean runs its own processes side by side; the kernel is one thread each.
         let (n_actors, n_jobs) = match checking.checker {
             Checker::Kernel => (n_workers.max(1), 1),
             Checker::Lean | Checker::Kimina => (1, n_workers.max(1)),
         };
-        let pool = Pool::start(actors, PoolOptions::cpu("verifier", n_actors), move |_| {
+        let pool = Pool::start(lab.actors(), PoolOptions::cpu("verifier", n_actors), move |_| {
             let verifier = checking.open(n_jobs).map_err(|error| Fault::infra("no verifier").because(error))?;
             Ok(CheckWorker { verifier, screen: checking.screens.then(|| Screen::new(&device)) })
         })?;

@@ -127,7 +127,7 @@ impl Study for Verify {
 
     async fn run(&self, lab: &Lab) -> Result<Vec<Claim>> {
         let source = Source::open(lab.store(), self)?;
-        let verifiers = Verifiers::start(lab.actors(), lab.device(), &self.checking(), lab.workers())?;
+        let verifiers = Verifiers::start(lab, &self.checking(), lab.workers())?;
         if self.verifier != Checker::Kernel
             && let Some(header) = source.first_header(lab.store())?
         {

@@ -127,6 +127,9 @@ pub(super) fn fields(line: u64, text: &str) -> Result<Fields> {
         let mut reason = error.to_string();
         // the position within the line is said apart
         reason.truncate(reason.rfind(" at line ").unwrap_or(reason.len()));
+        if error.is_syntax() || error.is_eof() {
+            reason = format!("expected a JSON object on one line: {reason}");
+        }
         Error::Row { line, column: error.column().max(1) as u64, field: current.take(), reason }
     })
 }

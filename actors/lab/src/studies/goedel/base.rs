@@ -76,7 +76,7 @@ impl Provers {
     /// Brings the actors up.
     pub(super) async fn open(lab: &Lab, plan: &Goedel) -> Result<Self> {
         // Verification in Lean is processes beside us; the kernel is far faster than sampling and needs one thread.
-        let verifiers = Verifiers::start(lab.actors(), lab.device(), &plan.checking(), lab.workers().min(2))?;
+        let verifiers = Verifiers::start(lab, &plan.checking(), lab.workers().min(2))?;
         let remote = match plan.policy.kind {
             PolicyKind::Local => None,
             PolicyKind::Endpoint => Some(Policy::endpoint(lab, "endpoint", &plan.endpoint).await?),
