@@ -8,7 +8,7 @@ use super::filter::Field;
 use super::tables::{Record, Table, of_run, of_sample};
 use super::value::Value;
 use crate::error::Result;
-use crate::id::{ExperimentId, Kind, NodeId, RunId};
+use crate::id::{Digest, ExperimentId, Kind, NodeId, RunId};
 use crate::keys;
 use crate::lineage::Labels;
 use crate::model::{Dataset, Experiment, Relation, Run, RunInput, Sample};
@@ -86,6 +86,10 @@ impl<'a> Facts<'a> {
         let node = match link {
             "sample" => self.store.sample_of(candidate.node)?.map(|(node, _)| node),
             _ => match self.column(candidate, link)? {
+                // A verdict names its verifier by digest alone.
+                Value::Text(text) if link == "verifier" => {
+                    text.parse().ok().and_then(|digest: Digest| NodeId::content(Kind::Verifier, digest))
+                }
                 Value::Text(text) => text.parse().ok(),
                 _ => None,
             },

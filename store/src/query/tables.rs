@@ -126,7 +126,7 @@ impl Table {
     pub(super) fn links(self) -> &'static [&'static str] {
         match self {
             Self::Samples => &["subject", "policy"],
-            Self::Proofs => &["sample"],
+            Self::Proofs => &["sample", "verifier"],
             Self::Rewards => &["scorer", "sample"],
             Self::Selections => &["winner", "scorer"],
             Self::Statements => &["formalizer"],
