@@ -92,6 +92,21 @@ fn first_order_kernel() {
     );
     let time = median(5, || drop(kernel.check(&singles)));
     println!("first-order: a new statement with each proof: {:.0} a second", rate(singles.len(), time));
+    let mut before = 0;
+    for index in 0..1_100_000 {
+        if index == 100_000 {
+            before = resident_kib();
+        }
+        std::hint::black_box(kernel.check_one(&all[index % all.len()]));
+    }
+    println!("memory: {before} KiB resident after 100,000 candidates, {} KiB after a million more", resident_kib());
+}
+
+/// Resident memory of this process.
+fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse().ok()).unwrap_or(0)
 }
 
 fn lean(problems: &[corpus::Problem]) {

@@ -115,6 +115,9 @@ fn hostile_text_gets_an_outcome() {
         "x".repeat(50_000_000),
         format!("fun {} => h", "h ".repeat(deep)),
         format!("fun x => ⟨{} x⟩", "x, ".repeat(deep / 10)),
+        format!("have k : p := {} ; k", "h ".repeat(deep)),
+        format!("have k : p := {} ; k", "h\n ".repeat(deep)),
+        format!("have k : p := h {} ; k", "(h h) ".repeat(deep / 4)),
     ] {
         let found = outcome(": p → p", &proof);
         assert!(matches!(found, Outcome::Unparsed | Outcome::Failed), "{found} for {proof:.20}…");
