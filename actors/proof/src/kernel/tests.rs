@@ -97,6 +97,7 @@ fn application_needs_space_and_after_have_indentation() {
     check(": (p → p) → p → p", "fun f x => f\nx", Outcome::Unparsed);
     check(": (p → p) → p → p", "fun f x => f\n x", Outcome::Proved);
     check(": (p → p) → p → p", "fun f x => (f\nx)", Outcome::Proved);
+    check(": p → p", "fun (x) : p => x", Outcome::Unparsed);
     check(": p → p", "fun x => have k : p := (x) have l := k; l", Outcome::Unparsed);
 }
 
