@@ -62,6 +62,10 @@ fn kernel(problems: &[corpus::Problem]) {
         bytes / candidates.len(),
         rate(candidates.len(), time)
     );
+    println!(
+        "kernel: {:.0} a second of processor time",
+        cpu_rate(candidates.len(), || drop(kernel.check(&candidates)))
+    );
     let singles: Vec<Candidate> = problems.iter().map(candidate).collect();
     let time = median(5, || drop(kernel.check(&singles)));
     println!("kernel: a new statement with each proof: {:.0} a second", rate(singles.len(), time));
@@ -90,8 +94,24 @@ fn first_order_kernel() {
         bytes / all.len(),
         rate(all.len(), time)
     );
+    println!("first-order: {:.0} a second of processor time", cpu_rate(all.len(), || drop(kernel.check(&all))));
     let time = median(5, || drop(kernel.check(&singles)));
     println!("first-order: a new statement with each proof: {:.0} a second", rate(singles.len(), time));
+    let mut before = 0;
+    for index in 0..1_100_000 {
+        if index == 100_000 {
+            before = resident_kib();
+        }
+        std::hint::black_box(kernel.check_one(&all[index % all.len()]));
+    }
+    println!("memory: {before} KiB resident after 100,000 candidates, {} KiB after a million more", resident_kib());
+}
+
+/// Resident memory of this process.
+fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse().ok()).unwrap_or(0)
 }
 
 fn lean(problems: &[corpus::Problem]) {
@@ -148,6 +168,12 @@ fn lean(problems: &[corpus::Problem]) {
 
 fn rate(n: usize, time: Duration) -> f64 {
     n as f64 / time.as_secs_f64()
+}
+
+/// How many of `n` a second of processor time, which other processes do not take away.
+fn cpu_rate(n: usize, mut work: impl FnMut()) -> f64 {
+    let (cpu, _) = cost(|| (0..20).for_each(|_| work()));
+    rate(20 * n, cpu)
 }
 
 fn ratio(a: Duration, b: Duration) -> f64 {

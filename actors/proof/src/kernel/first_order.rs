@@ -65,7 +65,7 @@ impl FirstOrder {
             let root = parser.term(entry.ty)?;
             let mut elaborator = elaborator(&mut unifier, &parser.tree, entry.ty, Vec::new(), Library::Init);
             elaborator.polymorphic = true;
-            let (ty, _) = elaborator.closed_type(root)?;
+            let ty = elaborator.closed_type(root)?;
             unifier.constants.push(ty);
             let n_terms = unifier.terms.len();
             unifier.forget(0);
@@ -87,18 +87,20 @@ impl FirstOrder {
                 if elaborator.scope.len() >= MAX_VARIABLES {
                     return Err(Stop::unparsed(name.start, "expected at most 256 variables"));
                 }
-                let (ty, _) = elaborator.closed_type(group.ty)?;
+                let ty = elaborator.closed_type(group.ty)?;
                 // variables of quantifiers inside the type are gone: binder i is variable i
                 elaborator.unifier.forget(elaborator.scope.len());
                 let (_, term) = elaborator.unifier.open(ty);
                 elaborator.scope.push(Local { name: name.of(text), term, ty });
             }
         }
-        let (goal, level) = elaborator.closed_type(goal)?;
-        if level != 0 {
-            return Err(Stop::unparsed(0, "what is to be proved is not a proposition"));
+        let goal = elaborator.closed_type(goal)?;
+        let binders: Vec<(String, Id)> =
+            elaborator.scope.iter().map(|local| (local.name.to_owned(), local.ty)).collect();
+        let types: Vec<Id> = binders.iter().map(|(_, ty)| *ty).collect();
+        if !self.core(Vec::new()).is_statement(&types, goal) {
+            return Err(Stop::unparsed(0, "this does not say a proposition"));
         }
-        let binders = elaborator.scope.iter().map(|local| (local.name.to_owned(), local.ty)).collect();
         let n_terms = self.unifier.terms.len();
         self.question = Some(Question { library, binders, goal, n_terms });
         Ok(())
@@ -123,22 +125,22 @@ impl FirstOrder {
             .collect();
         let mut elaborator = elaborator(&mut self.unifier, tree, proof, scope, question.library);
         let term = elaborator.proof(root, question.goal)?;
-        let context = self.unifier.context(n);
+        let (goal, context) = (question.goal, question.binders.iter().map(|(_, ty)| *ty).collect());
+        let mut core = self.core(context);
+        if !core.has_type(term, goal) {
+            return Err(Stop::unparsed(0, "the core does not accept what was elaborated"));
+        }
+        Ok(core.axioms)
+    }
+
+    /// The core, knowing nothing yet.
+    fn core(&mut self, context: Vec<Id>) -> Core<'_> {
         self.known.clear();
         if self.known.capacity() > 1 << 15 {
             self.known.shrink_to(1 << 12);
         }
-        let mut core = Core {
-            terms: &mut self.unifier.terms,
-            constants: &self.unifier.constants,
-            context,
-            known: &mut self.known,
-            axioms: BTreeSet::new(),
-        };
-        if !core.has_type(term, question.goal) {
-            return Err(Stop::unparsed(0, "the core does not accept what was elaborated"));
-        }
-        Ok(core.axioms)
+        let Unifier { terms, constants, .. } = &mut self.unifier;
+        Core { terms, constants, context, known: &mut self.known, axioms: BTreeSet::new() }
     }
 }
 

@@ -97,6 +97,7 @@ fn application_needs_space_and_after_have_indentation() {
     check(": (p → p) → p → p", "fun f x => f\nx", Outcome::Unparsed);
     check(": (p → p) → p → p", "fun f x => f\n x", Outcome::Proved);
     check(": (p → p) → p → p", "fun f x => (f\nx)", Outcome::Proved);
+    check(": p → p", "fun (x) : p => x", Outcome::Unparsed);
     check(": p → p", "fun x => have k : p := (x) have l := k; l", Outcome::Unparsed);
 }
 
@@ -115,6 +116,9 @@ fn hostile_text_gets_an_outcome() {
         "x".repeat(50_000_000),
         format!("fun {} => h", "h ".repeat(deep)),
         format!("fun x => ⟨{} x⟩", "x, ".repeat(deep / 10)),
+        format!("have k : p := {} ; k", "h ".repeat(deep)),
+        format!("have k : p := {} ; k", "h\n ".repeat(deep)),
+        format!("have k : p := h {} ; k", "(h h) ".repeat(deep / 4)),
     ] {
         let found = outcome(": p → p", &proof);
         assert!(matches!(found, Outcome::Unparsed | Outcome::Failed), "{found} for {proof:.20}…");

@@ -47,13 +47,31 @@ pub(crate) struct Core<'a> {
 impl Core<'_> {
     /// Whether `term` has the type `ty`, both over the variables of `context` alone.
     pub(crate) fn has_type(&mut self, term: Id, ty: Id) -> bool {
-        let n = self.context.len() as u32;
-        let closed = |id: Id| !self.terms.is_loose(id) && !self.terms.has_meta(id) && self.terms.n_free(id) <= n;
-        if !closed(term) || !closed(ty) {
+        if !self.is_closed(term) || !self.is_closed(ty) {
             return false;
         }
         let Some(found) = self.infer(term, 0) else { return false };
         self.equal(found, ty, 0) && !self.terms.is_exhausted()
+    }
+
+    /// Whether `types`, each over those before it, are types, and `goal` is a proposition over all of them.
+    pub(crate) fn is_statement(&mut self, types: &[Id], goal: Id) -> bool {
+        for ty in types {
+            let n = self.context.len();
+            if !self.is_closed(*ty) || self.level(*ty, 0).is_none() {
+                return false;
+            }
+            // variables of quantifiers inside the type are gone, and what was found of them
+            self.context.truncate(n);
+            self.known.clear();
+            self.context.push(*ty);
+        }
+        self.is_closed(goal) && self.level(goal, 0) == Some(0) && !self.terms.is_exhausted()
+    }
+
+    fn is_closed(&self, id: Id) -> bool {
+        let n = self.context.len() as u32;
+        !self.terms.is_loose(id) && !self.terms.has_meta(id) && self.terms.n_free(id) <= n
     }
 
     /// The type of `term`; `None` where it has none by the rules above.

@@ -64,12 +64,10 @@ impl Elaborator<'_, '_> {
         }
     }
 
-    /// A type, every metavariable resolved, with its level.
-    pub(super) fn closed_type(&mut self, node: NodeId) -> Result<(Id, u8), Stop> {
+    /// A type, every metavariable resolved.
+    pub(super) fn closed_type(&mut self, node: NodeId) -> Result<Id, Stop> {
         let ty = self.ty(node)?;
-        let ty = self.determined(node, ty)?;
-        let level = self.unifier.level(ty).ok_or_else(|| Stop::failed(self.at(node), NOT_A_TYPE))?;
-        Ok((ty, level))
+        self.determined(node, ty)
     }
 
     pub(super) fn at(&self, node: NodeId) -> u32 {

@@ -220,6 +220,25 @@ fn deep_and_large_texts_fit_a_small_stack() {
 }
 
 #[test]
+fn memory_does_not_grow_with_the_number_of_candidates() {
+    let mut kernel = Kernel::new();
+    let mut most = 0;
+    for index in 0..20_000_u32 {
+        // another term each time
+        let calls: String = (0..15).map(|bit| if index >> bit & 1 == 0 { "(f " } else { "(j " }).collect();
+        let term = calls + "a" + &")".repeat(15);
+        let candidate = Candidate {
+            header: String::new(),
+            statement: format!("theorem t {SIGNATURE} (j : α → α) : ∃ x : α, x = x"),
+            proof: format!("⟨{term}, rfl⟩"),
+        };
+        assert_eq!(kernel.check_one(&candidate).outcome, Outcome::Proved);
+        most = most.max(kernel.first_order.as_ref().unwrap().unifier.terms.len());
+    }
+    assert!(most < 40_000, "{most} terms");
+}
+
+#[test]
 fn work_on_one_text_is_bounded() {
     let steps: Vec<String> = (1..200).map(|i| format!("have x{i} := And.intro x{} x{};", i - 1, i - 1)).collect();
     let doubled = format!("fun (x0 : P a) => {} x0", steps.join(" "));

@@ -68,11 +68,6 @@ impl Unifier {
         self.trail.clear();
     }
 
-    /// Types of the first `n` variables.
-    pub(crate) fn context(&self, n: usize) -> Vec<Id> {
-        self.variables[..n].iter().map(|variable| variable.ty).collect()
-    }
-
     pub(crate) fn sort(&mut self, level: u8) -> Id {
         self.terms.intern(Expr::Sort(level))
     }

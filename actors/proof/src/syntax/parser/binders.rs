@@ -105,11 +105,13 @@ impl Parser {
     /// A bracket without a type is a pattern after `fun`, and nothing elsewhere (`typed`).
     pub(super) fn binder_groups(&mut self, text: &str, typed: bool) -> Result<(), Stop> {
         let first = self.binders.len();
+        let mut bracketed = false;
         loop {
             let group = self.binders.len();
             match self.kind() {
                 Kind::Ident => self.binder_names(text)?,
                 Kind::Open => {
+                    bracketed = true;
                     self.next += 1;
                     self.binder_names(text)?;
                     if self.kind() == Kind::Colon {
@@ -121,7 +123,7 @@ impl Parser {
                     }
                     self.expect(Kind::Close, "expected `)`")?;
                 }
-                Kind::Colon if group > first && self.binders[first..].iter().all(|(_, ty)| ty.is_none()) => {
+                Kind::Colon if group > first && !bracketed => {
                     self.next += 1;
                     let ty = self.expression(text, LOWEST)?;
                     self.binders[first..].iter_mut().for_each(|binder| binder.1 = Some(ty));
