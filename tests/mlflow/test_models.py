@@ -70,7 +70,7 @@ def test_models_are_searched(client, experiment, run, model):
     assert find(f"source_run_id = '{run}'") == ["policy"] and find("model_type = 'pyfunc'") == ["policy"]
     assert find("tags.a = 'b'") == ["policy"]
     assert find(f"model_id IN ('{model.model_id}')") == ["policy"]
-    assert find(datasets=[{"dataset_name": "d"}]) == ["policy"]
+    assert find(datasets=[{"dataset_name": "d", "dataset_digest": "1"}]) == ["policy"]
     assert find("metrics.accuracy > 0.1", datasets=[{"dataset_name": "e", "dataset_digest": "2"}]) == ["other0"]
     assert find(order_by=[{"field_name": "metrics.accuracy", "ascending": False}])[:2] == ["other0", "policy"]
     assert find(order_by=[{"field_name": "name", "ascending": True}]) == ["other0", "other1", "other2", "policy"]

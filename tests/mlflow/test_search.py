@@ -31,7 +31,7 @@ def test_filters(client, experiment, runs):
         ("params.lr = '0.3'", [3]),
         ("params.lr != '0.3'", [0, 1, 2, 4, 5, 6, 7, 8, 9]),
         ("param.`odd key` LIKE 'Ü%'", range(1, 10)),
-        ('params."odd key" ILIKE \'%NÏ\'', range(1, 10)),
+        ('params."odd key" ILIKE \'%Nï\'', range(1, 10)),
         ("params.lr LIKE '0._'", range(10)),
         ("tags.even = 'True' AND metrics.m > 1", [2, 4, 8]),
         ("tags.none IS NULL", range(10)),

@@ -34,7 +34,7 @@ fn entries(tracker: &Tracker) -> Vec<Entry> {
 }
 
 #[test]
-fn a_store_of_format_1_becomes_one_of_format_2_after_a_backup_that_can_be_restored() {
+fn a_store_of_format_1_becomes_one_of_this_builds_format_after_a_backup_that_can_be_restored() {
     let tracker = old();
     let refused = tracker.run(&["ls"]);
     assert!(refused.code == 2 && refused.stderr.contains("tracker migrate"), "{}", refused.stderr);
@@ -48,7 +48,7 @@ fn a_store_of_format_1_becomes_one_of_format_2_after_a_backup_that_can_be_restor
 
     let done = tracker.run(&["migrate", "--json"]);
     assert_eq!(done.code, 0, "{}", done.stderr);
-    assert_eq!((&done.lines()[0]["from"], &done.lines()[0]["to"]), (&1.into(), &2.into()));
+    assert_eq!((&done.lines()[0]["from"], &done.lines()[0]["to"]), (&1.into(), &3.into()));
     let backup = tracker.folder().join("data.format-1.backup");
     assert!(done.stderr.contains("data.format-1.backup") && backup.is_dir(), "{}", done.stderr);
     let found = tracker.json(&["query", "runs", "params.lr <= 0.1", "--order-by", "name ASC"]);

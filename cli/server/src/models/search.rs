@@ -121,11 +121,17 @@ pub(crate) fn find(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
             if !asked.datasets.is_empty() && scoped.is_empty() {
                 continue;
             }
-            let mut look = |entity: Option<&str>, key: &str| match entity {
-                Some("metric") => metric(key, scoped.iter().copied()),
-                _ => fact(api, &model, entity, key),
+            // A model was measured more than once: one value that fulfils a condition is enough.
+            let mut look = |entity: Option<&str>, key: &str| {
+                Ok(match entity {
+                    Some("metric") => {
+                        let of_key = scoped.iter().filter(|measured| measured.key == key);
+                        of_key.map(|measured| Fact::Number(measured.value)).collect()
+                    }
+                    _ => fact(api, &model, entity, key).into_iter().collect(),
+                })
             };
-            if !filter.holds(&mut look)? {
+            if !filter.holds_any(&mut look)? {
                 continue;
             }
             let values =
