@@ -6,7 +6,6 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_actors::{Fault, Pool, PoolOptions, Turn, Worker};
-use tracker_gpu::Device;
 use tracker_proof::kernel::Kernel;
 use tracker_proof::lean::kimina::{self, Kimina};
 use tracker_proof::lean::{self, Lean};

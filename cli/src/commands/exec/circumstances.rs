@@ -89,7 +89,7 @@ impl Circumstances {
         }
         let gpus = said("nvidia-smi", &["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]);
         let gpus = gpus.unwrap_or_else(|| {
-            let real = tracker_gpu::devices().into_iter().filter(|adapter| adapter.kind != tracker_gpu::Kind::Software);
+            let real = tracker_gpu::devices().into_iter().filter(|adapter| adapter.kind.is_hardware());
             real.map(|adapter| adapter.name).collect::<Vec<_>>().join("\n")
         });
         if !gpus.is_empty() {

@@ -138,7 +138,7 @@ fn attend(store: &Store, run: &Run, args: &ExecArgs, url: &str) -> anyhow::Resul
     signals::on_stop(move |signal| {
         // A terminal tells the command by itself. One that is gone already cannot be told.
         if signal != rustix::process::Signal::INT {
-            drop(rustix::process::kill_process(pid, signal));
+            rustix::process::kill_process(pid, signal).ok();
         }
     })?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
