@@ -118,11 +118,9 @@ fn file(store: &Store, run: RunId, name: &str) -> Option<String> {
 fn a_command_is_a_run_with_its_output_its_exit_and_the_state_of_its_code() {
     let tracker = Tracker::new();
     let git = |args: &[&str]| {
-        let done = Command::new("git")
-            .args(["-c", "user.name=a", "-c", "user.email=a@b"])
-            .args(args)
-            .current_dir(tracker.folder());
-        done.output().is_ok_and(|done| done.status.success())
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(args).current_dir(tracker.folder());
+        git.output().is_ok_and(|done| done.status.success())
     };
     std::fs::write(tracker.folder().join("train.sh"), "echo 1\n").unwrap();
     std::fs::write(tracker.folder().join(".gitignore"), "data\n").unwrap();

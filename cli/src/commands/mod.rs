@@ -7,6 +7,7 @@ pub mod convert;
 pub mod devices;
 pub mod exec;
 pub mod fsck;
+mod logged;
 pub mod materialize;
 pub mod measures;
 pub mod merge;

@@ -6,10 +6,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tracker_store::{
     Checkpoint, Content, Dataset, Digest, Endpoint, Figure, Kind, Manifest, NodeId, Problem, Program, Run, RunId,
-    Sampling, Statement, Store, Table, Verifier,
+    Sampling, Series, Statement, Store, Table, Verifier,
 };
 
 use crate::args::{Aspect, Listing};
+use crate::commands::logged;
 use crate::failure::Answer;
 use crate::printer::Printer;
 
@@ -31,18 +32,26 @@ pub fn show(dir: &Path, text: &str, printer: &Printer) -> anyhow::Result<Answer>
     let claims: Vec<_> = store.claims(id).map(|row| row.map(|(_, claim)| claim)).collect::<Result<_, _>>()?;
     if printer.is_json() {
         let stages: BTreeMap<_, _> = store.stages(id)?.into_iter().map(|s| (s.ordinal, s.name)).collect();
-        printer.json(&json!({
+        let mut told = json!({
             "run": run,
             "params": store.params(id)?,
             "tags": store.tags(id)?,
             "stages": stages.into_values().collect::<Vec<_>>(),
             "figures": figures.iter().map(|p| json!({"stage": p.stage, "figure": p.figure})).collect::<Vec<_>>(),
             "claims": claims,
-        }))?;
+        });
+        if logged::is_logged(&run) {
+            told["logged"] = logged::facts(&store, id)?;
+        }
+        printer.json(&told)?;
         return Ok(Answer::Yes);
     }
     head(&run, printer)?;
     printer.line("")?;
+    if logged::is_logged(&run) && figures.is_empty() && run.plan.text.is_empty() {
+        logged::show(&store, id, printer)?;
+        return Ok(Answer::Yes);
+    }
     let rows = figures.iter().map(|Placed { stage, figure: f, .. }| {
         let interval = f.low.zip(f.high).map_or_else(String::new, |(low, high)| format!("[{low:.3}, {high:.3}]"));
         vec![stage.clone(), f.name.clone(), format!("{:.3}", f.value), interval, f.n.to_string()]
@@ -79,7 +88,12 @@ pub fn diff(dir: &Path, [left, right]: [&str; 2], only: &[Aspect], printer: &Pri
     let values = |run| -> anyhow::Result<_> {
         let figures = figures(&store, run)?;
         let value = |Placed { stage, figure, .. }| (format!("{stage}: {}", figure.name), json!(figure.value));
-        Ok(figures.into_iter().map(value).collect())
+        let mut values: BTreeMap<String, Value> = figures.into_iter().map(value).collect();
+        if logged::is_logged(&store.run(run)?) {
+            let latest = |(key, series): (String, Series)| (format!("metrics.{key}"), json!(series.latest.value));
+            values.extend(logged::series(&store, run)?.into_iter().map(latest));
+        }
+        Ok(values)
     };
     compare(Aspect::Figure, values(left)?, values(right)?);
     let head = |run| -> anyhow::Result<_> {
@@ -155,12 +169,14 @@ fn head(run: &Run, printer: &Printer) -> anyhow::Result<()> {
         ("name", run.name.clone()),
         ("status", format!("{} {}", run.status, run.message)),
         ("study", run.study.clone()),
-        ("seed", run.seed.to_string()),
+        ("user", run.user.clone()),
+        ("seed", if logged::is_logged(run) { String::new() } else { run.seed.to_string() }),
         ("time", format!("{}{ended}", run.started)),
-        ("device", format!("{} on {}", run.device, run.host)),
+        ("device", if run.device.is_empty() { run.host.clone() } else { format!("{} on {}", run.device, run.host) }),
         ("records", run.record_digest.map_or_else(|| "not finished".to_owned(), |d| d.to_string())),
     ];
-    for (key, value) in rows {
+    let is_said = |(key, value): &(&str, String)| !value.is_empty() && !(*key == "records" && logged::is_logged(run));
+    for (key, value) in rows.into_iter().filter(is_said) {
         printer.line(&format!("{key:<9}{}", value.trim_end()))?;
     }
     Ok(())

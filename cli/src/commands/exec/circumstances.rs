@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 use tracker_store::{Durability, Recording, RunId, Store};
 
+use crate::commands::logged::owner;
+
 /// What is kept of a difference to the last commit, in bytes.
 const MAX_DIFF: usize = 16 << 20;
 /// Asks a Python what it is and what is installed in it.
@@ -109,11 +111,6 @@ impl Circumstances {
         }
         Ok(())
     }
-}
-
-/// Whose the files of a run are, as clients of the tracking protocol see them.
-pub fn owner(run: RunId) -> String {
-    format!("runs/{}", run.simple())
 }
 
 /// The Python that runs a program: the program itself, or what its first line names.

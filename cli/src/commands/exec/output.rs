@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek as _, Write};
 
 use tracker_store::{RunId, Store};
 
+use crate::commands::logged::owner;
+
 /// What is kept of each stream, in bytes; what comes after is shown alone.
 const MAX_KEPT: u64 = 256 << 20;
 const BUFFER_BYTES: usize = 64 << 10;
@@ -55,11 +57,7 @@ pub fn keep(store: &Store, run: RunId, name: &str, mut printed: Printed) -> anyh
         Some(n_more) if n_more > 0 => format!("\n[{n_more} more bytes were printed and not kept]\n"),
         _ => String::new(),
     };
-    store.put_loose(
-        &super::circumstances::owner(run),
-        &format!("exec/{name}"),
-        &mut printed.kept.chain(cut.as_bytes()),
-    )?;
+    store.put_loose(&owner(run), &format!("exec/{name}"), &mut printed.kept.chain(cut.as_bytes()))?;
     Ok(())
 }
 
