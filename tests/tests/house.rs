@@ -90,7 +90,7 @@ fn tests() -> String {
         }
     }
     let mut all = String::new();
-    for folder in ["actors", "gpu", "store", "tests"] {
+    for folder in ["actors", "cli", "gpu", "migrations", "store", "tests"] {
         sources(&root().join(folder), &mut all);
     }
     all

@@ -152,7 +152,7 @@ fn beside_a_writer_that_never_rests_every_reading_is_one_commit_or_is_known_to_b
         });
         let _ended = Ended(&is_over);
         let mut n_seen = 0;
-        while n_seen < 400 {
+        while n_seen < 400 || n_kept <= 20 {
             let Ok(pages) = Pages::open(dir.path(), &Options::default()) else { continue };
             let read = entries(&pages, KeyRange::all(), Direction::Ascending);
             pages.check_rest();
