@@ -65,7 +65,7 @@ fn verdicts_come_in_the_order_of_the_rows_and_bad_rows_cost_the_others_nothing()
     assert_eq!(proved.len(), 2, "{proved:?}");
     let sample = lines[0]["sample"].as_str().unwrap();
     let tree = tracker.run(&["query", "lineage", sample, "--up", "--format", "tree"]).stdout;
-    assert!(tree.contains("artifact:") && tree.contains("published proofs"), "{tree}");
+    assert!(tree.contains("artifact proofs proofs.jsonl"), "{tree}");
     let text = tracker.run(&["verify", path, "--verifier", "kernel"]);
     assert!(text.stdout.contains("2 rows cannot be read") && text.code == 1, "{}", text.stdout);
 

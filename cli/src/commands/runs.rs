@@ -175,8 +175,8 @@ fn head(run: &Run, printer: &Printer) -> anyhow::Result<()> {
         ("device", if run.device.is_empty() { run.host.clone() } else { format!("{} on {}", run.device, run.host) }),
         ("records", run.record_digest.map_or_else(|| "not finished".to_owned(), |d| d.to_string())),
     ];
-    let is_said = |(key, value): &(&str, String)| !value.is_empty() && !(*key == "records" && logged::is_logged(run));
-    for (key, value) in rows.into_iter().filter(is_said) {
+    let is_left_out = |key: &str, value: &str| value.is_empty() || key == "records" && logged::is_logged(run);
+    for (key, value) in rows.into_iter().filter(|(key, value)| !is_left_out(key, value)) {
         printer.line(&format!("{key:<9}{}", value.trim_end()))?;
     }
     Ok(())

@@ -13,16 +13,12 @@ fn odd_machine(folder: &Path) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine/odd.c");
     let library = folder.join("odd.so");
     let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).status();
-    match built {
-        Ok(status) => {
-            assert!(status.success(), "{} does not compile", source.display());
-            Some(library)
-        }
-        Err(_) => {
-            println!("SKIP an odd machine: no C compiler; on Debian: apt-get install gcc");
-            None
-        }
-    }
+    let Ok(status) = built else {
+        println!("SKIP an odd machine: no C compiler; on Debian: apt-get install gcc");
+        return None;
+    };
+    assert!(status.success(), "{} does not compile", source.display());
+    Some(library)
 }
 
 #[test]

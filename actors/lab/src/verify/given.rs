@@ -52,7 +52,7 @@ impl Given {
 /// What stands at a place.
 pub(super) enum Item {
     /// A proof.
-    Proof(Given),
+    Proof(Box<Given>),
     /// A row that is none: its line, and why.
     Bad(u64, String),
 }
@@ -122,7 +122,7 @@ impl Source {
                     if bytes.is_empty() {
                         return Ok(n_lines);
                     }
-                    n_lines += bytes.iter().filter(|byte| **byte == b'\n').count();
+                    n_lines += bytes.split(|byte| *byte == b'\n').count() - 1;
                     let n_bytes = bytes.len();
                     reader.consume(n_bytes);
                 }
@@ -181,9 +181,9 @@ impl Source {
                 let store = store.clone();
                 let proofs = runs.clone().into_iter().flat_map(move |run| proofs_of(&store, run));
                 Box::new(
-                    proofs
-                        .enumerate()
-                        .map(|(nth, proof)| proof.map(|proof| Item::Proof(Given { item: nth as u32, ..proof }))),
+                    proofs.enumerate().map(|(nth, proof)| {
+                        proof.map(|proof| Item::Proof(Box::new(Given { item: nth as u32, ..proof })))
+                    }),
                 )
             }
         })
@@ -192,7 +192,7 @@ impl Source {
 
 fn item(row: tracker_proof::Result<rows::Row>) -> Result<Item> {
     match row {
-        Ok(row) => Ok(Item::Proof(Given {
+        Ok(row) => Ok(Item::Proof(Box::new(Given {
             item: u32::try_from(row.line).map_err(|_| Error::Input {
                 what: format!("expected at most {} lines", u32::MAX),
                 hint: Some("cut the file up".into()),
@@ -202,7 +202,7 @@ fn item(row: tracker_proof::Result<rows::Row>) -> Result<Item> {
             candidate: row.candidate,
             settled: row.settled,
             recorded: None,
-        })),
+        }))),
         Err(error @ tracker_proof::Error::Row { line, .. }) => Ok(Item::Bad(line, error.to_string())),
         Err(error) => Err(Error::Internal(error.to_string())),
     }

@@ -293,10 +293,10 @@ impl<I: Iterator<Item = Result<Item>>> Iterator for Batches<I> {
                 Item::Proof(given) => {
                     n_bytes += given.n_bytes();
                     if n_bytes > BATCH_BYTES && !batch.proofs.is_empty() {
-                        self.held = Some(given);
+                        self.held = Some(*given);
                         break;
                     }
-                    batch.proofs.push(given);
+                    batch.proofs.push(*given);
                 }
             }
         }

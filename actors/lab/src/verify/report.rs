@@ -58,7 +58,8 @@ pub fn checked(store: &Store, run: RunId) -> Result<impl Iterator<Item = Result<
         Item::Bad(place, why) => {
             Ok(Checked { place, attempt: 0, name: String::new(), recorded: None, said: Said::Bad(why) })
         }
-        Item::Proof(Given { item, k, name, recorded, .. }) => {
+        Item::Proof(given) => {
+            let Given { item, k, name, recorded, .. } = *given;
             let row = RowKey::new(run, STAGE, item, k);
             let verdict = match &verifier {
                 Some(verifier) => store.verdict(row, verifier)?,

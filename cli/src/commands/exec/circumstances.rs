@@ -72,8 +72,8 @@ impl Circumstances {
         let Some(answer) = said(&python.to_string_lossy(), &["-c", ASK_PYTHON]) else { return };
         let Ok(Python { version, packages }) = serde_json::from_str(&answer) else { return };
         self.tags.push(("exec.python", version));
-        let lines: String = packages.into_iter().map(|(name, version)| format!("{name}=={version}\n")).collect();
-        self.files.push(("packages.txt", lines.into_bytes()));
+        let lines: Vec<String> = packages.into_iter().map(|(name, version)| format!("{name}=={version}")).collect();
+        self.files.push(("packages.txt", lines.join("\n").into_bytes()));
     }
 
     fn machine(&mut self) {
@@ -167,6 +167,7 @@ fn bytes_said(program: &str, args: &[&str], at_most: usize) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -62,6 +62,7 @@ pub fn keep(store: &Store, run: RunId, name: &str, mut printed: Printed) -> anyh
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
