@@ -181,3 +181,52 @@ fn a_command_may_use_a_server_of_this_folder_and_of_no_other() {
     serving.stop();
     elsewhere.stop();
 }
+
+#[test]
+fn servers_and_studies_that_are_killed_in_turn_lose_nothing_acknowledged() {
+    let tracker = Tracker::new();
+    let whole = tracker.smoke(&[])["record_digest"].clone();
+    let mut acknowledged = Vec::new();
+    let mut begun = Vec::new();
+    for nth in 0..4_u32 {
+        let serving = Serving::start(&tracker);
+        let experiment = serving.call("POST", "experiments/create", &json!({ "name": format!("killed {nth}") }));
+        let created = serving.call(
+            "POST",
+            "runs/create",
+            &json!({ "experiment_id": experiment["experiment_id"], "start_time": 1 }),
+        );
+        let run = created["run"]["info"]["run_id"].as_str().unwrap().to_owned();
+        let mut study = tracker.spawn(&["run", "goedel", "--smoke", "--json"]);
+        let mut lines = BufReader::new(study.stdout.take().unwrap()).lines();
+        let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        begun.push(first["run"].as_str().unwrap().to_owned());
+        for step in 0..40 {
+            let point = json!({ "run_id": run, "key": "loss", "value": 0.5, "timestamp": step, "step": step });
+            serving.call("POST", "runs/log-metric", &point);
+            acknowledged.push((run.clone(), step));
+            if step % 10 == nth {
+                assert!(!tracker.json(&["ls"]).is_empty());
+            }
+        }
+        // One of the two holds the store; each goes first in turn.
+        let Serving { mut child, .. } = serving;
+        if nth % 2 == 0 {
+            child.kill().unwrap();
+        }
+        study.kill().unwrap();
+        study.wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let runs: std::collections::BTreeSet<&String> = acknowledged.iter().map(|(run, _)| run).collect();
+    for run in runs {
+        let points = tracker.json(&["query", "metrics", run, "loss"]);
+        assert_eq!(points.len(), acknowledged.iter().filter(|(of, _)| of == run).count());
+    }
+    for run in begun {
+        let resumed = tracker.run(&["run", "--resume", &run, "--json"]).lines().pop().unwrap();
+        assert_eq!(resumed["record_digest"], whole, "{resumed}");
+    }
+    assert_eq!(tracker.run(&["fsck"]).code, 0);
+}
