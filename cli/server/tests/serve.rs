@@ -300,19 +300,26 @@ fn what_is_too_much_is_put_off_and_then_taken() {
         Server::bind(Store::memory().unwrap(), &Options { patience: Duration::from_mins(1), ..options() }).unwrap();
     let mut client = Client::new(server.address());
     let run = new_run(&mut client);
-    // Uploads that have begun and do not go on take all places; there are more of them than places, whoever comes first.
-    let begun: Vec<Client> = (0..24)
-        .map(|nth| {
-            let mut upload = Client::new(server.address());
-            upload.send(format!("PUT /api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts/f{nth} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nab").as_bytes()).unwrap();
-            upload
-        })
-        .collect();
-    // The server takes them up when it comes to it.
+    // Uploads that have begun and do not go on take all places. One that finds none, because the request below has the last, is gone:
+    // so another begins with each try.
+    let begin = |nth: usize| {
+        let mut upload = Client::new(server.address());
+        let path = format!("/api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts/f{nth}");
+        upload
+            .send(format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nab").as_bytes())
+            .unwrap();
+        upload
+    };
+    let mut begun: Vec<Client> = (0..24).map(begin).collect();
     let begun_at = std::time::Instant::now();
-    let mut tries = std::iter::from_fn(|| Some(client.put(&format!("0/{run}/artifacts/more"), b"more")));
-    let busy = tries.find(|reply| reply.status == 429 || begun_at.elapsed() > Duration::from_secs(50));
-    let busy = busy.expect("the places are taken");
+    let busy = loop {
+        let reply = client.put(&format!("0/{run}/artifacts/more"), b"more");
+        if reply.status == 429 {
+            break reply;
+        }
+        assert!(begun_at.elapsed() < Duration::from_secs(50), "the places are never taken");
+        begun.push(begin(begun.len()));
+    };
     assert_eq!(
         (busy.header("retry-after"), busy.json()["error_code"].as_str()),
         (Some("1"), Some("REQUEST_LIMIT_EXCEEDED"))
