@@ -134,8 +134,8 @@ impl Greeting {
 /// Sends one frame. `body` is sent in pieces, as they lie.
 pub(super) fn send(stream: &mut impl Write, head: &impl Serialize, body: &[&[u8]]) -> io::Result<()> {
     let n_body: usize = body.iter().map(|piece| piece.len()).sum();
-    let mut frame = vec![0; 4];
-    frame.reserve(64 + n_body);
+    let mut frame = Vec::with_capacity(68 + n_body);
+    frame.extend_from_slice(&[0; 4]);
     bincode::serde::encode_into_std_write(head, &mut frame, config()).map_err(io::Error::other)?;
     for piece in body {
         frame.extend_from_slice(piece);
