@@ -324,11 +324,16 @@ fn what_is_too_much_is_put_off_and_then_taken() {
         (busy.header("retry-after"), busy.json()["error_code"].as_str()),
         (Some("1"), Some("REQUEST_LIMIT_EXCEEDED"))
     );
-    let statuses = begun.into_iter().map(|mut upload| {
-        upload.send(b"cde").unwrap();
-        upload.reply().unwrap().status
-    });
-    assert_eq!(statuses.filter(|status| *status == 200).count(), 16);
+    let statuses: Vec<u16> = begun
+        .into_iter()
+        .map(|mut upload| {
+            upload.send(b"cde").unwrap();
+            upload.reply().unwrap().status
+        })
+        .collect();
+    // Sixteen held the places; one that the server had not come to before may find a place that was given back.
+    assert!(statuses.iter().filter(|status| **status == 200).count() >= 16, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
     assert_eq!(client.put(&format!("0/{run}/artifacts/more"), b"more").status, 200);
     server.stop().unwrap();
 }
