@@ -50,14 +50,12 @@ pub struct ExecArgs {
 /// Runs the command as a run. The exit code is the command's; 128 and the signal's number if it was killed.
 pub fn exec(dir: &Path, args: &ExecArgs, printer: &Printer) -> anyhow::Result<Answer> {
     let store = Store::create(dir)?;
-    let server = match &args.server {
-        Some(_) => None,
-        None => Some(Server::bind(store.clone(), &Options { port: 0, ..Options::default() })?),
-    };
-    let url = match (&args.server, &server) {
-        (Some(url), _) => url.trim_end_matches('/').to_owned(),
-        (None, Some(server)) => format!("http://{}", server.address()),
-        (None, None) => unreachable!("there is one or the other"),
+    let (server, url) = if let Some(url) = &args.server {
+        (None, url.trim_end_matches('/').to_owned())
+    } else {
+        let server = Server::bind(store.clone(), &Options { port: 0, ..Options::default() })?;
+        let url = format!("http://{}", server.address());
+        (Some(server), url)
     };
     let run = begin(&store, args)?;
     if args.server.is_some()
@@ -75,12 +73,12 @@ pub fn exec(dir: &Path, args: &ExecArgs, printer: &Printer) -> anyhow::Result<An
     if let Some(server) = server {
         server.stop()?;
     }
-    let code = conclude(&store, run.id, ended.as_ref().ok().copied(), &message)?;
+    let (code, status) = conclude(&store, run.id, ended.as_ref().ok().copied(), &message)?;
     ended?;
     if printer.is_json() {
-        printer.json(&json!({ "run": run.id, "exit": code, "status": store.run(run.id)?.status }))?;
+        printer.json(&json!({ "run": run.id, "exit": code, "status": status }))?;
     } else {
-        printer.say(&format!("run {} {}", run.id, store.run(run.id)?.status));
+        printer.say(&format!("run {} {status}", run.id));
     }
     Ok(Answer::Code(code))
 }
@@ -187,8 +185,8 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Ends the run; returns the exit code. A client that said itself that the run failed is believed.
-fn conclude(store: &Store, run: RunId, status: Option<ExitStatus>, message: &str) -> anyhow::Result<u8> {
+/// Ends the run; returns the exit code and how the run ended. A client that said itself that the run failed is believed.
+fn conclude(store: &Store, run: RunId, status: Option<ExitStatus>, message: &str) -> anyhow::Result<(u8, Status)> {
     let code = match status {
         Some(status) => status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1),
         None => 127,
@@ -200,5 +198,5 @@ fn conclude(store: &Store, run: RunId, status: Option<ExitStatus>, message: &str
     let is_lost = code != 0 || matches!(said, Status::Failed | Status::Interrupted);
     let status = if is_lost { Status::Failed } else { Status::Finished };
     store.end_run(run, &Ending { status, message: message.to_owned(), record_digest: None })?;
-    Ok(code as u8)
+    Ok((code as u8, status))
 }
