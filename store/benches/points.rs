@@ -2,7 +2,8 @@
 //! 64 writers, and what they take on disk. Bars: 5 µs CPU one a call, three times that through the socket, 0.5 µs in batches,
 //! 10,000 synced a second, 4 bytes a point of smooth curves once sealed and 9 of random numbers, 0.3 ms a run.
 //!
-//! `-- long` adds a series of a hundred million points, which takes a minute.
+//! `-- long` adds a series of a hundred million points, which takes a minute; `-- socket` compares calls through the socket with those in
+//! process three times, and nothing else.
 #![allow(clippy::print_stdout, reason = "figures go to the terminal")]
 
 mod measure;
@@ -30,6 +31,14 @@ fn main() -> Result<()> {
 }
 
 fn bench(dir: &Path) -> Result<()> {
+    if std::env::args().any(|arg| arg == "socket") {
+        for nth in 0..3 {
+            let store = Store::create(&dir.join(format!("alone-{nth}")))?;
+            one_by_one(&store, store.create_run(&new_run("bench"))?.id, 300_000, None)?;
+            through_the_socket(&dir.join(format!("shared-{nth}")))?;
+        }
+        return Ok(());
+    }
     let store = Store::create(&dir.join("alone"))?;
     let run = store.create_run(&new_run("bench"))?.id;
     one_by_one(&store, run, 300_000, None)?;

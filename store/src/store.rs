@@ -1,6 +1,6 @@
 //! The store: one engine, the files beside it, and what is known of both without asking.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::id::{RunId, StageId};
 use crate::keys;
 use crate::reader::{Entries, again};
 use crate::records::Stored;
+use crate::series::Planned;
 
 /// The format of records and keys that this build writes and reads.
 pub(crate) const FORMAT: u32 = 3;
@@ -42,32 +43,13 @@ struct Inner {
     writers: RwLock<()>,
 }
 
-/// Most heads of series that are kept at hand.
-const MAX_HEADS: usize = 1 << 14;
-
 /// What was seen to exist. Runs and stages are never taken away while a process has the store open.
 #[derive(Default)]
 pub(crate) struct Known {
     pub(crate) runs: BTreeSet<RunId>,
     pub(crate) stages: BTreeSet<(RunId, StageId)>,
-    /// Heads of series as they were last written here, by key. Others may have written since: who plans on one requires it.
-    heads: HashMap<Vec<u8>, Vec<u8>>,
-}
-
-impl Known {
-    pub(crate) fn head(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.heads.get(key).cloned()
-    }
-
-    pub(crate) fn keep_head(&mut self, key: &[u8], record: &[u8]) {
-        if self.heads.len() >= MAX_HEADS {
-            self.heads.clear();
-        }
-        match self.heads.get_mut(key) {
-            Some(kept) => record.clone_into(kept),
-            None => drop(self.heads.insert(key.to_vec(), record.to_vec())),
-        }
-    }
+    /// Series as they were last planned here, by the keys of their heads. Others may have written since: who plans on one requires it.
+    pub(crate) series: Planned,
 }
 
 impl Store {
@@ -235,11 +217,14 @@ impl Store {
             }
             match self.inner.engine.commit(&batch, durability) {
                 Ok(()) => Ok(Some(planned)),
-                Err(EngineError::Conflict { key }) => {
-                    self.known().heads.remove(&key);
-                    Ok(None)
+                Err(error) => {
+                    // What was planned did not come to be.
+                    self.known().series.clear();
+                    match error {
+                        EngineError::Conflict { .. } => Ok(None),
+                        error => Err(error.into()),
+                    }
                 }
-                Err(error) => Err(error.into()),
             }
         };
         {

@@ -49,7 +49,7 @@ const NOTES: TableDefinition<'static, &str, u64> = TableDefinition::new(NOTES_NA
 pub(crate) const NOTES_NAME: &str = "notes";
 pub(crate) const DONE: &str = "journal";
 /// A batch larger than this goes straight to the file: one sync is less than writing it twice.
-const MAX_JOURNALED_BYTES: usize = 256 << 10;
+const MAX_JOURNALED_BYTES: usize = 1 << 20;
 /// The overlay and the journal may grow to this before they go into the file, in bytes.
 const MAX_OVERLAY_BYTES: usize = 8 << 20;
 const MAX_JOURNAL_BYTES: u64 = 32 << 20;

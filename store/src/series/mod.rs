@@ -23,6 +23,7 @@ use crate::keys;
 use crate::records::Stored;
 use crate::store::Store;
 
+pub(crate) use append::Planned;
 pub(crate) use block::{Block, Summary};
 pub use history::History;
 pub use plot::Bucket;
@@ -122,7 +123,7 @@ pub(crate) struct Head {
     pub(crate) n_sealed: u64,
 }
 
-/// Points of one append, not yet sealed.
+/// Points of one append or of a few, not yet sealed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Chunk {
     pub(crate) points: Vec<Point>,
