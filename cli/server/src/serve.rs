@@ -41,7 +41,7 @@ pub struct Options {
     pub names: Vec<String>,
     /// Threads that read and answer requests.
     pub workers: usize,
-    /// How long a client may keep silent in the middle of a request.
+    /// How long a client may keep silent in the middle of a request, or leave an answer unread.
     pub patience: Duration,
 }
 
@@ -114,6 +114,7 @@ impl Server {
         let address = SocketAddr::new(options.host, options.port);
         let failed = |source| Error::Bind { address: address.to_string(), source };
         let listener = TcpListener::bind(address).map_err(failed)?;
+        send_away_who_does_not_read(&listener, options.patience)?;
         let address = listener.local_addr()?;
         let shared = web::Data::new(Shared {
             api: Arc::new(Api::new(store)?),
@@ -179,6 +180,16 @@ impl Server {
         self.stopper.stop();
         self.wait()
     }
+}
+
+/// Connections end once what was sent has lain unread for so long, or nobody is there to read it. Accepted sockets have it of the one that
+/// listens. Where the system has no such limit, a client that stops reading keeps its connection.
+fn send_away_who_does_not_read(listener: &TcpListener, patience: Duration) -> std::io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket2::SockRef::from(listener).set_tcp_user_timeout(Some(patience))?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _none = (listener, patience);
+    Ok(())
 }
 
 fn ended(thread: JoinHandle<std::io::Result<()>>) -> Result<(), Error> {

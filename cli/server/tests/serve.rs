@@ -295,6 +295,40 @@ fn a_client_that_keeps_silent_is_sent_away() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_client_that_does_not_read_its_answer_is_sent_away() {
+    let server =
+        Server::bind(Store::memory().unwrap(), &Options { patience: Duration::from_secs(5), ..options() }).unwrap();
+    let mut client = Client::new(server.address());
+    let run = new_run(&mut client);
+    // More than sockets hold on both sides.
+    let file = vec![7; 32 << 20];
+    assert_eq!(client.put(&format!("0/{run}/artifacts/big"), &file).status, 200);
+    let path = format!("/api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts/big");
+    let idle: Vec<Client> = (0..16)
+        .map(|_| {
+            let mut idle = Client::new(server.address());
+            idle.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+            idle
+        })
+        .collect();
+    let begun = std::time::Instant::now();
+    let wait_for = |status| {
+        let mut client = Client::new(server.address());
+        client.headers.push(("Range", "bytes=0-0".into()));
+        while client.get(&path).status != status {
+            assert!(begun.elapsed() < Duration::from_secs(50), "no answer is {status}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait_for(429);
+    wait_for(206);
+    // The place that was given back was of one of them.
+    assert!(idle.into_iter().any(|mut idle| idle.reply().is_err()), "all was read");
+    server.stop().unwrap();
+}
+
+#[test]
 fn what_is_too_much_is_put_off_and_then_taken() {
     let server =
         Server::bind(Store::memory().unwrap(), &Options { patience: Duration::from_mins(1), ..options() }).unwrap();

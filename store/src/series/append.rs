@@ -130,23 +130,21 @@ impl Append<'_> {
     /// Returns the last chunk, if it has room.
     fn extend_tail(&mut self, head: &mut Head, open: Option<OpenChunk>, points: &[Point]) -> Result<Option<OpenChunk>> {
         let has_room = |open: &OpenChunk| open.points.len() + points.len() <= CHUNK_POINTS;
-        let (points, record) = match open.filter(has_room) {
-            Some(OpenChunk { points: mut all, record }) => {
-                let key = keys::tail_chunk(self.run, self.key, head.next_chunk - 1);
-                self.batch.require_equals(&key, &record);
-                all.extend_from_slice(points);
-                let chunk = Chunk { points: all };
-                let record = chunk.encode()?;
-                self.batch.put(&key, &record);
-                (chunk.points, record)
-            }
-            None => {
-                let chunk = Chunk { points: points.to_vec() };
-                let record = self.put_chunk(head, &chunk)?;
-                (chunk.points, record)
-            }
+        let (chunk, record) = if let Some(OpenChunk { points: mut all, record: before }) = open.filter(has_room) {
+            let key = keys::tail_chunk(self.run, self.key, head.next_chunk - 1);
+            self.batch.require_equals(&key, &before);
+            all.extend_from_slice(points);
+            let chunk = Chunk { points: all };
+            let record = chunk.encode()?;
+            self.batch.put(&key, &record);
+            (chunk, record)
+        } else {
+            let chunk = Chunk { points: points.to_vec() };
+            let record = self.put_chunk(head, &chunk)?;
+            (chunk, record)
         };
-        Ok((points.len() < CHUNK_POINTS).then_some(OpenChunk { points, record }))
+        let has_room = chunk.points.len() < CHUNK_POINTS;
+        Ok(has_room.then_some(OpenChunk { points: chunk.points, record }))
     }
 
     fn put_chunk(&mut self, head: &mut Head, chunk: &Chunk) -> Result<Vec<u8>> {
