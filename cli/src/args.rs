@@ -380,6 +380,9 @@ pub enum Query {
         /// But for these params (or `seed`), which are shown; may be given again.
         #[arg(long = "but", value_name = "KEY", requires = "like")]
         but: Vec<String>,
+        /// Runs that clients of MLflow deleted, or whose experiment they deleted; others do not see these.
+        #[arg(long, conflicts_with = "like")]
+        deleted: bool,
     },
     /// What each stage of a run cost: samples, their tokens, seconds of wall clock and of processors.
     Stages {

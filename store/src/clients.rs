@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use tracker_engine::{Batch, Durability};
+use tracker_engine::Durability;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -202,14 +202,7 @@ impl Store {
     /// # Errors
     /// The engine's.
     pub fn remove_tag(&self, run: RunId, key: &str) -> Result<bool> {
-        let key = keys::run_tag(run, key);
-        if self.get(&key)?.is_none() {
-            return Ok(false);
-        }
-        let mut batch = Batch::new();
-        batch.delete(&key);
-        self.commit_batch(&batch, Durability::Os)?;
-        Ok(true)
+        self.remove(&keys::run_tag(run, key))
     }
 
     /// One tag of a run.

@@ -194,6 +194,17 @@ impl Store {
         Ok(self.inner.engine.commit(batch, durability)?)
     }
 
+    /// Removes an entry that nothing follows from. Says whether it was there.
+    pub(crate) fn remove(&self, key: &[u8]) -> Result<bool> {
+        if self.get(key)?.is_none() {
+            return Ok(false);
+        }
+        let mut batch = Batch::new();
+        batch.delete(key);
+        self.commit_batch(&batch, Durability::Os)?;
+        Ok(true)
+    }
+
     /// Plans a batch and commits it, planning again while other writers change what the plan rests on.
     ///
     /// The first attempt runs beside other writers of this process, so that they share a commit. The later ones run

@@ -1,9 +1,12 @@
-"""What training libraries do with the client, call by call, since they need torch to be installed: Hugging Face's `MLflowCallback` (and TRL,
-which is that), Lightning's `MLFlowLogger`, Accelerate's `MLflowTracker`, verl's tracking."""
+"""What training libraries do with the client. Hugging Face's `MLflowCallback` (and TRL, which is that) is driven itself; Lightning's
+`MLFlowLogger`, Accelerate's `MLflowTracker` and verl's tracking cannot be imported without torch, and are here call by call."""
 
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
+import pytest
 from mlflow.entities import Metric, Param, RunTag
 
 ARGS = {f"arg_{nth}": nth for nth in range(250)}
@@ -29,6 +32,43 @@ def test_hugging_face(client, name):
     assert len(seen.data.params) == 250 and seen.data.tags["framework"] == "transformers"
     assert [point.step for point in client.get_metric_history(run, "loss")] == list(range(50))
     assert seen.info.status == "FINISHED"
+
+
+def test_hugging_face_callback(client, name, monkeypatch, tmp_path):
+    """The callback as a `Trainer` calls it, with a checkpoint logged as a model."""
+    integrations = pytest.importorskip("transformers.integrations", reason="pip install transformers pandas")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+    monkeypatch.setenv("HF_MLFLOW_LOG_ARTIFACTS", "1")
+    monkeypatch.setenv("MLFLOW_TAGS", '{"release.candidate": "RC1"}')
+    checkpoint = tmp_path / "checkpoint-40"
+    checkpoint.mkdir()
+    (checkpoint / "model.safetensors").write_bytes(bytes(100_000))
+    args = SimpleNamespace(
+        run_name="sft", output_dir=str(tmp_path), to_dict=lambda: {**ARGS, "optim": "adamw", "too_long": "x" * 6001}
+    )
+    model = SimpleNamespace(config=SimpleNamespace(to_dict=lambda: {"hidden_size": 64, "architectures": ["A"]}))
+    state = SimpleNamespace(is_world_process_zero=True, global_step=0)
+    callback = integrations.MLflowCallback()
+    callback.on_train_begin(args, state, None, model=model)
+    run = mlflow.active_run().info.run_id
+    for state.global_step in range(50):
+        logs = {"loss": 1 / (1 + state.global_step), "rewards/chosen (mean)": 0.5, "learning_rate": 1e-5}
+        callback.on_log(args, state, None, logs, model=model)
+        if state.global_step == 40:
+            callback.on_save(args, state, None)
+    mlflow.flush_async_logging()
+    callback.on_train_end(args, state, None)
+    seen = client.get_run(run)
+    assert seen.info.status == "FINISHED" and seen.info.run_name == "sft"
+    assert seen.data.params["optim"] == "adamw" and seen.data.params["hidden_size"] == "64"
+    assert len(seen.data.params) == len(ARGS) + 3 and seen.data.tags["release.candidate"] == "RC1"
+    assert [point.step for point in client.get_metric_history(run, "loss")] == list(range(50))
+    assert seen.data.metrics["rewards/chosen _mean_"] == 0.5
+    [logged] = client.search_logged_models([seen.info.experiment_id])
+    assert (logged.name, logged.source_run_id, logged.status) == ("checkpoint-40", run, "READY")
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{logged.model_id}"))
+    [weights] = folder.rglob("model.safetensors")
+    assert weights.read_bytes() == bytes(100_000) and (folder / "MLmodel").exists()
 
 
 def test_lightning(client, name, tmp_path):

@@ -27,6 +27,7 @@ def traced(client, name):
         except ValueError:
             pass
         ids.append(mlflow.get_last_active_trace_id())
+        time.sleep(0.005)  # they are listed by their times, which are in milliseconds
     mlflow.flush_trace_async_logging()
     deadline = time.time() + 20
     while len(client.search_traces(experiment_ids=[experiment])) < 3 and time.time() < deadline:

@@ -83,8 +83,14 @@ fn what_clients_log_and_what_studies_record_is_in_one_folder() {
     assert_eq!(seen["run"]["info"]["status"], "FINISHED", "{seen}");
     assert!(!seen["run"]["data"]["params"].as_array().unwrap().is_empty(), "{seen}");
     serving.call("POST", "runs/update", &json!({ "run_id": run, "status": "FINISHED", "end_time": 5 }));
+    let dropped = serving.call("POST", "runs/create", &json!({ "experiment_id": experiment, "run_name": "dropped" }));
+    serving.call("POST", "runs/delete", &json!({ "run_id": dropped["run"]["info"]["run_id"] }));
     serving.stop();
     assert_eq!(tracker.json(&["show", &run])[0]["run"]["status"], "finished");
+    let names =
+        |args: &[&str]| -> Vec<Value> { tracker.json(args).into_iter().map(|run| run["name"].clone()).collect() };
+    assert!(!names(&["query", "runs"]).contains(&json!("dropped")));
+    assert_eq!(names(&["query", "runs", "--deleted"]), [json!("dropped")]);
     assert_eq!(tracker.run(&["fsck"]).code, 0);
 }
 

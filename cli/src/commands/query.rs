@@ -9,7 +9,7 @@ use serde_json::json;
 use tracker_lab::parts::evaluate::{Estimate, paired_gain};
 use tracker_lab::sweep::{SWEEP, of_sweep};
 use tracker_store::{
-    Dataset, Grouped, Grouping, Kind, NodeId, Query as Question, RunId, Store, Table, Toward, Value, Walk,
+    Dataset, Grouped, Grouping, Kind, Life, NodeId, Query as Question, RunId, Store, Table, Toward, Value, Walk,
 };
 
 use crate::args::{GraphFormat, Listing, Query, RewardArgs};
@@ -22,8 +22,9 @@ const SEED: &str = "seed";
 /// Answers one question.
 pub fn query(dir: &Path, query: &Query, printer: &Printer) -> anyhow::Result<Answer> {
     match query {
-        Query::Runs { listing, like: None, .. } => list(dir, Table::Runs, listing, printer),
-        Query::Runs { listing, like: Some(like), but } => twins(dir, listing, like, but, printer),
+        Query::Runs { listing, like: Some(like), but, .. } => twins(dir, listing, like, but, printer),
+        Query::Runs { listing, deleted: true, .. } => listed(dir, Table::Runs, listing, Life::Deleted, printer),
+        Query::Runs { listing, .. } => list(dir, Table::Runs, listing, printer),
         Query::Stages { run } => stages(dir, run, printer),
         Query::Samples(listing) => list(dir, Table::Samples, listing, printer),
         Query::Proofs(listing) => list(dir, Table::Proofs, listing, printer),
@@ -63,8 +64,12 @@ fn rewards(dir: &Path, args: &RewardArgs, printer: &Printer) -> anyhow::Result<A
 
 /// Prints the rows of a table that match, or groups of them.
 pub fn list(dir: &Path, table: Table, listing: &Listing, printer: &Printer) -> anyhow::Result<Answer> {
+    listed(dir, table, listing, Life::Active, printer)
+}
+
+fn listed(dir: &Path, table: Table, listing: &Listing, life: Life, printer: &Printer) -> anyhow::Result<Answer> {
     let store = Store::open(dir)?;
-    let mut question = question(&store, table, listing)?.limit(listing.limit);
+    let mut question = question(&store, table, listing)?.limit(listing.limit).life(life);
     if let Some(by) = &listing.group_by {
         return groups(&store, &question, by, listing, printer);
     }

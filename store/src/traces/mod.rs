@@ -176,13 +176,6 @@ impl Store {
     /// # Errors
     /// The engine's.
     pub fn remove_assessment(&self, trace: &str, id: &str) -> Result<bool> {
-        let key = keys::assessment(trace, id);
-        if self.get(&key)?.is_none() {
-            return Ok(false);
-        }
-        let mut batch = Batch::new();
-        batch.delete(&key);
-        self.commit_batch(&batch, Durability::Os)?;
-        Ok(true)
+        self.remove(&keys::assessment(trace, id))
     }
 }

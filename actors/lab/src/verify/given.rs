@@ -127,7 +127,7 @@ impl Source {
                     reader.consume(n_bytes);
                 }
             }
-            Self::Runs(_) => Ok(self.read(store)?.count()),
+            Self::Runs(runs) => Ok(runs.iter().map(|run| proved(store, *run).count()).sum()),
         }
     }
 
@@ -136,17 +136,13 @@ impl Source {
     /// # Errors
     /// Those of recording.
     pub(super) fn record(&self, run: RunId, recording: &mut Recording) -> Result<NodeId> {
-        let (settings, used) = match self {
-            Self::File { artifact, .. } => (artifact.to_string(), vec![*artifact]),
-            Self::Runs(runs) => {
-                let nodes: Vec<NodeId> = runs.iter().map(|run| NodeId::run(*run)).collect();
-                (String::new(), nodes)
+        let (node, used) = match self {
+            Self::File { artifact, .. } => {
+                let (name, version) = ("published proofs".to_owned(), "1".to_owned());
+                let node = recording.put(run, &Program { name, version, settings: artifact.to_string() })?;
+                (node, vec![*artifact])
             }
-        };
-        let program = Program { name: "published proofs".to_owned(), version: "1".to_owned(), settings };
-        let node = match self {
-            Self::File { .. } => recording.put(run, &program)?,
-            Self::Runs(_) => NodeId::run(run),
+            Self::Runs(runs) => (NodeId::run(run), runs.iter().map(|run| NodeId::run(*run)).collect()),
         };
         for (order, used) in used.into_iter().enumerate() {
             recording.put_edge(run, &Edge::new(node, Relation::Used, used).at(order as u32))?;
@@ -208,16 +204,22 @@ fn item(row: tracker_proof::Result<rows::Row>) -> Result<Item> {
     }
 }
 
-/// What a run recorded as proved by whatever verifier, each sample once.
-fn proofs_of(store: &Store, run: RunId) -> impl Iterator<Item = Result<Given>> + use<> {
+/// The verdicts by which a run recorded something as proved by whatever verifier, one a sample.
+fn proved(store: &Store, run: RunId) -> impl Iterator<Item = Result<NodeId>> + use<> {
     let mut last = None;
     let proved = store.verdicts(run, None).filter(move |verdict| {
         let Ok((node, verdict)) = verdict else { return true };
         verdict.outcome == Recorded::Proved && last.replace(node.row()) != Some(node.row())
     });
+    proved.map(|verdict| Ok(verdict?.0))
+}
+
+/// What a run recorded as proved, each sample once.
+fn proofs_of(store: &Store, run: RunId) -> impl Iterator<Item = Result<Given>> + use<> {
+    let proved = proved(store, run);
     let store = store.clone();
-    proved.map(move |verdict| {
-        let (node, _) = verdict?;
+    proved.map(move |node| {
+        let node = node?;
         let row = node.row().ok_or_else(|| Error::Internal(format!("{node} stands nowhere")))?;
         let missing =
             || Error::Internal(format!("the sample that {node} is about is not there; `tracker fsck` tells more"));

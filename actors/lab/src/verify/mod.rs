@@ -279,7 +279,7 @@ impl<I: Iterator<Item = Result<Item>>> Iterator for Batches<I> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut batch = Batch { proofs: Vec::new(), n_read: 0, bad: Vec::new() };
-        let mut n_bytes = 0;
+        let mut n_bytes = self.held.as_ref().map_or(0, Given::n_bytes);
         batch.proofs.extend(self.held.take());
         while batch.proofs.len() < BATCH {
             let item = match self.items.next() {
