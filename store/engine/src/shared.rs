@@ -14,11 +14,11 @@
 //! - Local snapshots keep the engine open and served, so a process never shuts others out by dropping its handle early.
 //! - A visitor is never called again with what it has seen: a visit cut short ends in `SnapshotLost`.
 
+mod channel;
 mod client;
 mod holder;
 mod protocol;
 mod socket;
-mod watched;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};

@@ -353,8 +353,8 @@ fn a_holder_of_another_build_is_named() {
         greeting
     });
     let error = open(dir.path(), &Options::default()).err().unwrap();
-    assert!(matches!(error, Error::Mismatch { pid: 42, expected: 2, got: 99 }), "{error}");
-    assert!(answering.join().unwrap().starts_with(b"trkrengn\x02\0\0\0"));
+    assert!(matches!(error, Error::Mismatch { pid: 42, expected: 3, got: 99 }), "{error}");
+    assert!(answering.join().unwrap().starts_with(b"trkrengn\x03\0\0\0"));
 }
 
 #[test]

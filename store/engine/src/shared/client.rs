@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::channel::Channel;
 use super::protocol::{self, Answer, Greeting, PROTOCOL, Request, Word};
-use super::watched::Watched;
 use super::{socket, unavailable};
 use crate::group::lock;
 use crate::layout::{self, SOCKET, State};
@@ -44,7 +44,8 @@ pub(super) struct Client {
 }
 
 struct Connection {
-    stream: BufReader<Watched>,
+    stream: BufReader<Channel>,
+    /// The frame that was sent or received last.
     frame: Vec<u8>,
 }
 
@@ -167,7 +168,8 @@ impl Client {
     }
 
     fn send(&self, connection: &mut Connection, request: &Request, body: &[&[u8]]) -> Result<(), Trouble> {
-        protocol::send(connection.stream.get_mut(), request, body).map_err(|error| self.trouble(error))
+        protocol::send(connection.stream.get_mut(), request, body, &mut connection.frame)
+            .map_err(|error| self.trouble(error))
     }
 
     fn receive(&self, connection: &mut Connection) -> Result<(Answer, usize), Trouble> {
@@ -208,7 +210,10 @@ impl Client {
             return Err(Error::Mismatch { pid, expected: PROTOCOL, got: protocol }.into());
         }
         match greeting.word {
-            Word::Hello => Ok(Connection { stream: BufReader::new(Watched::new(stream)), frame: Vec::new() }),
+            Word::Hello => {
+                let channel = Channel::open(stream).map_err(not_sent)?;
+                Ok(Connection { stream: BufReader::new(channel), frame: Vec::new() })
+            }
             Word::Full => Err(Trouble::Lost { is_sent: false }),
         }
     }

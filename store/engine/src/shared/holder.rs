@@ -20,16 +20,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::channel::Channel;
 use super::protocol::{self, Answer, FIRST_CHUNK_BYTES, Greeting, MAX_CHUNK_BYTES, PROTOCOL, Request, Word, malformed};
 use super::socket;
-use super::watched::Watched;
 use crate::group::lock;
 use crate::kind::Local;
 use crate::layout::SOCKET;
 use crate::{Batch, Direction, Durability, Error, KeyRange, Memory, Read, Result};
 
-/// Connections served at once; who comes later is asked to wait.
-const MAX_CONNECTIONS: usize = if cfg!(test) { 4 } else { 512 };
+/// Connections served at once; who comes later is asked to wait. Each has four open files, and systems allow a thousand and some.
+const MAX_CONNECTIONS: usize = if cfg!(test) { 4 } else { 200 };
 /// How long a new connection may take to greet.
 const GREETING_TIME: Duration = Duration::from_secs(5);
 /// How long a client may take to accept an answer.
@@ -219,9 +219,12 @@ pub(crate) fn serve_bytes(bytes: &[u8]) {
         move || serve(stream, Arc::default(), engine)
     });
     // The holder may hang up at any byte.
-    let sent = Greeting::new(Word::Hello).write(&mut client).and_then(|()| (&client).write_all(bytes));
-    drop(sent.and_then(|()| client.shutdown(Shutdown::Write)));
-    drop(io::copy(&mut client, &mut io::sink()));
+    let greeted = Greeting::new(Word::Hello).write(&mut client).and_then(|()| Greeting::read(&mut client));
+    if let Ok(mut channel) = greeted.and_then(|_| Channel::open(client)) {
+        drop(channel.write_all(bytes));
+        drop(channel.shut(Shutdown::Write));
+        drop(io::copy(&mut channel, &mut io::sink()));
+    }
     assert!(serving.join().is_ok(), "the holder panicked");
     let visited = engine.range(KeyRange::from(b""), Direction::Ascending, &mut |_, _| ControlFlow::Continue(()));
     assert!(visited.is_ok(), "{visited:?}");
@@ -236,38 +239,46 @@ fn serve(stream: UnixStream, room: Arc<Room>, engine: Arc<dyn Local>) -> io::Res
     if greeting.protocol != PROTOCOL {
         return Ok(());
     }
-    stream.set_read_timeout(None)?;
-    let stream = Watched::new(stream);
-    let mut requests = BufReader::with_capacity(BUFFER_BYTES, &stream);
-    let mut connection = Connection { stream: &stream, room, engine, snapshots: Vec::new() };
+    let channel = Channel::accept(stream)?;
+    let mut requests = BufReader::with_capacity(BUFFER_BYTES, &channel);
+    let mut connection = Connection { channel: &channel, room, engine, snapshots: Vec::new(), frame: Vec::new() };
     let mut frame = Vec::new();
-    while let Some((request, n_head)) = protocol::receive::<Request>(&mut requests, &mut frame)? {
+    // Who asks without a pause would never let this side see that it is closing.
+    while !connection.room.is_closing.load(Ordering::Relaxed)
+        && let Some((request, n_head)) = protocol::receive::<Request>(&mut requests, &mut frame)?
+    {
         connection.answer(&mut requests, &request, &frame[n_head..])?;
-        if frame.capacity() > MAX_CHUNK_BYTES {
-            frame = Vec::new();
+        for kept in [&mut frame, &mut connection.frame] {
+            if kept.capacity() > MAX_CHUNK_BYTES * 2 {
+                *kept = Vec::new();
+            }
         }
     }
     Ok(())
 }
 
 struct Connection<'a> {
-    stream: &'a Watched,
+    channel: &'a Channel,
     room: Arc<Room>,
     engine: Arc<dyn Local>,
     /// The snapshots that end with this connection.
     snapshots: Vec<u64>,
+    /// The answer that was sent last.
+    frame: Vec<u8>,
 }
 
-type Requests<'a> = BufReader<&'a Watched>;
+type Requests<'a> = BufReader<&'a Channel>;
 
 impl Connection<'_> {
     fn answer(&mut self, requests: &mut Requests<'_>, request: &Request, body: &[u8]) -> io::Result<()> {
         match *request {
-            Request::Get { snapshot } => match self.read_from(snapshot, |reader| reader.get(body)) {
-                Ok(Some(value)) => self.send(&Answer::Value, &value),
-                Ok(None) => self.send(&Answer::Missing, &[]),
-                Err(error) => self.fail(error),
-            },
+            Request::Get { snapshot } => {
+                match read_from(&self.room, &*self.engine, snapshot, |reader| reader.get(body)) {
+                    Ok(Some(value)) => self.send(&Answer::Value, &value),
+                    Ok(None) => self.send(&Answer::Missing, &[]),
+                    Err(error) => self.fail(error),
+                }
+            }
             Request::Commit { is_resent, is_synced } => {
                 let durability = if is_synced { Durability::Sync } else { Durability::Os };
                 let batch = Batch::from_bytes(body.to_vec()).ok_or_else(|| malformed("this is not a batch"))?;
@@ -305,7 +316,7 @@ impl Connection<'_> {
 
     /// Sends a range chunk by chunk, each when it is asked for, so that neither side holds more than one.
     fn stream_range(
-        &self,
+        &mut self,
         requests: &mut Requests<'_>,
         snapshot: Option<u64>,
         range: &KeyRange<'_>,
@@ -314,7 +325,8 @@ impl Connection<'_> {
         let mut chunk = Vec::with_capacity(FIRST_CHUNK_BYTES);
         let mut limit = FIRST_CHUNK_BYTES;
         let mut stopped = None;
-        let visited = self.read_from(snapshot, |reader| {
+        let (room, engine) = (Arc::clone(&self.room), Arc::clone(&self.engine));
+        let visited = read_from(&room, &*engine, snapshot, |reader| {
             reader.range(range.clone(), direction, &mut |key, value| {
                 protocol::push_entry(&mut chunk, key, value);
                 if chunk.len() < limit {
@@ -341,7 +353,7 @@ impl Connection<'_> {
     }
 
     /// Sends a chunk; returns whether the client wants the next one.
-    fn send_and_wait(&self, requests: &mut Requests<'_>, chunk: &[u8]) -> io::Result<bool> {
+    fn send_and_wait(&mut self, requests: &mut Requests<'_>, chunk: &[u8]) -> io::Result<bool> {
         self.send(&Answer::Chunk { is_last: false }, chunk)?;
         match protocol::receive::<Request>(requests, &mut Vec::new())? {
             Some((Request::More, _)) => Ok(true),
@@ -351,21 +363,27 @@ impl Connection<'_> {
         }
     }
 
-    fn read_from<T>(&self, snapshot: Option<u64>, read: impl FnOnce(&dyn Read) -> Result<T>) -> Result<T> {
-        let Some(id) = snapshot else {
-            return read(&*self.engine);
-        };
-        let snapshot = lock(&self.room.snapshots).get(&id).cloned();
-        read(&*snapshot.ok_or(Error::SnapshotLost)?)
+    fn send(&mut self, answer: &Answer, body: &[u8]) -> io::Result<()> {
+        protocol::send(&mut &*self.channel, answer, &[body], &mut self.frame)
     }
 
-    fn send(&self, answer: &Answer, body: &[u8]) -> io::Result<()> {
-        protocol::send(&mut &*self.stream, answer, &[body])
-    }
-
-    fn fail(&self, error: Error) -> io::Result<()> {
+    fn fail(&mut self, error: Error) -> io::Result<()> {
         self.send(&Answer::Failed(error.into()), &[])
     }
+}
+
+/// Reads the state as it is, or one that was kept.
+fn read_from<T>(
+    room: &Room,
+    engine: &dyn Local,
+    snapshot: Option<u64>,
+    read: impl FnOnce(&dyn Read) -> Result<T>,
+) -> Result<T> {
+    let Some(id) = snapshot else {
+        return read(engine);
+    };
+    let snapshot = lock(&room.snapshots).get(&id).cloned();
+    read(&*snapshot.ok_or(Error::SnapshotLost)?)
 }
 
 impl Drop for Connection<'_> {
@@ -382,22 +400,21 @@ impl Drop for Connection<'_> {
 mod tests {
     use super::*;
     use crate::{Options, open};
-    use std::io::Read as _;
 
     fn options() -> Options {
         Options { patience: Duration::from_millis(200), ..Options::default() }
     }
 
     /// A connection that says what it likes.
-    fn raw(dir: &Path) -> UnixStream {
+    fn raw(dir: &Path) -> Channel {
         let mut stream = socket::connect(dir).unwrap();
         Greeting::new(Word::Hello).write(&mut stream).unwrap();
         assert_eq!(Greeting::read(&mut stream).unwrap().word, Word::Hello);
-        stream
+        Channel::open(stream).unwrap()
     }
 
     /// Whether the other side hangs up, rather than answers.
-    fn hangs_up(mut stream: UnixStream) -> bool {
+    fn hangs_up(mut stream: impl std::io::Read) -> bool {
         matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_))
     }
 
@@ -407,17 +424,22 @@ mod tests {
         let holder = open(dir.path(), &options()).unwrap();
         let client = open(dir.path(), &options()).unwrap();
         let mut request = Vec::new();
-        protocol::send(&mut request, &Request::Commit { is_resent: false, is_synced: true }, &[b"not a batch"])
-            .unwrap();
+        protocol::send(
+            &mut request,
+            &Request::Commit { is_resent: false, is_synced: true },
+            &[b"not a batch"],
+            &mut Vec::new(),
+        )
+        .unwrap();
         let mut more = Vec::new();
-        protocol::send(&mut more, &Request::More, &[]).unwrap();
+        protocol::send(&mut more, &Request::More, &[], &mut Vec::new()).unwrap();
         let mut cut = Vec::new();
         let range = Request::Range { snapshot: None, is_descending: false, n_start: 99, has_end: false };
-        protocol::send(&mut cut, &range, &[b"short"]).unwrap();
+        protocol::send(&mut cut, &range, &[b"short"], &mut Vec::new()).unwrap();
         for bytes in [vec![0xff; 64], vec![3, 0, 0, 0, 99, 99, 99], request, more, cut] {
-            let mut stream = raw(dir.path());
-            stream.write_all(&bytes).unwrap();
-            assert!(hangs_up(stream), "{bytes:?} was answered");
+            let mut channel = raw(dir.path());
+            channel.write_all(&bytes).unwrap();
+            assert!(hangs_up(channel), "{bytes:?} was answered");
             let mut batch = Batch::new();
             batch.put(b"k", &bytes);
             client.commit(&batch, Durability::Os).unwrap();

@@ -1,6 +1,6 @@
-//! What goes over the socket.
+//! What goes over the socket, and then over the pipes of a [`Channel`](super::channel::Channel).
 //!
-//! A connection begins with a greeting of fixed bytes that no later protocol may change; then frames go back and forth,
+//! A connection begins with a greeting of fixed bytes that no later protocol may change, over the socket; then frames go back and forth,
 //! one answer to each request:
 //!
 //! ```text
@@ -24,7 +24,7 @@ use crate::batch::MAX_BATCH_BYTES;
 use crate::{Direction, Error, KeyRange};
 
 /// Raised whenever a request, an answer or its meaning changes.
-pub(super) const PROTOCOL: u32 = 2;
+pub(super) const PROTOCOL: u32 = 3;
 /// The largest frame: the largest batch and its head.
 pub(super) const MAX_FRAME_BYTES: usize = MAX_BATCH_BYTES + MAX_HEAD_BYTES;
 /// The largest head; only errors, with their paths, come near it.
@@ -131,12 +131,16 @@ impl Greeting {
     }
 }
 
-/// Sends one frame. `body` is sent in pieces, as they lie.
-pub(super) fn send(stream: &mut impl Write, head: &impl Serialize, body: &[&[u8]]) -> io::Result<()> {
-    let n_body: usize = body.iter().map(|piece| piece.len()).sum();
-    let mut frame = Vec::with_capacity(68 + n_body);
+/// Sends one frame. `body` is sent in pieces, as they lie; `frame` is where it is put together, whatever was in it.
+pub(super) fn send(
+    stream: &mut impl Write,
+    head: &impl Serialize,
+    body: &[&[u8]],
+    frame: &mut Vec<u8>,
+) -> io::Result<()> {
+    frame.clear();
     frame.extend_from_slice(&[0; 4]);
-    bincode::serde::encode_into_std_write(head, &mut frame, config()).map_err(io::Error::other)?;
+    bincode::serde::encode_into_std_write(head, frame, config()).map_err(io::Error::other)?;
     for piece in body {
         frame.extend_from_slice(piece);
     }
@@ -145,7 +149,7 @@ pub(super) fn send(stream: &mut impl Write, head: &impl Serialize, body: &[&[u8]
         return Err(malformed("a frame is too large to send"));
     }
     frame[..4].copy_from_slice(&(n_bytes as u32).to_le_bytes());
-    stream.write_all(&frame)
+    stream.write_all(frame)
 }
 
 /// Receives one frame into `frame`; returns its head and where its body begins. `None` when the other side has hung up.
@@ -294,8 +298,8 @@ mod tests {
     fn a_frame_comes_back_whole() {
         let mut wire = Vec::new();
         let request = Request::Range { snapshot: Some(9), is_descending: true, n_start: 2, has_end: true };
-        send(&mut wire, &request, &[b"ab", b"c"]).unwrap();
-        send(&mut wire, &Request::More, &[]).unwrap();
+        send(&mut wire, &request, &[b"ab", b"c"], &mut Vec::new()).unwrap();
+        send(&mut wire, &Request::More, &[], &mut Vec::new()).unwrap();
         let mut wire = wire.as_slice();
         let mut frame = Vec::new();
         let (head, n_head) = receive::<Request>(&mut wire, &mut frame).unwrap().unwrap();
