@@ -100,6 +100,13 @@ pub struct LoggedModel {
     pub takers: Vec<RunId>,
 }
 
+impl LoggedModel {
+    /// The owner of its loose files.
+    pub(crate) fn owner(&self) -> String {
+        format!("models/{}", self.id)
+    }
+}
+
 /// On which dataset a logged model was measured, beside the point itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measured {

@@ -7,12 +7,13 @@ use tracker_engine::{Batch, Durability};
 
 use super::part::Part;
 use super::sections::differences;
+use super::units::{Kept, Units, is_of_unit};
 use crate::artifact::versions::LATEST;
 use crate::artifact::{OurName, PackId, Receipt, Renumbered};
 use crate::backup::expect_purpose;
 use crate::bundle::{Bundle, ChunkLine, Line, PackLine, Progress, Purpose, RunFacts, Visit, Watch, entries_of};
 use crate::error::{Error, Result};
-use crate::id::{Digest, NodeId, RunId};
+use crate::id::{Digest, ExperimentId, NodeId, RunId};
 use crate::keys::{self, tag};
 use crate::model::{Experiment, Run, Status};
 use crate::records::Stored as _;
@@ -22,7 +23,7 @@ use crate::store::Store;
 /// A run whose part has more bytes than this is written in several commits: what is derived from records is some times as much, and a
 /// commit takes 64 MiB.
 const LARGE_BYTES: u64 = 8 << 20;
-const FLUSH_BYTES: usize = 8 << 20;
+pub(super) const FLUSH_BYTES: usize = 8 << 20;
 /// The tag of a run whose import is not finished.
 pub(crate) const UNFINISHED: &str = "tracker.import";
 const NOT_FINISHED: &str = "not finished: import the same file again";
@@ -38,6 +39,10 @@ pub struct Imported {
     pub renumbered: Vec<Renumbered>,
     /// Experiments that were there under their names, as others.
     pub joined: BTreeSet<String>,
+    /// Logged models that were not there.
+    pub n_models: u64,
+    /// Logged models that are there with other contents, and stay as they are.
+    pub kept: Vec<Kept>,
 }
 
 /// One run.
@@ -96,7 +101,23 @@ impl Store {
             let (id, name) = (facts.id, facts.name.clone());
             imported.runs.push(ImportedRun { id, name, arrival, record_digest });
         }
+        self.import_units(&parts, &mut imported)?;
         Ok(imported)
+    }
+
+    /// Takes in what clients logged beside runs, once all runs are there.
+    fn import_units(&self, parts: &Parts<'_>, imported: &mut Imported) -> Result<()> {
+        for (run, lines) in &parts.chunks {
+            let mut units = Units::new(self, *run, &parts.experiments);
+            for line in lines.iter().filter(|line| parts.with_units.contains(&line.chunk)) {
+                parts.entries(line, &mut |key, value| match is_of_unit(key) {
+                    true => units.add(key, value, imported),
+                    false => Ok(()),
+                })?;
+            }
+            units.write(imported)?;
+        }
+        Ok(())
     }
 
     /// How a run is found here.
@@ -114,20 +135,31 @@ impl Store {
         Err(Error::Differs { run: facts.id, differences: differences(&here, &facts.sections) })
     }
 
+    /// The experiment here of the name that an experiment of an export has, which is added if there is none. Returns its id, and its name
+    /// if it is another than in the export.
+    pub(super) fn plan_joined(
+        &self,
+        arrived: &Experiment,
+        batch: &mut Batch,
+    ) -> Result<(ExperimentId, Option<String>)> {
+        if let Some(here) = self.find_experiment(&arrived.name)? {
+            let joined = (here.id != arrived.id).then_some(here.name);
+            return Ok((here.id, joined));
+        }
+        if self.get(&keys::experiment(arrived.id))?.is_none() {
+            keys::check_text("experiment name", &arrived.name)?;
+            let name = keys::experiment_name(&arrived.name);
+            batch.require_absent(&name);
+            batch.put(&name, arrived.id.as_bytes());
+            batch.put(&keys::experiment(arrived.id), &arrived.encode()?);
+        }
+        Ok((arrived.id, None))
+    }
+
     /// Adds a run under the experiment of its name. Returns that, if it is another than in the export.
     fn plan_arrival(&self, run: &Run, experiment: &Experiment, batch: &mut Batch) -> Result<Option<String>> {
-        let mut run = run.clone();
-        let mut joined = None;
-        if let Some(here) = self.find_experiment(&experiment.name)? {
-            joined = (here.id != experiment.id).then(|| here.name.clone());
-            run.experiment = here.id;
-        } else if self.get(&keys::experiment(experiment.id))?.is_none() {
-            keys::check_text("experiment name", &experiment.name)?;
-            let name = keys::experiment_name(&experiment.name);
-            batch.require_absent(&name);
-            batch.put(&name, experiment.id.as_bytes());
-            batch.put(&keys::experiment(experiment.id), &experiment.encode()?);
-        }
+        let (id, joined) = self.plan_joined(experiment, batch)?;
+        let run = Run { experiment: id, ..run.clone() };
         let key = keys::node(&NodeId::run(run.id));
         if let Some(record) = self.get(&key)? {
             // A part of it, from an import that was cut short.
@@ -152,6 +184,9 @@ struct Parts<'a> {
     chunks: BTreeMap<RunId, Vec<ChunkLine>>,
     packs: BTreeMap<PackId, PackLine>,
     names: BTreeMap<String, OurName>,
+    experiments: BTreeMap<ExperimentId, Experiment>,
+    /// The chunks with entries of logged models.
+    with_units: BTreeSet<Digest>,
 }
 
 impl<'a> Parts<'a> {
@@ -167,21 +202,31 @@ impl<'a> Parts<'a> {
                 Line::Pack(line) => drop(packs.insert(line.pack, line)),
             }
         }
-        let mut parts = Self { bundle, chunks, packs, names: BTreeMap::new() };
-        parts.names = parts.find_names()?;
+        let (names, experiments, with_units) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut parts = Self { bundle, chunks, packs, names, experiments, with_units };
+        parts.survey()?;
         Ok(parts)
     }
 
-    /// The names of artifacts in all parts.
-    fn find_names(&self) -> Result<BTreeMap<String, OurName>> {
+    /// Finds what has to be known of all parts before one is written.
+    fn survey(&mut self) -> Result<()> {
         let mut names: BTreeMap<String, (u32, OurName)> = BTreeMap::new();
         let mut ended = BTreeSet::new();
+        let (mut experiments, mut with_units) = (BTreeMap::new(), BTreeSet::new());
         for (run, lines) in &self.chunks {
             let mut part = Part::new(*run);
             for line in lines {
-                self.entries(line, &mut |key, value| match key.first() {
-                    Some(&(tag::VERSION | tag::ALIAS)) => part.add_version(key, value),
-                    _ => Ok(()),
+                self.entries(line, &mut |key, value| {
+                    match key.first() {
+                        Some(&(tag::VERSION | tag::ALIAS)) => part.add_version(key, value)?,
+                        Some(&tag::EXPERIMENT) => {
+                            let experiment = Experiment::decode(key, value)?;
+                            experiments.insert(experiment.id, experiment);
+                        }
+                        _ if is_of_unit(key) => drop(with_units.insert(line.chunk)),
+                        _ => {}
+                    }
+                    Ok(())
                 })?;
             }
             for (version, aliases) in part.parcel.versions {
@@ -197,7 +242,17 @@ impl<'a> Parts<'a> {
                 }
             }
         }
-        Ok(names.into_iter().map(|(name, (_, ours))| (name, ours)).collect())
+        self.names = names.into_iter().map(|(name, (_, ours))| (name, ours)).collect();
+        (self.experiments, self.with_units) = (experiments, with_units);
+        Ok(())
+    }
+
+    /// The run of a part, and its experiment.
+    fn owner<'p>(&'p self, part: &'p Part) -> Result<(&'p Run, &'p Experiment)> {
+        let missing = |what| Error::corrupt(&keys::node(&NodeId::run(part.id)), format!("{what} is not in the export"));
+        let run = part.run.as_ref().ok_or_else(|| missing("the run of the part"))?;
+        let experiment = self.experiments.get(&run.experiment);
+        Ok((run, experiment.ok_or_else(|| missing("the experiment of the run"))?))
     }
 
     fn entries(&self, line: &ChunkLine, visit: &mut Visit<'_, Error>) -> Result<()> {
@@ -224,6 +279,7 @@ impl Import<'_> {
         for line in lines {
             self.parts.entries(line, &mut |key, value| {
                 match key.first() {
+                    _ if is_of_unit(key) => return Ok(()),
                     Some(&(tag::VERSION | tag::ALIAS | tag::FILE | tag::PIECE | tag::LOOSE)) => {}
                     // Of a run that is here nothing else is looked at.
                     _ if self.arrival == Arrival::There => return Ok(()),
@@ -244,7 +300,7 @@ impl Import<'_> {
     /// Writes what was read of a large run so far.
     fn flush(&mut self, part: &mut Part) -> Result<()> {
         let recording = std::mem::take(&mut part.recording);
-        let (run, experiment) = owner(part)?;
+        let (run, experiment) = self.parts.owner(part)?;
         let unfinished = Run {
             status: Status::Interrupted,
             message: format!("the import is {NOT_FINISHED}"),
@@ -283,7 +339,7 @@ impl Import<'_> {
         let (renumbered, joined) = store.write("run", &part.id, Durability::Sync, |batch| {
             let mut joined = None;
             if self.arrival != Arrival::There {
-                let (run, experiment) = owner(part)?;
+                let (run, experiment) = self.parts.owner(part)?;
                 joined = store.plan_arrival(run, experiment, batch)?;
                 batch.delete(&keys::run_tag(part.id, UNFINISHED));
                 store.plan(&part.recording, batch)?;
@@ -305,9 +361,4 @@ impl Import<'_> {
         self.imported.joined.extend(joined);
         Ok(())
     }
-}
-
-fn owner(part: &Part) -> Result<(&Run, &Experiment)> {
-    let missing = || Error::corrupt(&keys::node(&NodeId::run(part.id)), "the run is not in its part of the export");
-    part.run.as_ref().zip(part.experiment.as_ref()).ok_or_else(missing)
 }

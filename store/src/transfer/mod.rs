@@ -11,8 +11,11 @@
 mod closure;
 mod export;
 mod import;
+mod logged;
 mod part;
 mod sections;
+mod units;
 
 pub use export::Exported;
 pub use import::{Arrival, Imported, ImportedRun};
+pub use units::Kept;
