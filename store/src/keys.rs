@@ -601,6 +601,11 @@ pub(crate) fn trace(id: &str) -> Vec<u8> {
     Key::new(tag::TRACE).bytes(id.as_bytes()).end()
 }
 
+/// Every trace.
+pub(crate) fn every_trace() -> Vec<u8> {
+    vec![tag::TRACE]
+}
+
 /// A trace by experiment and time, in milliseconds since 1970.
 pub(crate) fn trace_at(experiment: ExperimentId, millis: i64, id: &str) -> Vec<u8> {
     Key(traces_at(experiment)).bytes(&latest_first(millis)).bytes(id.as_bytes()).end()

@@ -92,6 +92,7 @@ impl<'a> Parts<'a> {
                 sections: self.store.sections(id)?,
             });
         }
+        super::registry::write(self.store, &self.logged, sink)?;
         sink.counts().runs = facts.len() as u64;
         sink.counts().experiments = self.experiments.len() as u64;
         Ok(facts)

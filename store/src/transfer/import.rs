@@ -6,6 +6,7 @@ use serde::Serialize;
 use tracker_engine::{Batch, Durability};
 
 use super::part::Part;
+use super::registry::Registry;
 use super::sections::differences;
 use super::units::{Kept, Units, is_of_unit};
 use crate::artifact::versions::LATEST;
@@ -41,7 +42,13 @@ pub struct Imported {
     pub joined: BTreeSet<String>,
     /// Logged models that were not there.
     pub n_models: u64,
-    /// Logged models that are there with other contents, and stay as they are.
+    /// Traces that were not there.
+    pub n_traces: u64,
+    /// Versions of registered models that were not there.
+    pub n_model_versions: u64,
+    /// Of those, the ones that have another number here.
+    pub renumbered_models: Vec<Renumbered>,
+    /// Logged models and traces that are there with other contents, and stay as they are.
     pub kept: Vec<Kept>,
 }
 
@@ -73,7 +80,8 @@ pub enum Arrival {
 impl Store {
     /// Takes in the runs of an export. All of the file is checked, and compared with what is here, before anything is written. A run is
     /// there once it is there whole; of very large ones a part may be seen before, as interrupted and with the tag `tracker.import`.
-    /// After a kill, importing the same file again does the rest.
+    /// Logged models and traces follow, each whole, also those of a run that is there; then versions of registered models. After a kill,
+    /// importing the same file again does the rest.
     ///
     /// # Errors
     /// `Differs` if a run is there with other contents; `Invalid` if this is no export; `Outdated`; `CorruptFile` with what is
@@ -117,7 +125,11 @@ impl Store {
             }
             units.write(imported)?;
         }
-        Ok(())
+        let mut registry = Registry::default();
+        for line in &parts.registry {
+            parts.entries(line, &mut |key, value| registry.add(key, value))?;
+        }
+        registry.import(self, imported)
     }
 
     /// How a run is found here.
@@ -182,28 +194,30 @@ impl Store {
 struct Parts<'a> {
     bundle: &'a Bundle,
     chunks: BTreeMap<RunId, Vec<ChunkLine>>,
+    /// Those of no run: registered models.
+    registry: Vec<ChunkLine>,
     packs: BTreeMap<PackId, PackLine>,
     names: BTreeMap<String, OurName>,
     experiments: BTreeMap<ExperimentId, Experiment>,
-    /// The chunks with entries of logged models.
+    /// The chunks with entries of logged models and traces.
     with_units: BTreeSet<Digest>,
 }
 
 impl<'a> Parts<'a> {
     fn of(bundle: &'a Bundle) -> Result<Self> {
         let (mut chunks, mut packs): (BTreeMap<RunId, Vec<ChunkLine>>, _) = (BTreeMap::new(), BTreeMap::new());
+        let mut registry = Vec::new();
         for line in bundle.lines()? {
             match line {
-                Line::Chunk(line) => {
-                    if let Some(run) = line.run {
-                        chunks.entry(run).or_default().push(line);
-                    }
-                }
+                Line::Chunk(line) => match line.run {
+                    Some(run) => chunks.entry(run).or_default().push(line),
+                    None => registry.push(line),
+                },
                 Line::Pack(line) => drop(packs.insert(line.pack, line)),
             }
         }
         let (names, experiments, with_units) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let mut parts = Self { bundle, chunks, packs, names, experiments, with_units };
+        let mut parts = Self { bundle, chunks, registry, packs, names, experiments, with_units };
         parts.survey()?;
         Ok(parts)
     }

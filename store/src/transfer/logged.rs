@@ -1,6 +1,7 @@
 //! What clients logged beside runs, and the run in whose part of an export it goes.
 //!
-//! A logged model goes with the run that made it; one that no run made, with the first run that gave or took it.
+//! A logged model goes with the run that made it; one that no run made, with the first run that gave or took it. A trace goes with the run
+//! that its metadata name; one of no run stays behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use super::export::Part;
 use crate::error::Result;
 use crate::id::{Digest, ExperimentId, Kind, NodeId, RunId};
 use crate::keys::{self, Parsed};
-use crate::model::LoggedModel;
+use crate::model::{LoggedModel, ModelVersion, Trace};
 use crate::records::Stored as _;
 use crate::store::Store;
 
@@ -21,6 +22,8 @@ pub(super) struct Logged {
     /// The ids of logged models, by the run in whose part they go.
     models: BTreeMap<RunId, Vec<String>>,
     every_model: BTreeSet<String>,
+    /// The ids of traces, by their run.
+    traces: BTreeMap<RunId, Vec<String>>,
 }
 
 impl Logged {
@@ -47,7 +50,15 @@ impl Logged {
                 models.entry(*home).or_default().push(model.id);
             }
         }
-        Ok(Self { runs, manifests, models, every_model })
+        let mut traces: BTreeMap<RunId, Vec<String>> = BTreeMap::new();
+        for entry in store.entries(&keys::every_trace()) {
+            let (key, record) = entry?;
+            let trace = Trace::decode(&key, &record)?;
+            if let Some(run) = trace.run().filter(|run| runs.contains(run)) {
+                traces.entry(run).or_default().push(trace.id);
+            }
+        }
+        Ok(Self { runs, manifests, models, every_model, traces })
     }
 
     /// Adds what goes in the part of its run, experiments that were not written yet before it, and digests of loose files to `files`.
@@ -58,18 +69,7 @@ impl Logged {
         files: &mut Vec<Digest>,
     ) -> Result<()> {
         for id in self.models.get(&part.id).into_iter().flatten() {
-            let model = self.trimmed(part.store.logged_model(id)?);
-            if experiments.insert(model.experiment) {
-                part.one(&keys::experiment(model.experiment))?;
-            }
-            part.push(&keys::logged(id), &model.encode()?)?;
-            for entry in part.store.entries(&keys::measured_of(id)) {
-                let (key, record) = entry?;
-                if matches!(keys::parse(&key), Some(Parsed::Measured { run, .. }) if self.runs.contains(&run)) {
-                    part.push(&key, &record)?;
-                }
-            }
-            part.loose(&model.owner(), files)?;
+            self.write_model(id, part, experiments, files)?;
         }
         for entry in part.store.entries(&keys::model_links(part.id)) {
             let (key, step) = entry?;
@@ -77,7 +77,39 @@ impl Logged {
                 part.push(&key, &step)?;
             }
         }
+        for id in self.traces.get(&part.id).into_iter().flatten() {
+            let trace = part.store.trace(id)?;
+            if experiments.insert(trace.experiment) {
+                part.one(&keys::experiment(trace.experiment))?;
+            }
+            part.one(&keys::trace(id))?;
+            for prefix in [keys::spans(id), keys::assessments(id)] {
+                part.all(&prefix)?;
+            }
+            part.loose(&trace.owner(), files)?;
+        }
         Ok(())
+    }
+
+    fn write_model(
+        &self,
+        id: &str,
+        part: &mut Part<'_, '_, '_>,
+        experiments: &mut BTreeSet<ExperimentId>,
+        files: &mut Vec<Digest>,
+    ) -> Result<()> {
+        let model = self.trimmed(part.store.logged_model(id)?);
+        if experiments.insert(model.experiment) {
+            part.one(&keys::experiment(model.experiment))?;
+        }
+        part.push(&keys::logged(id), &model.encode()?)?;
+        for entry in part.store.entries(&keys::measured_of(id)) {
+            let (key, record) = entry?;
+            if matches!(keys::parse(&key), Some(Parsed::Measured { run, .. }) if self.runs.contains(&run)) {
+                part.push(&key, &record)?;
+            }
+        }
+        part.loose(&model.owner(), files)
     }
 
     /// A model without the runs and the artifact that do not come along.
@@ -85,5 +117,15 @@ impl Logged {
         model.takers.retain(|run| self.runs.contains(run));
         model.manifest = model.manifest.filter(|manifest| self.manifests.contains(manifest));
         model
+    }
+
+    /// A version of a registered model, if its run or its logged model comes along, without what does not.
+    pub(super) fn version(&self, mut version: ModelVersion) -> Option<ModelVersion> {
+        version.run = version.run.filter(|run| self.runs.contains(run));
+        version.manifest = version.manifest.filter(|manifest| self.manifests.contains(manifest));
+        if !self.every_model.contains(&version.model) {
+            version.model.clear();
+        }
+        (version.run.is_some() || !version.model.is_empty()).then_some(version)
     }
 }
