@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use tracker_engine::Memory;
 use tracker_engine::faulty::{Action, Fault, Faulty, Plan};
-use tracker_engine::{Engine, Memory};
 use tracker_store::{
     Arrival, Assessment, AssessmentKind, Bundle, ClientRun, Collect, Durability, ExperimentId, Imported, LoggedModel,
     LooseFolder, Measured, Measurement, ModelState, NewLoggedModel, NewModelVersion, NodeId, Point, Recording,
@@ -203,7 +203,11 @@ fn a_model_that_is_there_with_other_contents_stays_as_it_is_and_is_told() {
     assert!(import(&to, &bundle).kept.is_empty(), "tags may differ");
     assert_eq!(answer(&to, &scene.made), before);
     store.put_loose(&format!("models/{}", scene.made), "more.txt", &mut b"more".as_slice()).unwrap();
-    store.change_model(&scene.made, |model| Ok(drop(model.params.insert("new".to_owned(), "1".to_owned())))).unwrap();
+    let change = |model: &mut LoggedModel| {
+        model.params.insert("new".to_owned(), "1".to_owned());
+        Ok(())
+    };
+    store.change_model(&scene.made, change).unwrap();
     let imported = import(&to, &scene.export(&[scene.maker]));
     let kept = &imported.kept[0];
     assert_eq!((imported.kept.len(), kept.what, &kept.id), (1, "logged model", &scene.made));
@@ -441,7 +445,7 @@ fn versions_whose_number_is_given_get_the_next_and_what_names_them_follows() {
 }
 
 #[test]
-fn an_import_that_stops_anywhere_is_finished_by_the_next() {
+fn an_import_that_stops_anywhere_is_sound_and_finished_by_the_next() {
     let scene = Scene::new();
     register(&scene);
     let store = &scene.store;
@@ -453,37 +457,47 @@ fn an_import_that_stops_anywhere_is_finished_by_the_next() {
         let mut n_stops = 0;
         for nth in 1.. {
             let dir = scene.dir.path().join(format!("{action:?} {nth}"));
-            let below: Arc<dyn Engine> = Arc::new(Memory::new());
-            let faulty = Arc::new(Faulty::new(Arc::clone(&below), None));
+            let below = tracker_engine::open(&dir, &tracker_engine::Options::default()).unwrap();
+            let faulty = Arc::new(Faulty::new(below, None));
             let to = Store::over(faulty.clone(), Some(dir.clone())).unwrap();
             faulty.plan(Some(Plan { action, nth, fault: Fault::Stop }));
             let is_done = to.import(&bundle, &mut |_| {}).is_ok();
             assert_ne!(is_done, faulty.is_stopped());
+            drop((to, faulty));
+            assert_sound(&dir);
             if is_done {
                 break;
             }
             n_stops += 1;
-            let to = Store::over(below, Some(dir)).unwrap();
+            let to = Store::open(&dir).unwrap();
             let imported = import(&to, &bundle);
             assert!(imported.kept.is_empty() && imported.renumbered_models.is_empty(), "{imported:?}");
-            for run in [scene.maker, scene.taker] {
-                assert_eq!(to.record_digest(run).unwrap(), store.record_digest(run).unwrap());
-                assert_eq!(to.model_links(run).unwrap(), store.model_links(run).unwrap());
-            }
-            for id in [&scene.made, &scene.found] {
-                assert_eq!(answer(&to, id), answer(store, id));
-            }
-            for id in ["tr-1", "tr-2"] {
-                assert_eq!(whole_trace(&to, id), whole_trace(store, id));
-            }
-            for name in ["champion", "prod"] {
-                let expected = store.model_versions(name).unwrap();
-                let expected: Vec<_> = expected.into_iter().filter(|version| version.model != scene.foreign).collect();
-                assert_eq!(to.model_versions(name).unwrap(), expected);
-            }
+            assert_same(&to, &scene);
+            drop(to);
+            assert_sound(&dir);
         }
         // Two runs, what was logged to each, and the registry.
         assert!(n_stops >= 5, "{n_stops}");
+    }
+}
+
+/// What an export of the taker brings is as it is where it comes from.
+fn assert_same(to: &Store, scene: &Scene) {
+    let store = &scene.store;
+    for run in [scene.maker, scene.taker] {
+        assert_eq!(to.record_digest(run).unwrap(), store.record_digest(run).unwrap());
+        assert_eq!(to.model_links(run).unwrap(), store.model_links(run).unwrap());
+    }
+    for id in [&scene.made, &scene.found] {
+        assert_eq!(answer(to, id), answer(store, id));
+    }
+    for id in ["tr-1", "tr-2"] {
+        assert_eq!(whole_trace(to, id), whole_trace(store, id));
+    }
+    for name in ["champion", "prod"] {
+        let expected = store.model_versions(name).unwrap();
+        let expected: Vec<_> = expected.into_iter().filter(|version| version.model != scene.foreign).collect();
+        assert_eq!(to.model_versions(name).unwrap(), expected);
     }
 }
 

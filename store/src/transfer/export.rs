@@ -28,7 +28,8 @@ pub struct Exported {
 
 impl Store {
     /// Writes the runs in `asked` with everything they came from to one file or stream: records, contents, artifacts with their bytes,
-    /// and the whole of every run that a node of theirs leads up to.
+    /// and the whole of every run that a node of theirs leads up to; also the logged models and traces of all these runs, and the versions of
+    /// registered models that came of them.
     ///
     /// # Errors
     /// `Invalid` if there are none, or the file is there; `NotFound`; `CorruptFile`, `Corrupt` if something they name is damaged;

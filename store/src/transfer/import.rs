@@ -115,12 +115,12 @@ impl Store {
 
     /// Takes in what clients logged beside runs, once all runs are there.
     fn import_units(&self, parts: &Parts<'_>, imported: &mut Imported) -> Result<()> {
-        for (run, lines) in &parts.chunks {
-            let mut units = Units::new(self, *run, &parts.experiments);
-            for line in lines.iter().filter(|line| parts.with_units.contains(&line.chunk)) {
-                parts.entries(line, &mut |key, value| match is_of_unit(key) {
-                    true => units.add(key, value, imported),
-                    false => Ok(()),
+        for RunFacts { id, .. } in parts.bundle.runs() {
+            let mut units = Units::new(self, *id, &parts.experiments);
+            let lines = parts.chunks.get(id).into_iter().flatten();
+            for line in lines.filter(|line| parts.with_units.contains(&line.chunk)) {
+                parts.entries(line, &mut |key, value| {
+                    if is_of_unit(key) { units.add(key, value, imported) } else { Ok(()) }
                 })?;
             }
             units.write(imported)?;

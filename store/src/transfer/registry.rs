@@ -164,15 +164,14 @@ impl<'a> Plan<'a> {
                 && !self.settled.taken.contains(&(name.clone(), here.number))
         };
         let same = of_name.versions.iter().filter(is_same).min_by_key(|here| (here.number != from, here.number));
-        let to = match same {
-            Some(same) => same.number,
-            None => {
-                let to = of_name.give(from, arrived)?;
-                let version = ModelVersion { number: to, ..version };
-                self.note(&version, from)?;
-                self.put.push((from, version));
-                to
-            }
+        let to = if let Some(same) = same {
+            same.number
+        } else {
+            let to = of_name.give(from, arrived)?;
+            let version = ModelVersion { number: to, ..version };
+            self.note(&version, from)?;
+            self.put.push((from, version));
+            to
         };
         self.names.insert(name.clone(), of_name);
         self.settled.taken.insert((name.clone(), to));

@@ -15,7 +15,8 @@ use blake3::Hasher;
 pub(crate) type Sections = BTreeMap<String, Section>;
 
 impl Store {
-    /// All that a run recorded, but for what may be changed later: its name, its tags, the experiment it is filed under.
+    /// All that a run recorded, but for what may be changed later: its name, its tags, the experiment it is filed under. Its logged models and
+    /// traces may come after it ended, and are held against those of an export one by one.
     pub(crate) fn sections(&self, id: RunId) -> Result<Sections> {
         let mut sections = Sections::new();
         let mut run = self.run(id)?;

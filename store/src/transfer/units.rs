@@ -95,7 +95,7 @@ impl Head {
         match self {
             Self::Model(model) => {
                 let (updated, deleted, manifest, takers) = (model.created, None, None, Vec::new());
-                LoggedModel { experiment, tags, updated, deleted, manifest, takers, ..model.clone() }.encode()
+                LoggedModel { experiment, updated, tags, deleted, manifest, takers, ..model.clone() }.encode()
             }
             Self::Trace(trace) => Trace { experiment, tags, ..trace.clone() }.encode(),
         }
@@ -141,14 +141,14 @@ pub(super) struct Units<'a> {
     store: &'a Store,
     run: RunId,
     experiments: &'a BTreeMap<ExperimentId, Experiment>,
-    units: Vec<Unit>,
+    staged: Vec<Unit>,
     links: Entries,
     n_bytes: usize,
 }
 
 impl<'a> Units<'a> {
     pub(super) fn new(store: &'a Store, run: RunId, experiments: &'a BTreeMap<ExperimentId, Experiment>) -> Self {
-        Self { store, run, experiments, units: Vec::new(), links: Entries::new(), n_bytes: 0 }
+        Self { store, run, experiments, staged: Vec::new(), links: Entries::new(), n_bytes: 0 }
     }
 
     /// Stages an entry, and writes those before it once they are many.
@@ -184,13 +184,13 @@ impl<'a> Units<'a> {
         if self.n_bytes > FLUSH_BYTES {
             self.write(imported)?;
         }
-        self.units.push(Unit { head, under: Entries::new(), measured: Entries::new() });
+        self.staged.push(Unit { head, under: Entries::new(), measured: Entries::new() });
         Ok(())
     }
 
     fn add_under(&mut self, parsed: &Parsed<'_>, key: &[u8], value: &[u8]) -> Result<()> {
         let foreign = self.foreign(key);
-        let Some(unit) = self.units.last_mut() else { return Err(foreign) };
+        let Some(unit) = self.staged.last_mut() else { return Err(foreign) };
         let (is_model, id) = (matches!(unit.head, Head::Model(_)), unit.head.id());
         let record = match *parsed {
             Parsed::Measured { model, run, .. } if is_model && model == id && self.store.has(&NodeId::run(run))? => {
@@ -224,7 +224,7 @@ impl<'a> Units<'a> {
     /// # Errors
     /// `Corrupt` if a file of a unit did not come along; the engine's.
     pub(super) fn write(&mut self, imported: &mut Imported) -> Result<()> {
-        let (units, links) = (std::mem::take(&mut self.units), std::mem::take(&mut self.links));
+        let (units, links) = (std::mem::take(&mut self.staged), std::mem::take(&mut self.links));
         self.n_bytes = 0;
         let (found, joined) = self.store.write("what was logged to run", &self.run, Durability::Sync, |batch| {
             let mut joined = Joined::new();
@@ -257,13 +257,12 @@ impl<'a> Units<'a> {
             return Ok(Found::There);
         }
         let experiment = unit.head.experiment();
-        let experiment = match joined.get(&experiment) {
-            Some((here, _)) => *here,
-            None => {
-                let arrived = self.experiments.get(&experiment);
-                let arrived = arrived.ok_or_else(|| Error::corrupt(&key, "its experiment is not in the export"))?;
-                joined.entry(experiment).or_insert(self.store.plan_joined(arrived, batch)?).0
-            }
+        let experiment = if let Some((here, _)) = joined.get(&experiment) {
+            *here
+        } else {
+            let arrived = self.experiments.get(&experiment);
+            let arrived = arrived.ok_or_else(|| Error::corrupt(&key, "its experiment is not in the export"))?;
+            joined.entry(experiment).or_insert(self.store.plan_joined(arrived, batch)?).0
         };
         unit.head.plan(experiment, batch)?;
         self.store.plan_files_of(&unit.under, batch)?;
