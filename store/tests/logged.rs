@@ -316,6 +316,31 @@ fn large_traces_come_in_several_commits_each_whole() {
 }
 
 #[test]
+fn a_very_large_trace_says_that_it_is_not_finished_until_it_is() {
+    let scene = Scene::new();
+    let store = &scene.store;
+    trace(store, store.default_experiment().unwrap().id, Some(scene.maker), "tr-1");
+    for number in 10..24 {
+        let large = Span { start_nanos: number, otlp: vec![number as u8; 5 << 20] };
+        store.put_spans("tr-1", |trace| Ok(trace.unwrap()), &[(number, large)]).unwrap();
+    }
+    let bundle = scene.export(&[scene.maker]);
+    // 70 MiB do not fit a commit. It stops after the run and a part of the trace.
+    let dir = scene.dir.path().join("to");
+    let faulty = Arc::new(Faulty::new(Arc::new(Memory::new()), None));
+    let to = Store::over(faulty.clone(), Some(dir)).unwrap();
+    faulty.plan(Some(Plan { action: Action::Write, nth: 4, fault: Fault::Fail }));
+    assert!(to.import(&bundle, &mut |_| {}).is_err());
+    assert!(to.trace("tr-1").unwrap().tags["tracker.import"].contains("import the same file again"));
+    let n_spans = to.spans("tr-1").unwrap().len();
+    assert!((1..16).contains(&n_spans), "{n_spans}");
+    assert_eq!(import(&to, &bundle).n_traces, 1);
+    assert!(whole_trace(&to, "tr-1") == whole_trace(store, "tr-1"));
+    let imported = import(&to, &bundle);
+    assert_eq!((imported.n_traces, imported.kept.len()), (0, 0));
+}
+
+#[test]
 fn a_run_that_is_there_gains_traces_and_those_with_other_contents_stay_and_are_told() {
     let scene = Scene::new();
     let (store, to) = (&scene.store, scene.empty("to"));

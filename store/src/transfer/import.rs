@@ -25,9 +25,9 @@ use crate::store::Store;
 /// commit takes 64 MiB.
 const LARGE_BYTES: u64 = 8 << 20;
 pub(super) const FLUSH_BYTES: usize = 8 << 20;
-/// The tag of a run whose import is not finished.
+/// The tag of a run, a logged model or a trace whose import is not finished.
 pub(crate) const UNFINISHED: &str = "tracker.import";
-const NOT_FINISHED: &str = "not finished: import the same file again";
+pub(super) const NOT_FINISHED: &str = "not finished: import the same file again";
 
 /// What became of the runs of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -1,4 +1,5 @@
-//! Logged models and traces on their way in: each with all it has, or not at all.
+//! Logged models and traces on their way in: each with all it has, or not at all, save very large ones, which say that they are not
+//! finished until they are.
 //!
 //! Invariants: what is here is never changed; of what is here with other contents it is told what differs. What only adds to others, a
 //! measurement of a model or a link to one, is added if it is not here.
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tracker_engine::{Batch, Durability};
 
-use super::import::{FLUSH_BYTES, Imported};
+use super::import::{FLUSH_BYTES, Imported, NOT_FINISHED, UNFINISHED};
 use super::sections::counted;
 use crate::artifact::{LooseFile, check_path};
 use crate::error::{Error, Result};
@@ -17,6 +18,9 @@ use crate::keys::{self, Parsed, tag};
 use crate::model::{Assessment, Experiment, LoggedModel, Measured, Span, Trace};
 use crate::records::Stored as _;
 use crate::store::Store;
+
+/// What has more under it than this is written in several commits: one takes 64 MiB.
+const LARGE_BYTES: usize = 32 << 20;
 
 /// What is here with other contents than in an export, and stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -101,7 +105,32 @@ impl Head {
         }
     }
 
-    /// Adds it to an experiment.
+    /// Another of its kind, by its record.
+    fn decode(&self, record: &[u8]) -> Result<Self> {
+        match self {
+            Self::Model(_) => LoggedModel::decode(&self.key(), record).map(Self::Model),
+            Self::Trace(_) => Trace::decode(&self.key(), record).map(Self::Trace),
+        }
+    }
+
+    fn tags(&self) -> &BTreeMap<String, String> {
+        match self {
+            Self::Model(model) => &model.tags,
+            Self::Trace(trace) => &trace.tags,
+        }
+    }
+
+    /// It, as one that is not finished.
+    fn unfinished(&self) -> Self {
+        let mut tags = self.tags().clone();
+        tags.insert(UNFINISHED.to_owned(), NOT_FINISHED.to_owned());
+        match self {
+            Self::Model(model) => Self::Model(LoggedModel { tags, ..model.clone() }),
+            Self::Trace(trace) => Self::Trace(Trace { tags, ..trace.clone() }),
+        }
+    }
+
+    /// Puts it into an experiment.
     fn plan(&self, experiment: ExperimentId, batch: &mut Batch) -> Result<()> {
         let (record, index) = match self {
             Self::Model(model) => {
@@ -113,7 +142,6 @@ impl Head {
                 (Trace { experiment, ..trace.clone() }.encode()?, index)
             }
         };
-        batch.require_absent(&self.key());
         batch.put(&self.key(), &record);
         batch.put(&index, &[]);
         Ok(())
@@ -224,8 +252,9 @@ impl<'a> Units<'a> {
     /// # Errors
     /// `Corrupt` if a file of a unit did not come along; the engine's.
     pub(super) fn write(&mut self, imported: &mut Imported) -> Result<()> {
-        let (units, links) = (std::mem::take(&mut self.staged), std::mem::take(&mut self.links));
+        let (mut units, links) = (std::mem::take(&mut self.staged), std::mem::take(&mut self.links));
         self.n_bytes = 0;
+        units.iter_mut().try_for_each(|unit| self.write_most(unit))?;
         let (found, joined) = self.store.write("what was logged to run", &self.run, Durability::Sync, |batch| {
             let mut joined = Joined::new();
             let found = units.iter().map(|unit| self.plan(unit, &mut joined, batch)).collect::<Result<Vec<_>>>()?;
@@ -246,17 +275,61 @@ impl<'a> Units<'a> {
         Ok(())
     }
 
+    /// Writes most of what lies under a large unit that is not here, and that it is not finished.
+    fn write_most(&self, unit: &mut Unit) -> Result<()> {
+        let size = |key: &[u8], value: &[u8]| key.len() + value.len() + 64;
+        let mut n_left: usize = unit.under.iter().map(|(key, value)| size(key, value)).sum();
+        if n_left <= LARGE_BYTES || self.here(&unit.head)?.is_some() {
+            return Ok(());
+        }
+        let head = unit.head.unfinished();
+        while n_left > FLUSH_BYTES {
+            let (mut n_bytes, mut group) = (0, Entries::new());
+            while n_bytes <= FLUSH_BYTES
+                && let Some((key, value)) = unit.under.pop_first()
+            {
+                n_bytes += size(&key, &value);
+                group.insert(key, value);
+            }
+            n_left -= n_bytes;
+            self.store.write(head.what(), &head.id(), Durability::Os, |batch| {
+                self.plan_head(&head, &mut Joined::new(), batch)?;
+                self.plan_under(&group, batch)
+            })?;
+        }
+        Ok(())
+    }
+
     fn plan(&self, unit: &Unit, joined: &mut Joined, batch: &mut Batch) -> Result<Found> {
-        let key = unit.head.key();
-        if let Some(record) = self.store.get(&key)? {
-            let differences = self.differences(unit, &key, &record)?;
+        if let Some(here) = self.here(&unit.head)? {
+            let differences = self.differences(unit, &here)?;
             if !differences.is_empty() {
                 return Ok(Found::Other(differences));
             }
             self.plan_absent(&unit.measured, batch)?;
             return Ok(Found::There);
         }
-        let experiment = unit.head.experiment();
+        self.plan_head(&unit.head, joined, batch)?;
+        self.plan_under(&unit.under, batch)?;
+        for (key, value) in &unit.measured {
+            batch.put(key, value);
+        }
+        Ok(Found::New)
+    }
+
+    /// What is here of a unit, unless it is a part that an import left which was cut short.
+    fn here(&self, head: &Head) -> Result<Option<Head>> {
+        let here = self.store.get(&head.key())?.map(|record| head.decode(&record)).transpose()?;
+        Ok(here.filter(|here| !here.tags().contains_key(UNFINISHED)))
+    }
+
+    /// Puts a head, in place of what is there of it.
+    fn plan_head(&self, head: &Head, joined: &mut Joined, batch: &mut Batch) -> Result<()> {
+        let (key, experiment) = (head.key(), head.experiment());
+        match self.store.get(&key)? {
+            Some(record) => batch.require_equals(&key, &record),
+            None => batch.require_absent(&key),
+        }
         let experiment = if let Some((here, _)) = joined.get(&experiment) {
             *here
         } else {
@@ -264,12 +337,15 @@ impl<'a> Units<'a> {
             let arrived = arrived.ok_or_else(|| Error::corrupt(&key, "its experiment is not in the export"))?;
             joined.entry(experiment).or_insert(self.store.plan_joined(arrived, batch)?).0
         };
-        unit.head.plan(experiment, batch)?;
-        self.store.plan_files_of(&unit.under, batch)?;
-        for (key, value) in unit.under.iter().chain(&unit.measured) {
+        head.plan(experiment, batch)
+    }
+
+    fn plan_under(&self, entries: &Entries, batch: &mut Batch) -> Result<()> {
+        self.store.plan_files_of(entries, batch)?;
+        for (key, value) in entries {
             batch.put(key, value);
         }
-        Ok(Found::New)
+        Ok(())
     }
 
     fn plan_absent(&self, entries: &Entries, batch: &mut Batch) -> Result<()> {
@@ -282,12 +358,12 @@ impl<'a> Units<'a> {
         Ok(())
     }
 
-    /// How what is here, by its record at `key`, differs from a unit, in words.
-    fn differences(&self, unit: &Unit, key: &[u8], record: &[u8]) -> Result<Vec<String>> {
+    /// How what is here differs from a unit, in words.
+    fn differences(&self, unit: &Unit, here: &Head) -> Result<Vec<String>> {
         let id = unit.head.id();
-        let (here, prefixes) = match unit.head {
-            Head::Model(_) => (Head::Model(LoggedModel::decode(key, record)?), Vec::new()),
-            Head::Trace(_) => (Head::Trace(Trace::decode(key, record)?), vec![keys::spans(id), keys::assessments(id)]),
+        let prefixes = match unit.head {
+            Head::Model(_) => Vec::new(),
+            Head::Trace(_) => vec![keys::spans(id), keys::assessments(id)],
         };
         let mut differences = Vec::new();
         if here.identity()? != unit.head.identity()? {
