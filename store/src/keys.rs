@@ -562,6 +562,11 @@ pub(crate) fn logged(model: &str) -> Vec<u8> {
     Key::new(tag::LOGGED).bytes(model.as_bytes()).end()
 }
 
+/// Every logged model.
+pub(crate) fn every_logged() -> Vec<u8> {
+    vec![tag::LOGGED]
+}
+
 pub(crate) fn logged_in(experiment: ExperimentId, model: &str) -> Vec<u8> {
     Key::new(tag::LOGGED_IN).bytes(experiment.as_bytes()).bytes(model.as_bytes()).end()
 }
@@ -594,6 +599,11 @@ pub(crate) fn every_model_version() -> Vec<u8> {
 
 pub(crate) fn trace(id: &str) -> Vec<u8> {
     Key::new(tag::TRACE).bytes(id.as_bytes()).end()
+}
+
+/// Every trace.
+pub(crate) fn every_trace() -> Vec<u8> {
+    vec![tag::TRACE]
 }
 
 /// A trace by experiment and time, in milliseconds since 1970.

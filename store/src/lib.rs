@@ -72,7 +72,7 @@ pub use rows::Rows;
 pub use series::{Bucket, History, Point, Series};
 pub use store::Store;
 pub use tracker_engine::{Converted, Durability, Kind as EngineKind, Options as EngineOptions, Step as ConversionStep};
-pub use transfer::{Arrival, Exported, Imported, ImportedRun};
+pub use transfer::{Arrival, Exported, Imported, ImportedRun, Kept};
 
 /// The README's example, compiled.
 #[cfg(doctest)]

@@ -77,6 +77,22 @@ pub fn import(dir: &Path, file: &Path, printer: &Printer) -> anyhow::Result<Answ
     for name in &imported.joined {
         printer.line(&format!("experiment `{name}` was there: its runs joined that one"))?;
     }
+    for version in &imported.renumbered_models {
+        let (name, from, to) = (&version.name, version.from, version.to);
+        printer.line(&format!("version {from} of the registered model `{name}` is version {to} here"))?;
+    }
+    for kept in &imported.kept {
+        let (what, id, differences) = (kept.what, &kept.id, kept.differences.join(", "));
+        printer.line(&format!("the {what} `{id}` is here with other contents, and stays: {differences}"))?;
+    }
     printer.line(&format!("{} versions of artifacts are new", imported.n_versions))?;
+    let logged = [
+        ("logged models", imported.n_models),
+        ("traces", imported.n_traces),
+        ("versions of registered models", imported.n_model_versions),
+    ];
+    for (what, n) in logged.into_iter().filter(|(_, n)| *n > 0) {
+        printer.line(&format!("{n} {what} are new"))?;
+    }
     Ok(Answer::Yes)
 }

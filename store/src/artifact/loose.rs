@@ -5,6 +5,7 @@
 //!
 //! Invariant: a loose file keeps its pieces from collection, from the commit that names it to the one that removes it.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use serde::{Deserialize, Serialize};
@@ -174,6 +175,24 @@ impl Store {
         files.sort_by(|a, b| a.path.cmp(&b.path));
         gate::name(self, batch, &gate::collected(self)?, None, std::iter::empty())?;
         put_version(self, name, &Manifest { kind: "model".to_owned(), files }, run, &[], batch).map(Some)
+    }
+}
+
+impl Store {
+    /// Lets `batch` name the files of the loose ones among `entries`, which must be here.
+    pub(crate) fn plan_files_of(&self, entries: &BTreeMap<Vec<u8>, Vec<u8>>, batch: &mut Batch) -> Result<()> {
+        let mut is_named = false;
+        for (key, record) in entries.iter().filter(|(key, _)| key.first() == Some(&keys::tag::LOOSE)) {
+            let file = LooseFile::decode(key, record)?;
+            if self.get(&keys::file(&file.digest))?.is_none() {
+                return Err(Error::corrupt(key, "its file is not there"));
+            }
+            is_named = true;
+        }
+        if is_named {
+            gate::name(self, batch, &gate::collected(self)?, None, std::iter::empty())?;
+        }
+        Ok(())
     }
 }
 

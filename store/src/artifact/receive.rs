@@ -44,7 +44,7 @@ pub(crate) struct OurName {
 /// A version that has another number here.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Renumbered {
-    /// The name of the artifact.
+    /// The name of the artifact or the registered model.
     pub name: String,
     /// Its number in the export.
     pub from: u32,

@@ -8,6 +8,8 @@ use super::Dataset;
 use crate::clock::Timestamp;
 use crate::id::{Digest, ExperimentId, RunId};
 
+/// The tag of a logged model that lists the versions it became.
+const VERSIONS_TAG: &str = "mlflow.modelVersions";
 /// The tag of an input that says what a dataset was used for.
 const CONTEXT: &str = "mlflow.data.context";
 
@@ -98,6 +100,45 @@ pub struct LoggedModel {
     pub manifest: Option<Digest>,
     /// Runs that took it before it was ready, and get an edge to its manifest then.
     pub takers: Vec<RunId>,
+}
+
+impl LoggedModel {
+    /// The owner of its loose files.
+    pub(crate) fn owner(&self) -> String {
+        format!("models/{}", self.id)
+    }
+
+    /// Notes that it became a version of a registered model: clients read it in a tag. What is noted already stays.
+    pub fn note_version(&mut self, name: &str, number: u32) {
+        let mut list = self.noted_versions();
+        if !list.iter().any(|noted| is_version(noted, name, number)) {
+            list.push(serde_json::json!({ "name": name, "version": number }));
+            self.tags.insert(VERSIONS_TAG.to_owned(), serde_json::Value::Array(list).to_string());
+        }
+    }
+
+    /// Takes back that it became a version of a registered model.
+    pub(crate) fn forget_version(&mut self, name: &str, number: u32) {
+        let mut list = self.noted_versions();
+        let n_noted = list.len();
+        list.retain(|noted| !is_version(noted, name, number));
+        if list.len() < n_noted {
+            self.tags.insert(VERSIONS_TAG.to_owned(), serde_json::Value::Array(list).to_string());
+        }
+    }
+
+    fn noted_versions(&self) -> Vec<serde_json::Value> {
+        self.tags.get(VERSIONS_TAG).and_then(|tag| serde_json::from_str(tag).ok()).unwrap_or_default()
+    }
+}
+
+/// Whether what is noted is this version; clients write numbers as texts too.
+fn is_version(noted: &serde_json::Value, name: &str, number: u32) -> bool {
+    let is_number = |value: &serde_json::Value| {
+        let text = value.as_str().and_then(|text| text.parse().ok());
+        text.or_else(|| value.as_u64()) == Some(u64::from(number))
+    };
+    noted.get("name").is_some_and(|noted| noted == name) && noted.get("version").is_some_and(is_number)
 }
 
 /// On which dataset a logged model was measured, beside the point itself.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::id::ExperimentId;
+use crate::id::{ExperimentId, RunId};
 
 /// One request, from end to end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,22 @@ pub struct Trace {
     pub metadata: BTreeMap<String, String>,
     /// Free text by key.
     pub tags: BTreeMap<String, String>,
+}
+
+impl Trace {
+    /// The key in its metadata whose value is the id of the run it belongs to.
+    pub const SOURCE_RUN: &str = "mlflow.sourceRun";
+
+    /// The run it belongs to, if it says one.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        self.metadata.get(Self::SOURCE_RUN)?.parse().ok()
+    }
+
+    /// The owner of its loose files.
+    pub(crate) fn owner(&self) -> String {
+        format!("traces/{}", self.id)
+    }
 }
 
 /// One step of a request.

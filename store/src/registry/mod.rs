@@ -56,11 +56,6 @@ pub struct Measurement {
     pub on: Measured,
 }
 
-/// The owner of a logged model's files.
-fn owner(model: &str) -> String {
-    format!("models/{model}")
-}
-
 impl Store {
     /// Makes a logged model, whose files are on their way.
     ///
@@ -129,7 +124,7 @@ impl Store {
             let mut after = LoggedModel { state, ..before };
             if state == ModelState::Ready && after.manifest.is_none() {
                 let name = format!("models/{}", after.name);
-                let version = self.plan_version_of_loose(&owner(id), "", &name, after.run, batch)?;
+                let version = self.plan_version_of_loose(&after.owner(), "", &name, after.run, batch)?;
                 if let Some(version) = version {
                     self.plan_model_edges(&after, version.manifest, batch)?;
                     after.manifest = Some(version.manifest);

@@ -12,11 +12,6 @@ use crate::reader;
 use crate::records::Stored as _;
 use crate::store::Store;
 
-/// The owner of a trace's files.
-fn owner(trace: &str) -> String {
-    format!("traces/{trace}")
-}
-
 impl Store {
     /// Puts a trace, or changes it: `make` is given what is there, and returns what shall be.
     ///
@@ -125,7 +120,7 @@ impl Store {
                 batch.require_equals(&key, &record);
                 batch.delete(&key);
                 batch.delete(&keys::trace_at(trace.experiment, trace.requested.millis(), id));
-                let parts = [keys::spans(id), keys::assessments(id), keys::loose(&owner(id), "")];
+                let parts = [keys::spans(id), keys::assessments(id), keys::loose(&trace.owner(), "")];
                 for entry in parts.iter().flat_map(|prefix| self.entries(prefix)) {
                     batch.delete(&entry?.0);
                 }

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::closure::{Closure, row_kinds};
+use super::logged::Logged;
 use crate::artifact::{LooseFile, Sent, Shipment, Version};
 use crate::bundle::{Chunk, Counts, Cutter, Progress, Purpose, RunFacts, Sink, Target, Watch};
 use crate::error::{Error, Result};
-use crate::id::{Digest, Kind, NodeId, RunId};
+use crate::id::{Digest, ExperimentId, Kind, NodeId, RunId};
 use crate::keys;
 use crate::records::Stored as _;
 use crate::store::Store;
@@ -27,7 +28,8 @@ pub struct Exported {
 
 impl Store {
     /// Writes the runs in `asked` with everything they came from to one file or stream: records, contents, artifacts with their bytes,
-    /// and the whole of every run that a node of theirs leads up to.
+    /// and the whole of every run that a node of theirs leads up to; also the logged models and traces of all these runs, and the versions of
+    /// registered models that came of them.
     ///
     /// # Errors
     /// `Invalid` if there are none, or the file is there; `NotFound`; `CorruptFile`, `Corrupt` if something they name is damaged;
@@ -58,6 +60,9 @@ struct Parts<'a> {
     closure: Closure,
     /// The versions of each run's part.
     versions: BTreeMap<RunId, Vec<Version>>,
+    logged: Logged,
+    /// Those that were written.
+    experiments: BTreeSet<ExperimentId>,
     contents: BTreeSet<NodeId>,
     sent: Sent,
 }
@@ -66,17 +71,17 @@ impl<'a> Parts<'a> {
     fn new(store: &'a Store, asked: &[RunId]) -> Result<Self> {
         let closure = Closure::of(store, asked)?;
         let versions = versions(store, &closure)?;
+        let logged = Logged::of(store, &closure)?;
         let asked = asked.iter().copied().collect();
-        Ok(Self { store, asked, closure, versions, contents: BTreeSet::new(), sent: Sent::default() })
+        let (experiments, contents, sent) = (BTreeSet::new(), BTreeSet::new(), Sent::default());
+        Ok(Self { store, asked, closure, versions, logged, experiments, contents, sent })
     }
 
     fn write(&mut self, sink: &mut Sink<'_>, watch: &mut Watch<'_>) -> Result<Vec<RunFacts>> {
         let mut facts = Vec::new();
         let runs: Vec<RunId> = self.closure.runs.keys().copied().collect();
-        let mut experiments = BTreeSet::new();
         for id in runs {
             let run = self.store.run(id)?;
-            experiments.insert(run.experiment);
             self.write_run(id, sink, watch)?;
             facts.push(RunFacts {
                 id,
@@ -88,8 +93,9 @@ impl<'a> Parts<'a> {
                 sections: self.store.sections(id)?,
             });
         }
+        super::registry::write(self.store, &self.logged, sink)?;
         sink.counts().runs = facts.len() as u64;
-        sink.counts().experiments = experiments.len() as u64;
+        sink.counts().experiments = self.experiments.len() as u64;
         Ok(facts)
     }
 
@@ -99,6 +105,7 @@ impl<'a> Parts<'a> {
         let node = NodeId::run(id);
         let mut part = Part { store: self.store, id, cutter: Cutter::default(), sink, watch };
         part.one(&keys::experiment(run.experiment))?;
+        self.experiments.insert(run.experiment);
         part.one(&keys::node(&node))?;
         for prefix in [keys::stages(id), keys::params(id), keys::run_tags(id)] {
             part.all(&prefix)?;
@@ -128,27 +135,24 @@ impl<'a> Parts<'a> {
             content.digest().map_or(Ok(()), |digest| part.one(&keys::weights(&digest)))?;
         }
         let mut loose = Vec::new();
-        for entry in self.store.entries(&keys::loose(&format!("runs/{}", id.simple()), "")) {
-            let (key, record) = entry?;
-            part.push(&key, &record)?;
-            loose.push(LooseFile::decode(&key, &record)?.digest);
-        }
+        part.loose(&format!("runs/{}", id.simple()), &mut loose)?;
+        self.logged.write(&mut part, &mut self.experiments, &mut loose)?;
         let versions = self.versions.remove(&id).unwrap_or_default();
         part.artifacts(&versions, &loose, &mut self.sent)
     }
 }
 
 /// The part of one run, as it is written.
-struct Part<'a, 'b, 'c> {
-    store: &'a Store,
-    id: RunId,
+pub(super) struct Part<'a, 'b, 'c> {
+    pub(super) store: &'a Store,
+    pub(super) id: RunId,
     cutter: Cutter,
     sink: &'a mut Sink<'b>,
     watch: &'a mut Watch<'c>,
 }
 
 impl Part<'_, '_, '_> {
-    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+    pub(super) fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         match self.cutter.push(key, value) {
             Some(chunk) => self.chunk(&chunk),
             None => Ok(()),
@@ -163,7 +167,7 @@ impl Part<'_, '_, '_> {
     }
 
     /// Adds the entry at `key`, if there is one.
-    fn one(&mut self, key: &[u8]) -> Result<()> {
+    pub(super) fn one(&mut self, key: &[u8]) -> Result<()> {
         match self.store.get(key)? {
             Some(value) => self.push(key, &value),
             None => Ok(()),
@@ -171,10 +175,20 @@ impl Part<'_, '_, '_> {
     }
 
     /// Adds every entry whose key starts with `prefix`.
-    fn all(&mut self, prefix: &[u8]) -> Result<()> {
+    pub(super) fn all(&mut self, prefix: &[u8]) -> Result<()> {
         for entry in self.store.entries(prefix) {
             let (key, value) = entry?;
             self.push(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the loose files of an owner, and their digests to `files`.
+    pub(super) fn loose(&mut self, owner: &str, files: &mut Vec<Digest>) -> Result<()> {
+        for entry in self.store.entries(&keys::loose(owner, "")) {
+            let (key, record) = entry?;
+            self.push(&key, &record)?;
+            files.push(LooseFile::decode(&key, &record)?.digest);
         }
         Ok(())
     }

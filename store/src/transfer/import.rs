@@ -6,13 +6,15 @@ use serde::Serialize;
 use tracker_engine::{Batch, Durability};
 
 use super::part::Part;
+use super::registry::Registry;
 use super::sections::differences;
+use super::units::{Kept, Units, is_of_unit};
 use crate::artifact::versions::LATEST;
 use crate::artifact::{OurName, PackId, Receipt, Renumbered};
 use crate::backup::expect_purpose;
 use crate::bundle::{Bundle, ChunkLine, Line, PackLine, Progress, Purpose, RunFacts, Visit, Watch, entries_of};
 use crate::error::{Error, Result};
-use crate::id::{Digest, NodeId, RunId};
+use crate::id::{Digest, ExperimentId, NodeId, RunId};
 use crate::keys::{self, tag};
 use crate::model::{Experiment, Run, Status};
 use crate::records::Stored as _;
@@ -22,10 +24,10 @@ use crate::store::Store;
 /// A run whose part has more bytes than this is written in several commits: what is derived from records is some times as much, and a
 /// commit takes 64 MiB.
 const LARGE_BYTES: u64 = 8 << 20;
-const FLUSH_BYTES: usize = 8 << 20;
-/// The tag of a run whose import is not finished.
+pub(super) const FLUSH_BYTES: usize = 8 << 20;
+/// The tag of a run, a logged model or a trace whose import is not finished.
 pub(crate) const UNFINISHED: &str = "tracker.import";
-const NOT_FINISHED: &str = "not finished: import the same file again";
+pub(super) const NOT_FINISHED: &str = "not finished: import the same file again";
 
 /// What became of the runs of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -38,6 +40,16 @@ pub struct Imported {
     pub renumbered: Vec<Renumbered>,
     /// Experiments that were there under their names, as others.
     pub joined: BTreeSet<String>,
+    /// Logged models that were not there.
+    pub n_models: u64,
+    /// Traces that were not there.
+    pub n_traces: u64,
+    /// Versions of registered models that were not there.
+    pub n_model_versions: u64,
+    /// Of those, the ones that have another number here.
+    pub renumbered_models: Vec<Renumbered>,
+    /// Logged models and traces that are there with other contents, and stay as they are.
+    pub kept: Vec<Kept>,
 }
 
 /// One run.
@@ -68,7 +80,8 @@ pub enum Arrival {
 impl Store {
     /// Takes in the runs of an export. All of the file is checked, and compared with what is here, before anything is written. A run is
     /// there once it is there whole; of very large ones a part may be seen before, as interrupted and with the tag `tracker.import`.
-    /// After a kill, importing the same file again does the rest.
+    /// Logged models and traces follow, each whole, also those of a run that is there; then versions of registered models. After a kill,
+    /// importing the same file again does the rest.
     ///
     /// # Errors
     /// `Differs` if a run is there with other contents; `Invalid` if this is no export; `Outdated`; `CorruptFile` with what is
@@ -96,7 +109,27 @@ impl Store {
             let (id, name) = (facts.id, facts.name.clone());
             imported.runs.push(ImportedRun { id, name, arrival, record_digest });
         }
+        self.import_units(&parts, &mut imported)?;
         Ok(imported)
+    }
+
+    /// Takes in what clients logged beside runs, once all runs are there.
+    fn import_units(&self, parts: &Parts<'_>, imported: &mut Imported) -> Result<()> {
+        for RunFacts { id, .. } in parts.bundle.runs() {
+            let mut units = Units::new(self, *id, &parts.experiments);
+            let lines = parts.chunks.get(id).into_iter().flatten();
+            for line in lines.filter(|line| parts.with_units.contains(&line.chunk)) {
+                parts.entries(line, &mut |key, value| {
+                    if is_of_unit(key) { units.add(key, value, imported) } else { Ok(()) }
+                })?;
+            }
+            units.write(imported)?;
+        }
+        let mut registry = Registry::default();
+        for line in &parts.registry {
+            parts.entries(line, &mut |key, value| registry.add(key, value))?;
+        }
+        registry.import(self, imported)
     }
 
     /// How a run is found here.
@@ -114,20 +147,31 @@ impl Store {
         Err(Error::Differs { run: facts.id, differences: differences(&here, &facts.sections) })
     }
 
+    /// The experiment here of the name that an experiment of an export has, which is added if there is none. Returns its id, and its name
+    /// if it is another than in the export.
+    pub(super) fn plan_joined(
+        &self,
+        arrived: &Experiment,
+        batch: &mut Batch,
+    ) -> Result<(ExperimentId, Option<String>)> {
+        if let Some(here) = self.find_experiment(&arrived.name)? {
+            let joined = (here.id != arrived.id).then_some(here.name);
+            return Ok((here.id, joined));
+        }
+        if self.get(&keys::experiment(arrived.id))?.is_none() {
+            keys::check_text("experiment name", &arrived.name)?;
+            let name = keys::experiment_name(&arrived.name);
+            batch.require_absent(&name);
+            batch.put(&name, arrived.id.as_bytes());
+            batch.put(&keys::experiment(arrived.id), &arrived.encode()?);
+        }
+        Ok((arrived.id, None))
+    }
+
     /// Adds a run under the experiment of its name. Returns that, if it is another than in the export.
     fn plan_arrival(&self, run: &Run, experiment: &Experiment, batch: &mut Batch) -> Result<Option<String>> {
-        let mut run = run.clone();
-        let mut joined = None;
-        if let Some(here) = self.find_experiment(&experiment.name)? {
-            joined = (here.id != experiment.id).then(|| here.name.clone());
-            run.experiment = here.id;
-        } else if self.get(&keys::experiment(experiment.id))?.is_none() {
-            keys::check_text("experiment name", &experiment.name)?;
-            let name = keys::experiment_name(&experiment.name);
-            batch.require_absent(&name);
-            batch.put(&name, experiment.id.as_bytes());
-            batch.put(&keys::experiment(experiment.id), &experiment.encode()?);
-        }
+        let (id, joined) = self.plan_joined(experiment, batch)?;
+        let run = Run { experiment: id, ..run.clone() };
         let key = keys::node(&NodeId::run(run.id));
         if let Some(record) = self.get(&key)? {
             // A part of it, from an import that was cut short.
@@ -150,38 +194,53 @@ impl Store {
 struct Parts<'a> {
     bundle: &'a Bundle,
     chunks: BTreeMap<RunId, Vec<ChunkLine>>,
+    /// Those of no run: registered models.
+    registry: Vec<ChunkLine>,
     packs: BTreeMap<PackId, PackLine>,
     names: BTreeMap<String, OurName>,
+    experiments: BTreeMap<ExperimentId, Experiment>,
+    /// The chunks with entries of logged models and traces.
+    with_units: BTreeSet<Digest>,
 }
 
 impl<'a> Parts<'a> {
     fn of(bundle: &'a Bundle) -> Result<Self> {
         let (mut chunks, mut packs): (BTreeMap<RunId, Vec<ChunkLine>>, _) = (BTreeMap::new(), BTreeMap::new());
+        let mut registry = Vec::new();
         for line in bundle.lines()? {
             match line {
-                Line::Chunk(line) => {
-                    if let Some(run) = line.run {
-                        chunks.entry(run).or_default().push(line);
-                    }
-                }
+                Line::Chunk(line) => match line.run {
+                    Some(run) => chunks.entry(run).or_default().push(line),
+                    None => registry.push(line),
+                },
                 Line::Pack(line) => drop(packs.insert(line.pack, line)),
             }
         }
-        let mut parts = Self { bundle, chunks, packs, names: BTreeMap::new() };
-        parts.names = parts.find_names()?;
+        let (names, experiments, with_units) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut parts = Self { bundle, chunks, registry, packs, names, experiments, with_units };
+        parts.survey()?;
         Ok(parts)
     }
 
-    /// The names of artifacts in all parts.
-    fn find_names(&self) -> Result<BTreeMap<String, OurName>> {
+    /// Finds what has to be known of all parts before one is written.
+    fn survey(&mut self) -> Result<()> {
         let mut names: BTreeMap<String, (u32, OurName)> = BTreeMap::new();
         let mut ended = BTreeSet::new();
+        let (mut experiments, mut with_units) = (BTreeMap::new(), BTreeSet::new());
         for (run, lines) in &self.chunks {
             let mut part = Part::new(*run);
             for line in lines {
-                self.entries(line, &mut |key, value| match key.first() {
-                    Some(&(tag::VERSION | tag::ALIAS)) => part.add_version(key, value),
-                    _ => Ok(()),
+                self.entries(line, &mut |key, value| {
+                    match key.first() {
+                        Some(&(tag::VERSION | tag::ALIAS)) => part.add_version(key, value)?,
+                        Some(&tag::EXPERIMENT) => {
+                            let experiment = Experiment::decode(key, value)?;
+                            experiments.insert(experiment.id, experiment);
+                        }
+                        _ if is_of_unit(key) => drop(with_units.insert(line.chunk)),
+                        _ => {}
+                    }
+                    Ok(())
                 })?;
             }
             for (version, aliases) in part.parcel.versions {
@@ -197,7 +256,17 @@ impl<'a> Parts<'a> {
                 }
             }
         }
-        Ok(names.into_iter().map(|(name, (_, ours))| (name, ours)).collect())
+        self.names = names.into_iter().map(|(name, (_, ours))| (name, ours)).collect();
+        (self.experiments, self.with_units) = (experiments, with_units);
+        Ok(())
+    }
+
+    /// The run of a part, and its experiment.
+    fn owner<'p>(&'p self, part: &'p Part) -> Result<(&'p Run, &'p Experiment)> {
+        let missing = |what| Error::corrupt(&keys::node(&NodeId::run(part.id)), format!("{what} is not in the export"));
+        let run = part.run.as_ref().ok_or_else(|| missing("the run of the part"))?;
+        let experiment = self.experiments.get(&run.experiment);
+        Ok((run, experiment.ok_or_else(|| missing("the experiment of the run"))?))
     }
 
     fn entries(&self, line: &ChunkLine, visit: &mut Visit<'_, Error>) -> Result<()> {
@@ -224,6 +293,7 @@ impl Import<'_> {
         for line in lines {
             self.parts.entries(line, &mut |key, value| {
                 match key.first() {
+                    _ if is_of_unit(key) => return Ok(()),
                     Some(&(tag::VERSION | tag::ALIAS | tag::FILE | tag::PIECE | tag::LOOSE)) => {}
                     // Of a run that is here nothing else is looked at.
                     _ if self.arrival == Arrival::There => return Ok(()),
@@ -244,7 +314,7 @@ impl Import<'_> {
     /// Writes what was read of a large run so far.
     fn flush(&mut self, part: &mut Part) -> Result<()> {
         let recording = std::mem::take(&mut part.recording);
-        let (run, experiment) = owner(part)?;
+        let (run, experiment) = self.parts.owner(part)?;
         let unfinished = Run {
             status: Status::Interrupted,
             message: format!("the import is {NOT_FINISHED}"),
@@ -283,7 +353,7 @@ impl Import<'_> {
         let (renumbered, joined) = store.write("run", &part.id, Durability::Sync, |batch| {
             let mut joined = None;
             if self.arrival != Arrival::There {
-                let (run, experiment) = owner(part)?;
+                let (run, experiment) = self.parts.owner(part)?;
                 joined = store.plan_arrival(run, experiment, batch)?;
                 batch.delete(&keys::run_tag(part.id, UNFINISHED));
                 store.plan(&part.recording, batch)?;
@@ -305,9 +375,4 @@ impl Import<'_> {
         self.imported.joined.extend(joined);
         Ok(())
     }
-}
-
-fn owner(part: &Part) -> Result<(&Run, &Experiment)> {
-    let missing = || Error::corrupt(&keys::node(&NodeId::run(part.id)), "the run is not in its part of the export");
-    part.run.as_ref().zip(part.experiment.as_ref()).ok_or_else(missing)
 }

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::id::{Digest, Kind, NodeId, RunId};
 use crate::keys::{self, Parsed, tag};
 use crate::model::{
-    Checkpoint, Claim, Content, Dataset, Edge, Endpoint, Experiment, Figure, Front, Problem, Program, Recipe, Relation,
-    Reward, Run, RunInput, Sample, Sampling, Selection, Stage, Statement, Verdict, Verifier,
+    Checkpoint, Claim, Content, Dataset, Edge, Endpoint, Figure, Front, Problem, Program, Recipe, Relation, Reward,
+    Run, RunInput, Sample, Sampling, Selection, Stage, Statement, Verdict, Verifier,
 };
 use crate::recording::Recording;
 use crate::records::{EdgeRecord, Stored};
@@ -18,7 +18,6 @@ use crate::store::Store;
 /// What was read of a part and not yet written.
 pub(super) struct Part {
     pub(super) id: RunId,
-    pub(super) experiment: Option<Experiment>,
     pub(super) run: Option<Run>,
     pub(super) recording: Recording,
     pub(super) parcel: Parcel,
@@ -27,7 +26,7 @@ pub(super) struct Part {
 impl Part {
     pub(super) fn new(id: RunId) -> Self {
         let (recording, parcel) = (Recording::new(), Parcel::default());
-        Self { id, experiment: None, run: None, recording, parcel }
+        Self { id, run: None, recording, parcel }
     }
 
     /// Stages an entry. `store` has what came before.
@@ -38,7 +37,8 @@ impl Part {
         let foreign = || Error::corrupt(key, format!("it does not belong in the part of run `{}`", self.id));
         let of_run = |key: &[u8]| key.get(1..17) == Some(self.id.as_bytes());
         match key.first().copied() {
-            Some(tag::EXPERIMENT) => self.experiment = Some(Experiment::decode(key, value)?),
+            // Experiments of all parts were read before.
+            Some(tag::EXPERIMENT) => {}
             Some(tag::NODE) => self.add_node(store, key, value)?,
             Some(tag::EDGE_UP) => self.add_edge(key, value)?,
             Some(tag::RECORDED) if of_run(key) => self.add_recorded(store, key)?,

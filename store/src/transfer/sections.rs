@@ -15,7 +15,8 @@ use blake3::Hasher;
 pub(crate) type Sections = BTreeMap<String, Section>;
 
 impl Store {
-    /// All that a run recorded, but for what may be changed later: its name, its tags, the experiment it is filed under.
+    /// All that a run recorded, but for what may be changed later: its name, its tags, the experiment it is filed under. Its logged models and
+    /// traces may come after it ended, and are held against those of an export one by one.
     pub(crate) fn sections(&self, id: RunId) -> Result<Sections> {
         let mut sections = Sections::new();
         let mut run = self.run(id)?;
@@ -71,11 +72,19 @@ pub(super) fn differences(here: &Sections, there: &Sections) -> Vec<String> {
             let n = |side: &Sections| side.get(name).map_or(0, |section| section.n);
             match (n(here), n(there)) {
                 (1, 1) if name == "run" => "the run's own record (status, plan, seed, times, versions)".to_owned(),
-                (a, b) if a == b => format!("{name} (`{a}` on both sides, others)"),
-                (a, b) => format!("{name} (`{a}` here, `{b}` in the file)"),
+                (here, there) => counted(name, here, there),
             }
         })
         .collect()
+}
+
+/// That some things differ, with how many there are.
+pub(super) fn counted(name: &str, here: u64, there: u64) -> String {
+    if here == there {
+        format!("{name} (`{here}` on both sides, others)")
+    } else {
+        format!("{name} (`{here}` here, `{there}` in the file)")
+    }
 }
 
 #[derive(Default)]

@@ -70,7 +70,10 @@ pub(crate) fn create_version(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>
     };
     let version = api.store.create_model_version(&new)?;
     if let Some(logged) = &logged {
-        note_version(api, &logged.id, &version)?;
+        api.store.change_model(&logged.id, |model| {
+            model.note_version(&version.name, version.number);
+            Ok(())
+        })?;
     }
     json(&OneVersion { model_version: VersionView::of(&model, &version) })
 }
@@ -87,20 +90,6 @@ fn check_source(source: &str) -> Answer<()> {
             source.chars().take(200).collect::<String>().escape_debug()
         )));
     }
-    Ok(())
-}
-
-/// The tag of a logged model that lists the versions it became.
-const VERSIONS_TAG: &str = "mlflow.modelVersions";
-
-fn note_version(api: &Api, id: &str, version: &ModelVersion) -> Answer<()> {
-    api.store.change_model(id, |model| {
-        let tag = model.tags.get(VERSIONS_TAG).and_then(|tag| serde_json::from_str(tag).ok());
-        let mut list: Vec<serde_json::Value> = tag.unwrap_or_default();
-        list.push(serde_json::json!({ "name": version.name, "version": version.number }));
-        model.tags.insert(VERSIONS_TAG.to_owned(), serde_json::Value::Array(list).to_string());
-        Ok(())
-    })?;
     Ok(())
 }
 

@@ -20,8 +20,6 @@ const SPANS_TAG: &str = "mlflow.trace.spansLocation";
 const HERE: &str = "TRACKING_STORE";
 const LOCATION_TAG: &str = "mlflow.artifactLocation";
 pub(crate) const NAME_TAG: &str = "mlflow.traceName";
-/// What says which run a trace belongs to.
-pub(crate) const RUN_METADATA: &str = "mlflow.sourceRun";
 const MAX_ID: usize = 250;
 const MAX_MANY: usize = 500;
 
@@ -391,7 +389,7 @@ pub(crate) fn link_to_run(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         trace(api, id)?;
     }
     for id in &asked.trace_ids {
-        change(api, id, |trace| drop(trace.metadata.insert(RUN_METADATA.to_owned(), run.id.simple())))?;
+        change(api, id, |trace| drop(trace.metadata.insert(Trace::SOURCE_RUN.to_owned(), run.id.simple())))?;
     }
     Ok(done())
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tracker_store::{AssessmentKind, Trace};
 
-use super::{Info, Location, NAME_TAG, RUN_METADATA, otlp};
+use super::{Info, Location, NAME_TAG, otlp};
 use crate::api::Api;
 use crate::error::{Answer, Refusal};
 use crate::limits;
@@ -72,7 +72,7 @@ fn facts(api: &Api, trace: &Trace, entity: Option<&str>, key: &str) -> Answer<Ve
             .unwrap_or_default(),
         (_, "state" | "status") => text(&trace.state),
         (_, "name") => one(trace.tags.get(NAME_TAG)),
-        (_, "run_id") => one(trace.metadata.get(RUN_METADATA)),
+        (_, "run_id") => one(trace.metadata.get(Trace::SOURCE_RUN)),
         (_, "client_request_id") if !trace.client_id.is_empty() => text(&trace.client_id),
         (_, "text") => {
             let mut texts = vec![Fact::Text(trace.request.clone()), Fact::Text(trace.response.clone())];
