@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn what_is_no_span_is_refused_and_nothing_panics() {
-        let api = Api::new(tracker_store::Store::memory().unwrap()).unwrap();
+        let api = Api::new(tracker_store::Store::memory().unwrap(), false).unwrap();
         let send = |body: &[u8], experiment: Option<&str>| {
             export(&api, &Request { query: "", body: Some(body), args: &[], experiment })
         };
