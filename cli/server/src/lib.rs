@@ -20,6 +20,7 @@ mod artifacts;
 mod error;
 mod experiments;
 mod gate;
+mod inflate;
 mod limits;
 mod models;
 mod registry;

@@ -1,5 +1,7 @@
 //! Searching runs: the filter and the order of a client, as a question to the store, whose indexes narrow it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tracker_store::{ExperimentId, Life, Query, Run, RunId, Table};
 
@@ -7,6 +9,7 @@ use super::View as RunView;
 use crate::api::{self, Api};
 use crate::error::{Answer, Refusal};
 use crate::limits;
+use crate::routes::Parts;
 use crate::search::{self, By, Condition, Filter, Operand, Operator, View};
 use crate::wire::{Int, Request};
 
@@ -39,13 +42,17 @@ struct Search {
 }
 
 /// A page of runs, told one by one.
-pub(crate) struct Found {
+struct Found {
     runs: Vec<RunId>,
     next: Option<String>,
 }
 
 /// The runs a client asks for.
-pub(crate) fn find(api: &Api, request: &Request<'_>) -> Answer<Found> {
+pub(crate) fn find(api: &Arc<Api>, request: &Request<'_>) -> Answer<Parts> {
+    Ok(Box::new(found(api, request)?.parts(Arc::clone(api))))
+}
+
+fn found(api: &Api, request: &Request<'_>) -> Answer<Found> {
     let asked: Search = request.read()?;
     let limit = limits::max_results(asked.max_results, 1000, 50_000)?;
     let experiments: Vec<ExperimentId> = asked.experiment_ids.iter().filter_map(|id| api.experiment_id(id)).collect();
@@ -78,7 +85,7 @@ pub(crate) fn find(api: &Api, request: &Request<'_>) -> Answer<Found> {
 
 impl Found {
     /// The answer in parts: a run is read when its part is asked for.
-    pub(crate) fn parts(self, api: std::sync::Arc<Api>) -> impl Iterator<Item = Answer<Vec<u8>>> + Send {
+    fn parts(self, api: Arc<Api>) -> impl Iterator<Item = Answer<Vec<u8>>> + Send {
         #[derive(Serialize)]
         struct Next {
             next_page_token: String,
