@@ -60,6 +60,16 @@ def test_filters(client, experiment, runs):
         assert sorted(runs.index(run.info.run_id) for run in found) == list(expected), text
     uri = client.get_run(runs[6]).info.artifact_uri
     assert [run.info.run_id for run in client.search_runs([experiment], f"artifact_uri = '{uri}'")] == [runs[6]]
+    for text, expected in [
+        (f"artifact_uri != '{uri}'", [0, 1, 2, 3, 4, 5, 7, 8, 9]),
+        (f"artifact_uri LIKE '%{runs[6]}/art%'", [6]),
+        (f"artifact_uri ILIKE '%{runs[6].upper()}/ART%' AND metrics.m != 4", [6]),
+        (f"attributes.artifact_uri LIKE 'x{uri}'", []),
+        (f"artifact_uri = 'x{uri}'", []),
+        (f"artifact_uri LIKE '%/artifacts' AND params.lr = '0.3'", [3]),
+    ]:
+        found = client.search_runs([experiment], text)
+        assert sorted(runs.index(run.info.run_id) for run in found) == expected, text
 
 
 def test_orders(client, experiment, runs):
@@ -74,9 +84,13 @@ def test_orders(client, experiment, runs):
     assert order("attributes.run_name ASC") == list(range(10))
     assert order("tags.even ASC", "start_time DESC") == [9, 7, 5, 3, 1, 8, 6, 4, 2, 0]
     assert order("params.`odd key`", "start_time")[:2] == [0, 1]
+    by_id = sorted(range(10), key=lambda nth: runs[nth])
+    assert order("artifact_uri") == by_id and order("artifact_uri DESC") == by_id[::-1]
+    assert order("tags.even", "attributes.artifact_uri") == [nth for nth in by_id if nth % 2] + [nth for nth in by_id if nth % 2 == 0]
 
 
-@pytest.mark.parametrize("by", [[], ["metrics.m DESC"], ["metrics.m ASC"], ["params.lr"], ["end_time DESC"], ["tags.even"]])
+@pytest.mark.parametrize("by", [[], ["metrics.m DESC"], ["metrics.m ASC"], ["params.lr"], ["end_time DESC"], ["tags.even"],
+                                ["artifact_uri DESC"], ["metrics.m", "artifact_uri"]])
 @pytest.mark.parametrize("size", [1, 3, 10])
 def test_pages_join_without_gap_or_repeat(client, experiment, runs, by, size):
     whole = [run.info.run_id for run in client.search_runs([experiment], order_by=by)]

@@ -1,5 +1,6 @@
 //! Runs: made, read, changed, deleted and restored, and their tags.
 
+mod by_uri;
 pub(crate) mod inputs;
 pub(crate) mod log;
 pub(crate) mod metrics;
