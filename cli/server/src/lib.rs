@@ -19,6 +19,8 @@ mod api;
 mod artifacts;
 mod error;
 mod experiments;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod inflate;
 mod limits;
