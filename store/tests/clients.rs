@@ -200,7 +200,7 @@ fn traces_are_listed_newest_first_and_go_with_all_they_have() {
     };
     for (id, millis) in [("b", 5), ("a", 5), ("c", -9), ("d", 100)] {
         let span = tracker_store::Span { start_nanos: 1, otlp: vec![1] };
-        store.put_spans(id, |_| Ok(trace(millis)), &[(1, span)]).unwrap();
+        store.put_spans(&[(id.to_owned(), vec![(1, span)])].into(), |_, _| Ok(trace(millis))).unwrap();
     }
     let ids = |after: Option<(i64, &str)>| -> Vec<String> {
         store.traces(experiment, after).map(|trace| trace.unwrap().id).collect()

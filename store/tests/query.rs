@@ -68,6 +68,10 @@ fn runs_are_found_by_anything_known_of_them() {
         ("tags.note LIKE '100\u{25}'", "d"),
         ("metrics.loss < 1", "ca"),
         ("metrics.loss >= 0.5", "ea"),
+        ("metrics.loss != 0.5", "ecb"),
+        ("metrics.loss NOT IN (0.5, 0)", "ecb"),
+        ("metrics.loss = 0 OR metrics.loss < 0 OR metrics.loss > 0", "eca"),
+        ("NOT metrics.loss <= 0.5", "eb"),
         ("metrics.loss = -0.25", "c"),
         ("metrics.loss IS NULL", "d"),
         ("status = 'failed'", "e"),
@@ -252,7 +256,7 @@ proptest! {
         n_page in 1..7_usize,
         filter in proptest::sample::select(vec![
             "", "params.lr = '1'", "metrics.loss >= 1", "status = 'failed'", "study = 'odd' AND params.lr = '0'",
-            "metrics.loss = 0", "metrics.loss != 1 OR name = '2'", "experiment = 'proofs' AND metrics.loss < 2",
+            "metrics.loss = 0", "metrics.loss != 0", "metrics.loss != 1 OR name = '2'", "experiment = 'proofs' AND metrics.loss < 2",
         ]),
         order in proptest::sample::select(vec![
             "", "metrics.loss", "metrics.loss DESC", "name DESC", "name, metrics.loss DESC", "params.lr DESC, name",

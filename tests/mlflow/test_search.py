@@ -26,6 +26,14 @@ def test_filters(client, experiment, runs):
     for text, expected in [
         ("", range(10)),
         ("metrics.m > 4", [5, 7, 8]),
+        # NaN is unequal to every number, and neither less nor greater.
+        ("metrics.m != 4", [0, 1, 2, 3, 5, 6, 7, 8]),
+        ("metrics.m != 0", range(9)),
+        ("metrics.m = 0", []),
+        ("metrics.m < 1", []),
+        ("metrics.m <= 0", []),
+        ("metrics.m > -1", [1, 2, 4, 5, 7, 8]),
+        ("metrics.m >= 0", [1, 2, 4, 5, 7, 8]),
         ("metric.m >= 4 and metrics.m <= 7", [4, 5, 7]),
         ("metrics.`m` = 4", [4]),
         ("params.lr = '0.3'", [3]),
@@ -52,6 +60,16 @@ def test_filters(client, experiment, runs):
         assert sorted(runs.index(run.info.run_id) for run in found) == list(expected), text
     uri = client.get_run(runs[6]).info.artifact_uri
     assert [run.info.run_id for run in client.search_runs([experiment], f"artifact_uri = '{uri}'")] == [runs[6]]
+    for text, expected in [
+        (f"artifact_uri != '{uri}'", [0, 1, 2, 3, 4, 5, 7, 8, 9]),
+        (f"artifact_uri LIKE '%{runs[6]}/art%'", [6]),
+        (f"artifact_uri ILIKE '%{runs[6].upper()}/ART%' AND metrics.m != 4", [6]),
+        (f"attributes.artifact_uri LIKE 'x{uri}'", []),
+        (f"artifact_uri = 'x{uri}'", []),
+        (f"artifact_uri LIKE '%/artifacts' AND params.lr = '0.3'", [3]),
+    ]:
+        found = client.search_runs([experiment], text)
+        assert sorted(runs.index(run.info.run_id) for run in found) == expected, text
 
 
 def test_orders(client, experiment, runs):
@@ -66,9 +84,13 @@ def test_orders(client, experiment, runs):
     assert order("attributes.run_name ASC") == list(range(10))
     assert order("tags.even ASC", "start_time DESC") == [9, 7, 5, 3, 1, 8, 6, 4, 2, 0]
     assert order("params.`odd key`", "start_time")[:2] == [0, 1]
+    by_id = sorted(range(10), key=lambda nth: runs[nth])
+    assert order("artifact_uri") == by_id and order("artifact_uri DESC") == by_id[::-1]
+    assert order("tags.even", "attributes.artifact_uri") == [nth for nth in by_id if nth % 2] + [nth for nth in by_id if nth % 2 == 0]
 
 
-@pytest.mark.parametrize("by", [[], ["metrics.m DESC"], ["metrics.m ASC"], ["params.lr"], ["end_time DESC"], ["tags.even"]])
+@pytest.mark.parametrize("by", [[], ["metrics.m DESC"], ["metrics.m ASC"], ["params.lr"], ["end_time DESC"], ["tags.even"],
+                                ["artifact_uri DESC"], ["metrics.m", "artifact_uri"]])
 @pytest.mark.parametrize("size", [1, 3, 10])
 def test_pages_join_without_gap_or_repeat(client, experiment, runs, by, size):
     whole = [run.info.run_id for run in client.search_runs([experiment], order_by=by)]
@@ -124,9 +146,6 @@ def test_filters_that_cannot_be_read(run, experiment, refused):
 def test_what_the_other_server_passes_over_is_refused(client, experiment, runs, refused):
     refused("POST", "/runs/search", {"experiment_ids": [experiment], "run_view_type": "SOME"})
     refused("POST", "/runs/search", {"experiment_ids": [experiment], "filter": "metrics.m = 1 metrics.n = 2"})
-    # NaN is unequal to nothing: it is kept elsewhere as 0, which is unequal to 4.
-    found = client.search_runs([experiment], "metrics.m != 4")
-    assert sorted(runs.index(run.info.run_id) for run in found) == [1, 2, 5, 7, 8]
 
 
 def test_experiments_are_searched(client, name):

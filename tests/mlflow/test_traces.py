@@ -1,6 +1,10 @@
 """Traces, spans and assessments."""
 
+import gzip
+import json
+import secrets
 import time
+import zlib
 
 import mlflow
 import pytest
@@ -111,3 +115,43 @@ def test_spans_that_are_none_are_refused(call):
     answer = call("POST", "/v1/traces", b"\xff\xff\xff", {"Content-Type": "application/x-protobuf", "x-mlflow-experiment-id": "0"})
     assert answer.status == 400
     assert call("POST", "/v1/traces", b"", {"Content-Type": "application/x-protobuf"}).status in (400, 422)
+
+
+def spans(trace):
+    """A request of OTLP with two spans, in JSON."""
+    attributes = [{"key": "n", "value": {"intValue": "7"}}, {"key": "list", "value": {"arrayValue": {"values": [{"stringValue": "a"}]}}}]
+    one = {"traceId": trace, "spanId": "00000000000000a1", "name": "one", "kind": 1, "startTimeUnixNano": "1767225600000000000",
+           "endTimeUnixNano": "1767225601500000000", "attributes": attributes, "status": {"code": 1}}
+    two = {**one, "spanId": "00000000000000b2", "parentSpanId": "00000000000000a1", "name": "two", "startTimeUnixNano": "1767225600500000000"}
+    return json.dumps({"resourceSpans": [{"resource": {"attributes": []}, "scopeSpans": [{"scope": {"name": "s"}, "spans": [one, two]}]}]}).encode()
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip", "deflate", "bare"])
+def test_spans_come_in_json_and_compressed(client, experiment, call, encoding):
+    trace = secrets.token_hex(16)
+    deflate = zlib.compressobj(wbits=-15)
+    body = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress, "bare": lambda body: deflate.compress(body) + deflate.flush()}[encoding](spans(trace))
+    headers = {"Content-Type": "application/json; charset=utf-8", "x-mlflow-experiment-id": experiment}
+    if encoding:
+        headers["Content-Encoding"] = "gzip" if encoding == "gzip" else "deflate"
+    answer = call("POST", "/v1/traces", body, headers)
+    assert answer.status == 200, answer.body
+    found = client.get_trace(f"tr-{trace}")
+    assert [span.name for span in found.data.spans] == ["one", "two"]
+    assert found.data.spans[0].attributes["n"] == 7 and found.data.spans[0].attributes["list"] == ["a"]
+    assert found.data.spans[1].parent_id == found.data.spans[0].span_id
+    assert found.info.execution_duration == 1500
+
+
+def test_spans_in_what_nobody_knows_are_refused(experiment, call):
+    for kind, encoding, body in [
+        ("text/plain", "", spans("0" * 31 + "1")),
+        ("application/json", "br", spans("0" * 31 + "1")),
+        ("application/json", "gzip", spans("0" * 31 + "1")),
+        ("application/json", "gzip", gzip.compress(spans("0" * 31 + "1"))[:-20]),
+        ("application/json", "deflate", b"nonsense"),
+        ("application/json", "", b"{"),
+        ("application/json", "", spans("xyz")),
+    ]:
+        headers = {"Content-Type": kind, "Content-Encoding": encoding, "x-mlflow-experiment-id": experiment}
+        assert call("POST", "/v1/traces", body, headers).status == 400, (kind, encoding)

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName};
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use crate::api::Api;
 use crate::artifacts::{self, Download, Place};
 use crate::error::{Answer, Code, Refusal};
-use crate::routes::{self, Call, Handler};
+use crate::inflate::Encoding;
+use crate::routes::{self, Call, Handler, Parts};
 use crate::serve::Shared;
 use crate::stream;
+use crate::traces::otlp::Format;
 use crate::wire::Request;
 
 /// The longest body of a request that is no file, in bytes: a dataset with all that may be said of it fits.
@@ -21,6 +23,8 @@ const MAX_BODY_BYTES: usize = 17 << 20;
 const WHOLE_BYTES: usize = 1 << 20;
 /// How much of the body of a request that is refused is read all the same, in bytes.
 const DRAINED_BYTES: usize = 1 << 20;
+/// Says which experiment spans belong to.
+const EXPERIMENT: HeaderName = HeaderName::from_static("x-mlflow-experiment-id");
 
 /// Answers one request.
 pub(crate) async fn answer(shared: web::Data<Shared>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
@@ -82,20 +86,26 @@ async fn route(shared: &web::Data<Shared>, request: &HttpRequest, payload: &mut 
         }
         Call::Quick(handler) => call(shared, request, payload, handler, args, true).await,
         Call::Json(handler) => call(shared, request, payload, handler, args, false).await,
-        Call::SearchRuns => {
+        Call::Parts(handler) => {
             let body = body(shared, request, payload).await?;
-            let api = Arc::clone(&shared.api);
-            let found = aside(move || runs_search(&api, body.bytes.as_deref()));
-            in_parts(found.await?.parts(Arc::clone(&shared.api))).await
+            let (api, query) = (Arc::clone(&shared.api), request.query_string().to_owned());
+            let parts = aside(move || {
+                let body = body.bytes.as_deref();
+                handler(&api, &Request { query: &query, body, args: &args, experiment: None })
+            });
+            in_parts(parts.await?).await
         }
         Call::Spans => {
+            let format = Format::of(text(request, &header::CONTENT_TYPE))?;
+            let encoding = Encoding::of(text(request, &header::CONTENT_ENCODING))?;
             let body = body(shared, request, payload).await?;
-            let experiment = experiment_header(request);
+            let experiment = text(request, &EXPERIMENT).to_owned();
             let api = Arc::clone(&shared.api);
             let spans = aside(move || {
+                let body = if let Some(encoding) = encoding { body.inflated(encoding)? } else { body };
                 let request =
-                    Request { query: "", body: body.bytes.as_deref(), args: &[], experiment: experiment.as_deref() };
-                crate::traces::otlp::export(&api, &request)
+                    Request { query: "", body: body.bytes.as_deref(), args: &[], experiment: Some(&experiment) };
+                crate::traces::otlp::export(&api, &request, format)
             });
             let body = spans.await?;
             Ok(builder(StatusCode::OK).content_type("application/x-protobuf").body(body))
@@ -103,12 +113,9 @@ async fn route(shared: &web::Data<Shared>, request: &HttpRequest, payload: &mut 
     }
 }
 
-fn runs_search(api: &Api, body: Option<&[u8]>) -> Answer<crate::runs::search::Found> {
-    crate::runs::search::find(api, &Request { query: "", body, args: &[], experiment: None })
-}
-
-fn experiment_header(request: &HttpRequest) -> Option<String> {
-    request.headers().get("x-mlflow-experiment-id").and_then(|id| id.to_str().ok()).map(str::to_owned)
+/// The text of a header; empty without it.
+fn text<'a>(request: &'a HttpRequest, name: &HeaderName) -> &'a str {
+    request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
 /// Computes aside, so that other requests do not wait.
@@ -124,6 +131,17 @@ struct Body {
     n_taken: usize,
 }
 
+impl Body {
+    /// The body that was compressed into this one.
+    fn inflated(self, encoding: Encoding) -> Answer<Self> {
+        let shared = self.shared.clone();
+        let mut room = shared.bodies.enter();
+        let bytes = encoding.inflate(self.bytes.as_deref().unwrap_or_default(), MAX_BODY_BYTES, &mut room)?;
+        let n_taken = room.keep();
+        Ok(Self { bytes: Some(bytes), shared, n_taken })
+    }
+}
+
 impl Drop for Body {
     fn drop(&mut self) {
         self.shared.bodies.give_back(self.n_taken);
@@ -135,8 +153,7 @@ async fn body(shared: &web::Data<Shared>, request: &HttpRequest, payload: &mut P
         return Ok(Body { bytes: None, shared: shared.clone(), n_taken: 0 });
     }
     if request.method() == actix_web::http::Method::POST && request.uri().path() != "/v1/traces" {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-        let kind = kind.split(';').next().unwrap_or("").trim();
+        let kind = text(request, &header::CONTENT_TYPE).split(';').next().unwrap_or("").trim();
         if !kind.eq_ignore_ascii_case("application/json") {
             return Err(Refusal::new(Code::BadRequest, "Bad Request. Content-Type must be application/json."));
         }
@@ -168,7 +185,7 @@ async fn call(
 }
 
 /// Answers with parts: whole if they are short, else one after the other.
-async fn in_parts(mut parts: impl Iterator<Item = Answer<Vec<u8>>> + Send + 'static) -> Answer<HttpResponse> {
+async fn in_parts(mut parts: Parts) -> Answer<HttpResponse> {
     let (together, rest) = aside(move || {
         let mut together = Vec::new();
         while together.len() < WHOLE_BYTES {

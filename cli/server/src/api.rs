@@ -1,8 +1,11 @@
 //! What every handler needs: the store, and the names that clients and the store have for the same things.
 
+use std::fmt::Display;
+
 use tracker_store::{Error as StoreError, Experiment, ExperimentId, Run, RunId, Status, Store};
 
 use crate::error::{Answer, Refusal};
+use crate::limits;
 
 /// The scheme of files that this server keeps.
 pub(crate) const SCHEME: &str = "mlflow-artifacts:/";
@@ -12,12 +15,22 @@ pub(crate) struct Api {
     pub(crate) store: Store,
     /// The experiment that clients call `0`.
     default: ExperimentId,
+    /// Whether values that are too long are refused, and not cut.
+    refuses_long: bool,
 }
 
 impl Api {
-    pub(crate) fn new(store: Store) -> tracker_store::Result<Self> {
+    pub(crate) fn new(store: Store, refuses_long: bool) -> tracker_store::Result<Self> {
         let default = store.default_experiment()?.id;
-        Ok(Self { store, default })
+        Ok(Self { store, default, refuses_long })
+    }
+
+    /// A value as it is kept: its first `limit` characters, or none if it has more and this server refuses such.
+    pub(crate) fn fitted<'a>(&self, text: &'a str, limit: usize, parameter: impl Display) -> Answer<&'a str> {
+        if self.refuses_long && text.len() > limit {
+            limits::check_length(text, limit, &parameter.to_string())?;
+        }
+        Ok(limits::truncated(text, limit))
     }
 
     /// What clients call an experiment.

@@ -19,7 +19,10 @@ mod api;
 mod artifacts;
 mod error;
 mod experiments;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
+mod inflate;
 mod limits;
 mod models;
 mod registry;

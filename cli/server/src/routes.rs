@@ -1,5 +1,7 @@
 //! Which request is answered by what. What is not here is `ENDPOINT_NOT_FOUND`.
 
+use std::sync::Arc;
+
 use crate::api::Api;
 use crate::error::Answer;
 use crate::wire::Request;
@@ -7,6 +9,9 @@ use crate::{artifacts, experiments, models, registry, runs, traces};
 
 /// Answers with a whole JSON text.
 pub(crate) type Handler = fn(&Api, &Request<'_>) -> Answer<Vec<u8>>;
+
+/// An answer that is made part by part, as it is sent.
+pub(crate) type Parts = Box<dyn Iterator<Item = Answer<Vec<u8>>> + Send>;
 
 /// What answers a request.
 pub(crate) enum Call {
@@ -16,8 +21,8 @@ pub(crate) enum Call {
     Quick(Handler),
     /// JSON, in a while: it is computed aside, so that others do not wait.
     Json(Handler),
-    /// Runs, told one by one.
-    SearchRuns,
+    /// JSON of any length, in parts.
+    Parts(fn(&Arc<Api>, &Request<'_>) -> Answer<Parts>),
     /// The bytes of a file of the proxy.
     Download,
     /// A file of the proxy, from the bytes of the body.
@@ -98,7 +103,7 @@ fn second(method: &str, rest: &str, ajax_only: bool) -> Option<Call> {
         ("POST", "runs/log-model") => Call::Json(runs::log::model),
         ("POST", "runs/log-inputs") => Call::Json(runs::inputs::log),
         ("POST", "runs/outputs") => Call::Json(runs::inputs::outputs),
-        ("POST", "runs/search") => Call::SearchRuns,
+        ("POST", "runs/search") => Call::Parts(runs::search::find),
         ("GET", "artifacts/list") => Call::Json(artifacts::list_of_run),
         ("POST", "artifacts/presigned-download-url" | "artifacts/presigned-upload-url") => {
             Call::Quick(artifacts::not_here)
@@ -156,8 +161,8 @@ fn third<'a>(method: &str, rest: &'a str) -> Option<Route<'a>> {
         ("GET", ["server-info"]) => (Call::Quick(traces::server_info), &[]),
         ("POST", ["traces"]) => (Call::Json(traces::start), &[]),
         ("POST", ["traces", "search"]) => (Call::Json(traces::search::find), &[]),
-        ("GET", ["traces", "get"]) => (Call::Json(traces::get_whole), &[]),
-        ("GET", ["traces", "batchGet"]) => (Call::Json(traces::get_many), &[]),
+        ("GET", ["traces", "get"]) => (Call::Parts(traces::whole::get), &[]),
+        ("GET", ["traces", "batchGet"]) => (Call::Parts(traces::whole::get_many), &[]),
         ("POST", ["traces", "batchGetInfos"]) => (Call::Json(traces::get_infos), &[]),
         ("POST", ["traces", "link-to-run"]) => (Call::Json(traces::link_to_run), &[]),
         ("GET", ["traces", id]) => (Call::Json(traces::get_info), std::slice::from_ref(id)),

@@ -43,6 +43,8 @@ pub struct Options {
     pub workers: usize,
     /// How long a client may keep silent in the middle of a request, or leave an answer unread.
     pub patience: Duration,
+    /// Refuses values of params and tags that are too long; they are cut otherwise.
+    pub refuse_long: bool,
 }
 
 impl Default for Options {
@@ -55,6 +57,7 @@ impl Default for Options {
             names: Vec::new(),
             workers,
             patience: Duration::from_secs(30),
+            refuse_long: false,
         }
     }
 }
@@ -104,6 +107,19 @@ pub(crate) struct Shared {
     pub(crate) patience: Duration,
 }
 
+impl Shared {
+    pub(crate) fn new(store: Store, gate: Gate, options: &Options) -> Result<Self, Error> {
+        Ok(Self {
+            gate,
+            api: Arc::new(Api::new(store, options.refuse_long)?),
+            bodies: Rooms::new(MAX_BODIES_BYTES),
+            requests: Rooms::new(MAX_REQUESTS),
+            files: Rooms::new(MAX_FILES),
+            patience: options.patience,
+        })
+    }
+}
+
 impl Server {
     /// Listens, and serves `store` on threads of its own until it is stopped. It is ready when this returns.
     ///
@@ -116,14 +132,7 @@ impl Server {
         let listener = TcpListener::bind(address).map_err(failed)?;
         send_away_who_does_not_read(&listener, options.patience)?;
         let address = listener.local_addr()?;
-        let shared = web::Data::new(Shared {
-            api: Arc::new(Api::new(store)?),
-            gate,
-            bodies: Rooms::new(MAX_BODIES_BYTES),
-            requests: Rooms::new(MAX_REQUESTS),
-            files: Rooms::new(MAX_FILES),
-            patience: options.patience,
-        });
+        let shared = web::Data::new(Shared::new(store, gate, options)?);
         let (started, starts) = std::sync::mpsc::sync_channel(1);
         let (workers, patience) = (options.workers.max(1), options.patience);
         let serve = move || {

@@ -493,3 +493,40 @@ fn long_lists_are_sent_in_parts() {
     assert_eq!(client.post("runs/search", &rest)["runs"].as_array().unwrap().len(), 50);
     server.stop().unwrap();
 }
+
+#[test]
+fn values_that_are_too_long_are_cut_or_refused_as_the_server_was_told() {
+    for refuse_long in [false, true] {
+        let store = Store::memory().unwrap();
+        let server = Server::bind(store.clone(), &Options { refuse_long, ..options() }).unwrap();
+        let mut client = Client::new(server.address());
+        let run = new_run(&mut client);
+        let long = "ü".repeat(8001);
+        let pair = |key: &str| json!({ "key": key, "value": long });
+        for (path, body, parameter, limit) in [
+            ("runs/set-tag", json!({ "run_id": run, "key": "t", "value": long }), "value", 8000),
+            ("runs/log-parameter", json!({ "run_id": run, "key": "p", "value": long }), "value", 6000),
+            ("runs/log-batch", json!({ "run_id": run, "params": [pair("q")] }), "params[0].value", 6000),
+            ("runs/log-batch", json!({ "run_id": run, "tags": [{ "key": "s" }, pair("u")] }), "tags[1].value", 8000),
+            ("runs/create", json!({ "experiment_id": "0", "tags": [pair("t")] }), "tags[0].value", 8000),
+        ] {
+            let reply = client.ask("POST", path, &body);
+            if refuse_long {
+                let expected = format!("'{parameter}' exceeds the maximum length of {limit} characters");
+                let refusal = reply.json();
+                assert_eq!((reply.status, &refusal["error_code"]), (400, &json!("INVALID_PARAMETER_VALUE")), "{path}");
+                assert!(refusal["message"].as_str().unwrap().starts_with(&expected), "{path}: {refusal}");
+            } else {
+                assert_eq!(reply.status, 200, "{path}");
+            }
+        }
+        let n_letters = |text: Option<String>| text.map(|text| text.chars().count());
+        let kept = |n: usize| (!refuse_long).then_some(n);
+        assert_eq!(n_letters(store.param(id(&run), "p").unwrap()), kept(6000));
+        assert_eq!(n_letters(store.param(id(&run), "q").unwrap()), kept(6000));
+        assert_eq!(n_letters(store.tag(id(&run), "t").unwrap()), kept(8000));
+        assert_eq!(n_letters(store.tag(id(&run), "u").unwrap()), kept(8000));
+        assert_eq!(store.query(&Query::new(Table::Runs)).unwrap().rows.len(), if refuse_long { 1 } else { 2 });
+        server.stop().unwrap();
+    }
+}

@@ -248,6 +248,17 @@ fn check_source(
     Ok(checked)
 }
 
+/// What is damaged in a store that is open, the engine's file aside.
+pub(crate) fn damages(store: &Store) -> Result<Vec<Finding>> {
+    let mut damages = Vec::new();
+    let mut hear = |finding: Finding, _| damages.extend((finding.level == Level::Damage).then_some(finding));
+    let sink = &Sink::new(&mut hear, u64::MAX);
+    let meter = Meter { tell: &|_| (), done_bytes: AtomicU64::new(0), total_bytes: 0, entries_bytes: 0 };
+    check_setting(store, false, sink)?;
+    check_all(store, &scan::Stretches::at(&[]), sink, &meter)?;
+    Ok(damages)
+}
+
 /// Refuses a store of another format, and tells that a store says none.
 fn check_setting(store: &Store, is_empty: bool, sink: &dyn Tell) -> Result<()> {
     let key = keys::meta(FORMAT_KEY);

@@ -1,7 +1,7 @@
 //! Filters: conditions on fields, joined by AND, OR, NOT and parentheses.
 //!
 //! A field that is not there makes a condition neither true nor false, as in SQL; a row is kept where the whole filter is
-//! true. The grammar is a superset of that of `MLflow`.
+//! true. NaN is unequal to every number, and neither less nor greater. The grammar is a superset of that of `MLflow`.
 
 use std::cmp::Ordering;
 
@@ -82,14 +82,15 @@ pub(super) enum Comparison {
 }
 
 impl Comparison {
-    fn holds(self, ordering: Ordering) -> bool {
+    /// Whether it holds of two values in this order; of NaN, which is in none, only that it is unequal.
+    fn holds(self, ordering: Option<Ordering>) -> bool {
         match self {
-            Self::Equal => ordering.is_eq(),
-            Self::NotEqual => ordering.is_ne(),
-            Self::Less => ordering.is_lt(),
-            Self::LessOrEqual => ordering.is_le(),
-            Self::Greater => ordering.is_gt(),
-            Self::GreaterOrEqual => ordering.is_ge(),
+            Self::Equal => ordering == Some(Ordering::Equal),
+            Self::NotEqual => ordering != Some(Ordering::Equal),
+            Self::Less => ordering == Some(Ordering::Less),
+            Self::LessOrEqual => ordering.is_some_and(Ordering::is_le),
+            Self::Greater => ordering == Some(Ordering::Greater),
+            Self::GreaterOrEqual => ordering.is_some_and(Ordering::is_ge),
         }
     }
 }
@@ -148,10 +149,11 @@ impl Test {
     /// Whether one value passes; `None` if they do not compare.
     fn passes(&self, value: &Value) -> Option<bool> {
         match self {
-            Self::Compare(comparison, literal) => value.compare(literal).map(|ordering| comparison.holds(ordering)),
+            Self::Compare(comparison, literal) => value.passes(literal, |ordering| comparison.holds(ordering)),
             Self::In(literals) => {
-                let known = literals.iter().filter_map(|literal| value.compare(literal));
-                known.map(Ordering::is_eq).reduce(|any, is_equal| any || is_equal)
+                let is_equal = |ordering| Comparison::Equal.holds(ordering);
+                let known = literals.iter().filter_map(|literal| value.passes(literal, is_equal));
+                known.reduce(|any, is_equal| any || is_equal)
             }
             Self::Like { pattern, ignores_case } => match value {
                 Value::Text(text) if *ignores_case => Some(is_like(&text.to_lowercase(), &pattern.to_lowercase())),

@@ -41,18 +41,19 @@ impl Value {
         }
     }
 
-    /// How it compares with a literal; `None` if they do not compare. A text and a number compare as numbers if the text
-    /// is one.
-    pub(super) fn compare(&self, literal: &Self) -> Option<Ordering> {
-        match (self, literal) {
-            (Self::Null, _) | (_, Self::Null) => None,
+    /// Whether it passes a test beside a literal, which is told how the two are ordered: not at all if one is NaN. `None` if they do not
+    /// compare. A text and a number compare as numbers if the text is one.
+    pub(super) fn passes(&self, literal: &Self, test: impl FnOnce(Option<Ordering>) -> bool) -> Option<bool> {
+        let ordering = match (self, literal) {
+            (Self::Null, _) | (_, Self::Null) => return None,
             (Self::Text(text), Self::Text(literal)) => Some(text.as_str().cmp(literal)),
             (Self::Bool(value), Self::Bool(literal)) => Some(value.cmp(literal)),
             (Self::Int(value), Self::Int(literal)) => Some(value.cmp(literal)),
             (Self::Text(text), literal) => text.trim().parse::<f64>().ok()?.partial_cmp(&literal.number()?),
             (value, Self::Text(literal)) => value.number()?.partial_cmp(&literal.trim().parse().ok()?),
             (value, literal) => value.number()?.partial_cmp(&literal.number()?),
-        }
+        };
+        Some(test(ordering))
     }
 
     /// A total order for sorting: by type where types differ; what [is last](Self::is_last) is greatest.
@@ -212,9 +213,11 @@ mod tests {
     #[test]
     fn null_and_nan_come_last_and_texts_that_are_numbers_compare_as_such() {
         assert!(Value::Null.is_last() && Value::Real(f64::NAN).is_last());
-        assert_eq!(Value::Text("0.10".to_owned()).compare(&Value::Real(0.1)), Some(Ordering::Equal));
-        assert_eq!(Value::Text("auto".to_owned()).compare(&Value::Real(0.1)), None);
-        assert_eq!(Value::Null.compare(&Value::Null), None);
+        let is_equal = |value: Value, literal| value.passes(&literal, |ordering| ordering == Some(Ordering::Equal));
+        assert_eq!(is_equal(Value::Text("0.10".to_owned()), Value::Real(0.1)), Some(true));
+        assert_eq!(is_equal(Value::Text("auto".to_owned()), Value::Real(0.1)), None);
+        assert_eq!(is_equal(Value::Null, Value::Null), None);
+        assert_eq!(is_equal(Value::Real(f64::NAN), Value::Int(1)), Some(false));
         assert_eq!(serde_json::to_string(&Value::Real(f64::NEG_INFINITY)).unwrap(), "\"-Infinity\"");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: spans and assessments lie under a trace that is there; a trace goes with all it has, in one batch.
 
+use std::collections::BTreeMap;
+
 use tracker_engine::{Batch, Direction, Durability};
 
 use crate::error::{Error, Result};
@@ -20,6 +22,65 @@ impl Store {
     pub fn put_trace(&self, id: &str, make: impl Fn(Option<Trace>) -> Result<Trace>) -> Result<Trace> {
         keys::check_text("trace id", id)?;
         self.write("trace", &id, Durability::Os, |batch| self.plan_trace(id, &make, batch))
+    }
+
+    /// Puts a trace as [`Store::put_trace`] does, and what is said of it as [`Store::assess`] does, in one batch.
+    ///
+    /// # Errors
+    /// As [`Store::put_trace`] and [`Store::assess`].
+    pub fn put_assessed_trace(
+        &self,
+        id: &str,
+        make: impl Fn(Option<Trace>) -> Result<Trace>,
+        said: &[Assessment],
+    ) -> Result<Trace> {
+        keys::check_text("trace id", id)?;
+        self.write("trace", &id, Durability::Os, |batch| {
+            let trace = self.plan_trace(id, &make, batch)?;
+            self.plan_assessments(id, said, batch)?;
+            Ok(trace)
+        })
+    }
+
+    /// Says several things of a trace, in one batch. What one takes the place of is no longer valid.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such trace, or nothing to take the place of; `Invalid` if an id cannot be one.
+    pub fn assess(&self, trace: &str, said: &[Assessment]) -> Result<()> {
+        self.write("trace", &trace, Durability::Os, |batch| {
+            let whole = self.get(&keys::trace(trace))?.ok_or_else(|| Error::missing("trace", trace))?;
+            batch.require_equals(&keys::trace(trace), &whole);
+            self.plan_assessments(trace, said, batch)
+        })
+    }
+
+    fn plan_assessments(&self, trace: &str, said: &[Assessment], batch: &mut Batch) -> Result<()> {
+        let mut after: BTreeMap<&str, Assessment> = BTreeMap::new();
+        for assessment in said {
+            keys::check_text("assessment id", &assessment.id)?;
+            let overrides = assessment.overrides.as_str();
+            if !overrides.is_empty() {
+                let before = match after.remove(overrides) {
+                    Some(before) => before,
+                    None => self.overridden(trace, overrides, batch)?,
+                };
+                after.insert(overrides, Assessment { is_valid: false, ..before });
+            }
+            after.insert(&assessment.id, assessment.clone());
+        }
+        for (id, assessment) in &after {
+            batch.put(&keys::assessment(trace, id), &assessment.encode()?);
+        }
+        Ok(())
+    }
+
+    /// An assessment that another takes the place of: nobody else may change it meanwhile.
+    fn overridden(&self, trace: &str, id: &str, batch: &mut Batch) -> Result<Assessment> {
+        keys::check_text("assessment id", id)?;
+        let key = keys::assessment(trace, id);
+        let record = self.get(&key)?.ok_or_else(|| Error::missing("assessment", id))?;
+        batch.require_equals(&key, &record);
+        Assessment::decode(&key, &record)
     }
 
     fn plan_trace(&self, id: &str, make: &dyn Fn(Option<Trace>) -> Result<Trace>, batch: &mut Batch) -> Result<Trace> {
@@ -43,25 +104,32 @@ impl Store {
         Ok(after)
     }
 
-    /// Puts a trace as [`Store::put_trace`] does, and spans of it, by their ids. A span that is there is replaced.
+    /// Puts traces as [`Store::put_trace`] does, `make` given the id too, and spans of each, by their ids; all in one batch. A span that is there
+    /// is replaced.
     ///
     /// # Errors
     /// As [`Store::put_trace`].
     pub fn put_spans(
         &self,
-        id: &str,
-        make: impl Fn(Option<Trace>) -> Result<Trace>,
-        spans: &[(u64, Span)],
-    ) -> Result<Trace> {
-        keys::check_text("trace id", id)?;
-        let records = spans.iter().map(|(number, span)| Ok((keys::span(id, *number), span.encode()?)));
-        let records = records.collect::<Result<Vec<_>>>()?;
-        self.write("trace", &id, Durability::Os, |batch| {
-            let trace = self.plan_trace(id, &make, batch)?;
+        traces: &BTreeMap<String, Vec<(u64, Span)>>,
+        make: impl Fn(&str, Option<Trace>) -> Result<Trace>,
+    ) -> Result<()> {
+        let mut records = Vec::new();
+        for (id, spans) in traces {
+            keys::check_text("trace id", id)?;
+            for (number, span) in spans {
+                records.push((keys::span(id, *number), span.encode()?));
+            }
+        }
+        let Some(first) = traces.keys().next() else { return Ok(()) };
+        self.write("trace", first, Durability::Os, |batch| {
+            for id in traces.keys() {
+                self.plan_trace(id, &|before| make(id, before), batch)?;
+            }
             for (key, record) in &records {
                 batch.put(key, record);
             }
-            Ok(trace)
+            Ok(())
         })
     }
 
@@ -83,6 +151,31 @@ impl Store {
             entries.map(|entry| entry.and_then(|(key, record)| Span::decode(&key, &record))).collect::<Result<_>>()?;
         spans.sort_by_key(|span| span.start_nanos);
         Ok(spans)
+    }
+
+    /// The ids of a trace's spans by when they began, for [`Store::span`]: a trace may have more spans than memory should hold.
+    ///
+    /// # Errors
+    /// The engine's; `Corrupt`.
+    pub fn span_ids(&self, trace: &str) -> Result<Vec<u64>> {
+        let mut ids = Vec::new();
+        for entry in self.entries(&keys::spans(trace)) {
+            let (key, record) = entry?;
+            let Some(Parsed::Span { span, .. }) = keys::parse(&key) else {
+                return Err(Error::corrupt(&key, "expected a trace and a span in the key"));
+            };
+            ids.push((Span::decode(&key, &record)?.start_nanos, span));
+        }
+        ids.sort_by_key(|(start_nanos, _)| *start_nanos);
+        Ok(ids.into_iter().map(|(_, span)| span).collect())
+    }
+
+    /// A span of a trace, if it is there.
+    ///
+    /// # Errors
+    /// The engine's; `Corrupt`.
+    pub fn span(&self, trace: &str, id: u64) -> Result<Option<Span>> {
+        self.get_value(&keys::span(trace, id))
     }
 
     /// The traces of an experiment, newest first, after the one at `after` (time in milliseconds, id) if given.

@@ -136,7 +136,7 @@ fn clients(scene: &Scene) {
             tags: texts(),
         };
         let span = Span { start_nanos: 1, otlp: name.as_bytes().to_vec() };
-        store.put_spans(name, |_| Ok(trace.clone()), &[(7, span)]).unwrap();
+        store.put_spans(&[(name.to_owned(), vec![(7, span)])].into(), |_, _| Ok(trace.clone())).unwrap();
         let assessment = Assessment {
             id: String::new(),
             name: "ok".to_owned(),

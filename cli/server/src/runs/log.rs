@@ -83,7 +83,7 @@ pub(crate) fn param(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let run = api.active_run(id(asked.run_id.as_ref(), asked.run_uuid.as_ref())?)?;
     let key = need(asked.key.as_ref(), "key")?;
     limits::check_key(key, "key")?;
-    let value = limits::truncated(asked.value.as_deref().unwrap_or(""), MAX_PARAM_VALUE);
+    let value = api.fitted(asked.value.as_deref().unwrap_or(""), MAX_PARAM_VALUE, "value")?;
     let mut recording = Recording::new();
     recording.put_param(run.id, key, value)?;
     match api.store.commit(&recording, Durability::Os) {
@@ -125,11 +125,13 @@ pub(crate) fn batch(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     limits::check_once(asked.params.iter().map(|param| param.key.as_str()), "params")?;
     for (nth, Pair { key, value }) in asked.params.iter().enumerate() {
         limits::check_key(key, &format!("params[{nth}].key"))?;
-        recording.put_param(run.id, key, limits::truncated(value, MAX_PARAM_VALUE))?;
+        let value = api.fitted(value, MAX_PARAM_VALUE, format_args!("params[{nth}].value"))?;
+        recording.put_param(run.id, key, value)?;
     }
     for (nth, Pair { key, value }) in asked.tags.iter().enumerate() {
         limits::check_key(key, &format!("tags[{nth}].key"))?;
-        recording.put_tag(run.id, key, limits::truncated(value, MAX_TAG_VALUE))?;
+        let value = api.fitted(value, MAX_TAG_VALUE, format_args!("tags[{nth}].value"))?;
+        recording.put_tag(run.id, key, value)?;
     }
     let name =
         asked.tags.iter().rfind(|tag| tag.key == NAME_TAG).map(|tag| limits::truncated(&tag.value, MAX_TAG_VALUE));

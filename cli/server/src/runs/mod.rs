@@ -1,5 +1,6 @@
 //! Runs: made, read, changed, deleted and restored, and their tags.
 
+mod by_uri;
 pub(crate) mod inputs;
 pub(crate) mod log;
 pub(crate) mod metrics;
@@ -45,11 +46,11 @@ pub(crate) fn create(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
             "The experiment {text} must be in the 'active' state. Current state is deleted."
         )));
     }
-    let tags: Vec<Pair> = asked
-        .tags
-        .iter()
-        .map(|Pair { key, value }| Pair { key: key.clone(), value: limits::truncated(value, MAX_TAG_VALUE).to_owned() })
-        .collect();
+    let fitted = |(nth, Pair { key, value }): (usize, &Pair)| {
+        let value = api.fitted(value, MAX_TAG_VALUE, format_args!("tags[{nth}].value"))?.to_owned();
+        Ok(Pair { key: key.clone(), value })
+    };
+    let tags = asked.tags.iter().enumerate().map(fitted).collect::<Answer<Vec<_>>>()?;
     let mut tags = limits::tags(&tags, MAX_TAG_VALUE)?;
     let said = asked.run_name.filter(|name| !name.is_empty());
     let name = said.or_else(|| tags.get(NAME_TAG).cloned()).unwrap_or_else(made_up_name);
@@ -174,7 +175,7 @@ pub(crate) fn set_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let key = need(asked.key.as_ref(), "key")?;
     limits::check_key(key, "key")?;
     let value = asked.value.as_deref().ok_or_else(|| Refusal::missing("value"))?;
-    let value = limits::truncated(value, MAX_TAG_VALUE);
+    let value = api.fitted(value, MAX_TAG_VALUE, "value")?;
     let mut recording = Recording::new();
     recording.put_tag(run.id, key, value)?;
     commit(api, run.id, &recording, (key == NAME_TAG).then_some(value))?;

@@ -1,12 +1,15 @@
 //! Searching runs: the filter and the order of a client, as a question to the store, whose indexes narrow it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tracker_store::{ExperimentId, Life, Query, Run, RunId, Table};
 
-use super::View as RunView;
+use super::{View as RunView, by_uri};
 use crate::api::{self, Api};
 use crate::error::{Answer, Refusal};
 use crate::limits;
+use crate::routes::Parts;
 use crate::search::{self, By, Condition, Filter, Operand, Operator, View};
 use crate::wire::{Int, Request};
 
@@ -39,35 +42,40 @@ struct Search {
 }
 
 /// A page of runs, told one by one.
-pub(crate) struct Found {
-    runs: Vec<RunId>,
-    next: Option<String>,
+pub(super) struct Found {
+    pub(super) runs: Vec<RunId>,
+    pub(super) next: Option<String>,
 }
 
 /// The runs a client asks for.
-pub(crate) fn find(api: &Api, request: &Request<'_>) -> Answer<Found> {
+pub(crate) fn find(api: &Arc<Api>, request: &Request<'_>) -> Answer<Parts> {
+    Ok(Box::new(found(api, request)?.parts(Arc::clone(api))))
+}
+
+fn found(api: &Api, request: &Request<'_>) -> Answer<Found> {
     let asked: Search = request.read()?;
     let limit = limits::max_results(asked.max_results, 1000, 50_000)?;
     let experiments: Vec<ExperimentId> = asked.experiment_ids.iter().filter_map(|id| api.experiment_id(id)).collect();
-    let filter = Filter::parse(asked.filter.as_deref().unwrap_or(""))?;
+    let mut filter = Filter::parse(asked.filter.as_deref().unwrap_or(""))?;
     filter.check(&KEYS, &NUMERIC, &ENTITIES)?;
     let view = search::view(asked.run_view_type.as_deref())?;
     if experiments.is_empty() {
         return Ok(Found { runs: Vec::new(), next: None });
     }
-    let conditions = filter.conditions.iter().map(compiled).collect::<Answer<Vec<_>>>()?;
+    let order = search::order(&asked.order_by, &["start_time DESC"], &[], &KEYS, &ENTITIES[..3])?;
+    let conditions = filter.conditions.iter().filter_map(|condition| compiled(condition).transpose());
+    let conditions = conditions.collect::<Answer<Vec<_>>>()?;
+    filter.conditions.retain(|condition| by_uri::is_uri(condition.entity.as_deref(), &condition.key));
     let life = match view {
         View::Active => Life::Active,
         View::Deleted => Life::Deleted,
         View::All => Life::Any,
     };
-    let query = Query::new(Table::Runs)
-        .in_experiments(experiments)
-        .filter(&conditions.join(" AND "))?
-        .order_by(&ordered(&asked.order_by)?)?
-        .columns("id")?
-        .limit(limit)
-        .life(life);
+    let query = Query::new(Table::Runs).in_experiments(experiments).filter(&conditions.join(" AND "))?.life(life);
+    if !filter.conditions.is_empty() || order.iter().any(|by| by_uri::is_uri(by.entity.as_deref(), &by.key)) {
+        return by_uri::find(api, &query, &filter, order, limit, asked.page_token.as_deref());
+    }
+    let query = query.order_by(&ordered(&order))?.columns("id")?.limit(limit);
     let query = match asked.page_token.filter(|token| !token.is_empty()) {
         Some(token) => query.after(token),
         None => query,
@@ -78,7 +86,7 @@ pub(crate) fn find(api: &Api, request: &Request<'_>) -> Answer<Found> {
 
 impl Found {
     /// The answer in parts: a run is read when its part is asked for.
-    pub(crate) fn parts(self, api: std::sync::Arc<Api>) -> impl Iterator<Item = Answer<Vec<u8>>> + Send {
+    fn parts(self, api: Arc<Api>) -> impl Iterator<Item = Answer<Vec<u8>>> + Send {
         #[derive(Serialize)]
         struct Next {
             next_page_token: String,
@@ -105,7 +113,7 @@ impl Found {
 /// The store's column for an attribute.
 fn column(key: &str) -> &str {
     match key {
-        "run_id" | "run_uuid" | "artifact_uri" => "id",
+        "run_id" | "run_uuid" => "id",
         "run_name" | "Run name" => "name",
         "user_id" | "User" => "user",
         "created" | "Created" => "start_time",
@@ -113,7 +121,7 @@ fn column(key: &str) -> &str {
     }
 }
 
-fn field(entity: Option<&str>, key: &str) -> String {
+pub(super) fn field(entity: Option<&str>, key: &str) -> String {
     let prefix = match entity {
         Some("metric") => "metrics.",
         Some("parameter") => "params.",
@@ -128,17 +136,25 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A condition in the store's words.
-fn compiled(condition: &Condition) -> Answer<String> {
+/// A condition in the store's words; none if the store cannot tell.
+fn compiled(condition: &Condition) -> Answer<Option<String>> {
     let Condition { entity, key, operator, operand } = condition;
     let entity = entity.as_deref().filter(|entity| *entity != "attribute");
+    if *operator == Operator::Rlike {
+        return Err(Refusal::invalid(format!(
+            "Invalid comparator 'RLIKE' for '{key}': runs are searched with LIKE and ILIKE"
+        )));
+    }
+    if by_uri::is_uri(entity, key) {
+        return Ok(by_uri::run_of(*operator, operand).map(|run| format!("id = {}", quoted(&run))));
+    }
     if entity == Some("dataset") && !["name", "digest", "context"].contains(&key.as_str()) {
         return Err(Refusal::invalid(format!(
             "Invalid dataset attribute key '{key}' specified. Valid keys are ['name', 'digest', 'context']"
         )));
     }
     let value = |text: &str| match (entity, column(key)) {
-        (None, "id") => quoted(&run_id(key, text)),
+        (None, "id") => quoted(&run_id(text)),
         (None, "status") => quoted(api::status(text).map_or(text, |status| status.name())),
         _ => quoted(text),
     };
@@ -149,33 +165,22 @@ fn compiled(condition: &Condition) -> Answer<String> {
             operator.text()
         )));
     }
-    if *operator == Operator::Rlike {
-        return Err(Refusal::invalid(format!(
-            "Invalid comparator 'RLIKE' for '{key}': runs are searched with LIKE and ILIKE"
-        )));
-    }
     let right = match operand {
         Operand::Nothing => String::new(),
         Operand::Number(number) => number.clone(),
         Operand::Text(text) => value(text),
         Operand::List(texts) => format!("({})", texts.iter().map(|text| value(text)).collect::<Vec<_>>().join(", ")),
     };
-    Ok(format!("{} {} {right}", field(entity, key), operator.text()).trim_end().to_owned())
+    Ok(Some(format!("{} {} {right}", field(entity, key), operator.text()).trim_end().to_owned()))
 }
 
-/// The store's text of the run id in a run's id or the URI of its files; a text that has none is no run's.
-fn run_id(key: &str, text: &str) -> String {
-    let id = if key == "artifact_uri" {
-        text.trim_end_matches("/artifacts").rsplit('/').next().unwrap_or(text)
-    } else {
-        text
-    };
-    id.parse::<RunId>().map_or_else(|_| text.to_owned(), |id| id.to_string())
+/// The store's text of a run's id; a text that is none is no run's.
+fn run_id(text: &str) -> String {
+    text.parse::<RunId>().map_or_else(|_| text.to_owned(), |id| id.to_string())
 }
 
 /// An order in the store's words. One field alone is left alone, so that an index may answer it.
-fn ordered(asked: &[String]) -> Answer<String> {
-    let order = search::order(asked, &["start_time DESC"], &[], &KEYS, &ENTITIES[..3])?;
+fn ordered(order: &[By]) -> String {
     let say =
         |by: &By| format!("{} {}", field(by.entity.as_deref(), &by.key), if by.is_descending { "DESC" } else { "ASC" });
     let mut texts: Vec<String> = order.iter().map(say).collect();
@@ -190,5 +195,5 @@ fn ordered(asked: &[String]) -> Answer<String> {
             }
         }
     }
-    Ok(texts.join(", "))
+    texts.join(", ")
 }

@@ -55,7 +55,8 @@ pub(crate) fn order(
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Mark {
-    Number(f64),
+    /// The bits of a number: not every number can be written otherwise.
+    Number(u64),
     Text(String),
     Nothing,
 }
@@ -134,10 +135,9 @@ fn compare(order: &[By], a: &[Option<Fact>], b: &[Option<Fact>]) -> Ordering {
 
 fn token(values: &[Option<Fact>]) -> String {
     let marks = values.iter().map(|fact| match fact {
-        Some(Fact::Number(number)) if number.is_finite() => Mark::Number(*number),
-        Some(Fact::Number(number)) if number.is_infinite() => Mark::Number(f64::MAX.copysign(*number)),
+        Some(Fact::Number(number)) => Mark::Number(number.to_bits()),
         Some(Fact::Text(text)) => Mark::Text(text.clone()),
-        _ => Mark::Nothing,
+        None => Mark::Nothing,
     });
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&marks.collect::<Vec<_>>()).unwrap_or_default())
 }
@@ -149,7 +149,7 @@ fn read_token(token: &str, n_values: usize) -> Answer<Vec<Option<Fact>>> {
     let marks =
         marks.ok_or_else(|| Refusal::invalid("Invalid page token: the one that the page before gave is expected."))?;
     let fact = |mark| match mark {
-        Mark::Number(number) => Some(Fact::Number(number)),
+        Mark::Number(bits) => Some(Fact::Number(f64::from_bits(bits))),
         Mark::Text(text) => Some(Fact::Text(text)),
         Mark::Nothing => None,
     };
@@ -169,6 +169,7 @@ mod tests {
                     match nth % 5 {
                         0 => None,
                         1 => Some(f64::NAN),
+                        4 => Some(f64::INFINITY),
                         n => Some(f64::from(n)),
                     },
                     format!("{nth:04}"),

@@ -112,12 +112,16 @@ struct Asked {
 pub(crate) fn create(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let asked: Asked = request.read()?;
     let trace = super::trace(api, request.arg(0))?.id;
-    let made = put(api, &trace, asked.assessment.ok_or_else(|| Refusal::missing("assessment"))?)?;
+    let made = made(asked.assessment.ok_or_else(|| Refusal::missing("assessment"))?)?;
+    if !made.overrides.is_empty() {
+        assessment(api, &trace, &made.overrides)?;
+    }
+    api.store.assess(&trace, std::slice::from_ref(&made))?;
     json(&One { assessment: View::of(&trace, &made) })
 }
 
-/// Adds an assessment to a trace. The one it takes the place of is no longer valid.
-pub(crate) fn put(api: &Api, trace: &str, given: In) -> Answer<Assessment> {
+/// The assessment that a client makes.
+pub(crate) fn made(given: In) -> Answer<Assessment> {
     let name = need(given.assessment_name.as_ref(), "assessment_name")?.to_owned();
     limits::check_length(&name, 250, "assessment_name")?;
     let (kind, value) = given.value().ok_or_else(|| Refusal::invalid("Missing value for required parameter 'assessment': one of 'feedback', 'expectation' and 'issue' is expected."))?;
@@ -126,12 +130,8 @@ pub(crate) fn put(api: &Api, trace: &str, given: In) -> Answer<Assessment> {
     let id = given.assessment_id.filter(|id| !id.is_empty());
     let id = id.unwrap_or_else(|| format!("a-{}", uuid::Uuid::now_v7().simple()));
     limits::check_length(&id, 64, "assessment_id")?;
-    let overrides = given.overrides.unwrap_or_default();
-    if !overrides.is_empty() {
-        assessment(api, trace, &overrides)?;
-    }
-    let made = Assessment {
-        id: id.clone(),
+    Ok(Assessment {
+        id,
         name,
         source_type: source.source_type,
         source_id: source.source_id,
@@ -142,14 +142,9 @@ pub(crate) fn put(api: &Api, trace: &str, given: In) -> Answer<Assessment> {
         rationale: given.rationale.unwrap_or_default(),
         span: given.span_id.unwrap_or_default(),
         metadata: given.metadata.unwrap_or_default(),
-        overrides: overrides.clone(),
+        overrides: given.overrides.unwrap_or_default(),
         is_valid: given.valid.unwrap_or(true),
-    };
-    let made = api.store.put_assessment(trace, &id, |_| Ok(made.clone()))?;
-    if !overrides.is_empty() {
-        change(api, trace, &overrides, |assessment| assessment.is_valid = false)?;
-    }
-    Ok(made)
+    })
 }
 
 fn assessment(api: &Api, trace: &str, id: &str) -> Answer<Assessment> {
@@ -214,4 +209,46 @@ pub(crate) fn delete(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         }
     }
     Ok(done())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_trace_is_started_with_all_that_is_said_of_it_or_not_at_all() {
+        let api = Api::new(tracker_store::Store::memory().unwrap(), false).unwrap();
+        let said = |id: &str, overrides: &str| {
+            json!({
+                "assessment_id": id, "assessment_name": "x", "source": { "source_type": "HUMAN", "source_id": "me" },
+                "feedback": { "value": 1 }, "overrides": overrides,
+            })
+        };
+        let start = |said: Value| {
+            let location = json!({ "type": "MLFLOW_EXPERIMENT", "mlflow_experiment": { "experiment_id": "0" } });
+            let body = json!({ "trace": { "trace_info": {
+                "trace_id": "tr-1", "trace_location": location, "request_time": "2026-01-01T00:00:00Z", "assessments": said,
+            } } });
+            let body = body.to_string().into_bytes();
+            super::super::start(&api, &Request { query: "", body: Some(&body), args: &[], experiment: None })
+        };
+        for bad in [
+            json!([said("a-1", ""), { "assessment_name": "x" }]),
+            json!([said("a-1", "none")]),
+            json!([said("\n", "")]),
+        ] {
+            assert!(start(bad).unwrap_err().status().is_client_error());
+            assert!(api.store.trace("tr-1").is_err() && api.store.assessments("tr-1").unwrap().is_empty());
+        }
+        start(json!([said("a-1", ""), said("a-2", "a-1"), said("a-3", "")])).unwrap();
+        let valid = |api: &Api| {
+            let said = api.store.assessments("tr-1").unwrap();
+            said.into_iter().filter(|said| said.is_valid).map(|said| said.id).collect::<Vec<_>>()
+        };
+        assert_eq!(valid(&api), ["a-2", "a-3"]);
+        start(json!([said("a-4", "a-3")])).unwrap();
+        assert_eq!(valid(&api), ["a-2", "a-4"]);
+    }
 }

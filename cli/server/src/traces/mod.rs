@@ -3,6 +3,7 @@
 pub(crate) mod assessments;
 pub(crate) mod otlp;
 pub(crate) mod search;
+pub(crate) mod whole;
 
 use std::collections::BTreeMap;
 
@@ -107,8 +108,6 @@ fn millis(text: &str) -> Option<i64> {
 #[derive(Serialize)]
 struct Whole {
     trace_info: Info,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    spans: Vec<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -178,7 +177,8 @@ pub(crate) fn start(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let state = checked_state(info.state.as_deref().unwrap_or("STATE_UNSPECIFIED"))?;
     check_texts(&info.tags, "tags")?;
     check_texts(&info.trace_metadata, "trace_metadata")?;
-    let trace = api.store.put_trace(id, |before| {
+    let said = info.assessments.into_iter().map(assessments::made).collect::<Answer<Vec<_>>>()?;
+    let make = |before: Option<Trace>| {
         let mut tags = before.map(|before| before.tags).unwrap_or_default();
         tags.retain(|key, _| key == SPANS_TAG);
         tags.extend(info.tags.clone());
@@ -196,11 +196,9 @@ pub(crate) fn start(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
             metadata: info.trace_metadata.clone(),
             tags,
         })
-    })?;
-    for assessment in info.assessments {
-        assessments::put(api, id, assessment)?;
-    }
-    json(&One { trace: Whole { trace_info: Info::of(api, &trace)?, spans: Vec::new() } })
+    };
+    let trace = api.store.put_assessed_trace(id, make, &said)?;
+    json(&One { trace: Whole { trace_info: Info::of(api, &trace)? } })
 }
 
 fn checked_id(id: &str) -> Answer<&str> {
@@ -236,14 +234,9 @@ pub(crate) fn trace(api: &Api, id: &str) -> Answer<Trace> {
     }
 }
 
-fn whole(api: &Api, trace: &Trace) -> Answer<Whole> {
-    let spans = api.store.spans(&trace.id)?.iter().map(otlp::view).collect::<Answer<_>>()?;
-    Ok(Whole { trace_info: Info::of(api, trace)?, spans })
-}
-
 pub(crate) fn get_info(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let trace = trace(api, request.arg(0))?;
-    json(&One { trace: Whole { trace_info: Info::of(api, &trace)?, spans: Vec::new() } })
+    json(&One { trace: Whole { trace_info: Info::of(api, &trace)? } })
 }
 
 #[derive(Default, Deserialize)]
@@ -260,14 +253,15 @@ struct Asked {
     request_ids: Vec<String>,
 }
 
-pub(crate) fn get_whole(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
-    let asked: Asked = request.read()?;
-    let trace = trace(api, need(asked.trace_id.as_ref(), "trace_id")?)?;
-    json(&One { trace: whole(api, &trace)? })
+/// The trace with this id, if it is there.
+fn found(api: &Api, id: &str) -> Answer<Option<Trace>> {
+    match api.store.trace(id) {
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        answer => Ok(Some(answer?)),
+    }
 }
 
-/// The traces among `ids` that are there.
-fn many(api: &Api, ids: &[String]) -> Answer<Vec<Trace>> {
+fn check_many(ids: &[String]) -> Answer<()> {
     if ids.is_empty() {
         return Err(Refusal::missing("trace_ids"));
     }
@@ -277,25 +271,7 @@ fn many(api: &Api, ids: &[String]) -> Answer<Vec<Trace>> {
             ids.len()
         )));
     }
-    let mut traces = Vec::new();
-    for id in ids {
-        match api.store.trace(id) {
-            Ok(trace) => traces.push(trace),
-            Err(StoreError::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(traces)
-}
-
-pub(crate) fn get_many(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
-    #[derive(Serialize)]
-    struct Found {
-        traces: Vec<Whole>,
-    }
-    let asked: Asked = request.read()?;
-    let traces = many(api, &asked.trace_ids)?;
-    json(&Found { traces: traces.iter().map(|trace| whole(api, trace)).collect::<Answer<_>>()? })
+    Ok(())
 }
 
 pub(crate) fn get_infos(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -304,8 +280,10 @@ pub(crate) fn get_infos(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         trace_infos: Vec<Info>,
     }
     let asked: Asked = request.read()?;
-    let traces = many(api, &asked.trace_ids)?;
-    json(&Found { trace_infos: traces.iter().map(|trace| Info::of(api, trace)).collect::<Answer<_>>()? })
+    check_many(&asked.trace_ids)?;
+    let info = |id: &String| found(api, id)?.map(|trace| Info::of(api, &trace)).transpose();
+    let trace_infos = asked.trace_ids.iter().filter_map(|id| info(id).transpose()).collect::<Answer<_>>()?;
+    json(&Found { trace_infos })
 }
 
 pub(crate) fn set_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {

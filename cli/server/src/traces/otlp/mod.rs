@@ -1,6 +1,6 @@
-//! Spans as `OTLP` sends them: protobuf in, protobuf kept, and JSON for those who ask.
-//!
-//! Source of the messages: opentelemetry-proto 1.x, `trace/v1/trace.proto`, `common/v1/common.proto`.
+//! Spans as `OTLP` sends them: protobuf or JSON in, protobuf kept, and JSON for those who ask.
+
+mod messages;
 
 use std::collections::BTreeMap;
 
@@ -14,153 +14,51 @@ use super::{HERE, LOCATION_TAG, NAME_TAG, SPANS_TAG};
 use crate::api::Api;
 use crate::error::{Answer, Code, Refusal};
 use crate::wire::Request;
+use messages::{Any, AnyValue, CODES, Event, ExportRequest, KINDS, KeyValue, Link, Span};
 
 /// How long what is shown of inputs and outputs may be, in characters.
 const MAX_PREVIEW: usize = 1000;
 
-#[derive(Clone, PartialEq, Message)]
-struct ExportRequest {
-    #[prost(message, repeated, tag = "1")]
-    resource_spans: Vec<ResourceSpans>,
+/// How spans are written that a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Protobuf,
+    Json,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct ResourceSpans {
-    #[prost(message, repeated, tag = "2")]
-    scope_spans: Vec<ScopeSpans>,
-}
+impl Format {
+    /// The format that the header `Content-Type` names.
+    pub(crate) fn of(kind: &str) -> Answer<Self> {
+        match kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase().as_str() {
+            "application/x-protobuf" => Ok(Self::Protobuf),
+            "application/json" => Ok(Self::Json),
+            _ => Err(Refusal::new(
+                Code::BadRequest,
+                format!(
+                    "Invalid Content-Type: {}. Expected: application/x-protobuf or application/json.",
+                    kind.escape_default()
+                ),
+            )),
+        }
+    }
 
-#[derive(Clone, PartialEq, Message)]
-struct ScopeSpans {
-    #[prost(message, repeated, tag = "2")]
-    spans: Vec<Span>,
-}
-
-#[allow(clippy::struct_field_names, reason = "fields have the names of the message")]
-#[derive(Clone, PartialEq, Message)]
-struct Span {
-    #[prost(bytes = "vec", tag = "1")]
-    trace_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    span_id: Vec<u8>,
-    #[prost(string, tag = "3")]
-    trace_state: String,
-    #[prost(bytes = "vec", tag = "4")]
-    parent_span_id: Vec<u8>,
-    #[prost(string, tag = "5")]
-    name: String,
-    #[prost(int32, tag = "6")]
-    kind: i32,
-    #[prost(fixed64, tag = "7")]
-    start_time_unix_nano: u64,
-    #[prost(fixed64, tag = "8")]
-    end_time_unix_nano: u64,
-    #[prost(message, repeated, tag = "9")]
-    attributes: Vec<KeyValue>,
-    #[prost(uint32, tag = "10")]
-    dropped_attributes_count: u32,
-    #[prost(message, repeated, tag = "11")]
-    events: Vec<Event>,
-    #[prost(uint32, tag = "12")]
-    dropped_events_count: u32,
-    #[prost(message, repeated, tag = "13")]
-    links: Vec<Link>,
-    #[prost(uint32, tag = "14")]
-    dropped_links_count: u32,
-    #[prost(message, optional, tag = "15")]
-    status: Option<Status>,
-    #[prost(fixed32, tag = "16")]
-    flags: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Event {
-    #[prost(fixed64, tag = "1")]
-    time_unix_nano: u64,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(message, repeated, tag = "3")]
-    attributes: Vec<KeyValue>,
-    #[prost(uint32, tag = "4")]
-    dropped_attributes_count: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Link {
-    #[prost(bytes = "vec", tag = "1")]
-    trace_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    span_id: Vec<u8>,
-    #[prost(string, tag = "3")]
-    trace_state: String,
-    #[prost(message, repeated, tag = "4")]
-    attributes: Vec<KeyValue>,
-    #[prost(uint32, tag = "5")]
-    dropped_attributes_count: u32,
-    #[prost(fixed32, tag = "6")]
-    flags: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Status {
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(int32, tag = "3")]
-    code: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValue {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct AnyValue {
-    #[prost(oneof = "Any", tags = "1, 2, 3, 4, 5, 6, 7")]
-    value: Option<Any>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum Any {
-    #[prost(string, tag = "1")]
-    Text(String),
-    #[prost(bool, tag = "2")]
-    Bool(bool),
-    #[prost(int64, tag = "3")]
-    Int(i64),
-    #[prost(double, tag = "4")]
-    Double(f64),
-    #[prost(message, tag = "5")]
-    Array(ArrayValue),
-    #[prost(message, tag = "6")]
-    Map(KeyValueList),
-    #[prost(bytes, tag = "7")]
-    Bytes(Vec<u8>),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ArrayValue {
-    #[prost(message, repeated, tag = "1")]
-    values: Vec<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValueList {
-    #[prost(message, repeated, tag = "1")]
-    values: Vec<KeyValue>,
+    fn read(self, body: &[u8]) -> Answer<ExportRequest> {
+        let wrong = |what: &str, error: &dyn std::fmt::Display| {
+            Refusal::new(Code::BadRequest, format!("Invalid OpenTelemetry {what} format: {error}."))
+        };
+        match self {
+            Self::Protobuf => ExportRequest::decode(body).map_err(|error| wrong("protobuf", &error)),
+            Self::Json => serde_json::from_slice(body).map_err(|error| wrong("JSON", &error)),
+        }
+    }
 }
 
 /// Takes spans in. Spans of a trace that was not started make one, from what they say.
-pub(crate) fn export(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
+pub(crate) fn export(api: &Api, request: &Request<'_>, format: Format) -> Answer<Vec<u8>> {
     let experiment =
         request.experiment.filter(|id| !id.is_empty()).ok_or_else(|| Refusal::missing("x-mlflow-experiment-id"))?;
     let experiment = api.experiment(experiment)?;
-    let body = request.body.unwrap_or_default();
-    let export = ExportRequest::decode(body)
-        .map_err(|error| Refusal::new(Code::BadRequest, format!("Invalid OpenTelemetry protobuf format: {error}.")))?;
+    let export = format.read(request.body.unwrap_or_default())?;
     let mut traces: BTreeMap<String, Vec<Span>> = BTreeMap::new();
     for span in export.resource_spans.into_iter().flat_map(|spans| spans.scope_spans).flat_map(|spans| spans.spans) {
         if span.trace_id.len() != 16 || span.span_id.len() != 8 {
@@ -170,10 +68,9 @@ pub(crate) fn export(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
         }
         traces.entry(format!("tr-{}", hex(&span.trace_id))).or_default().push(span);
     }
-    for (id, spans) in &traces {
-        let stored: Vec<(u64, StoredSpan)> = spans.iter().map(stored).collect();
-        api.store.put_spans(id, |before| Ok(told(api, &experiment, id, before, spans)), &stored)?;
-    }
+    let records = traces.iter().map(|(id, spans)| (id.clone(), spans.iter().map(stored).collect()));
+    let make = |id: &str, before| Ok(told(api, &experiment, id, before, traces.get(id).map_or(&[], Vec::as_slice)));
+    api.store.put_spans(&records.collect(), make)?;
     Ok(Vec::new())
 }
 
@@ -233,15 +130,6 @@ fn read(span: &StoredSpan) -> Answer<Span> {
 
 /// A span as clients read it.
 pub(crate) fn view(span: &StoredSpan) -> Answer<Value> {
-    const KINDS: [&str; 6] = [
-        "SPAN_KIND_UNSPECIFIED",
-        "SPAN_KIND_INTERNAL",
-        "SPAN_KIND_SERVER",
-        "SPAN_KIND_CLIENT",
-        "SPAN_KIND_PRODUCER",
-        "SPAN_KIND_CONSUMER",
-    ];
-    const CODES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
     let span = read(span)?;
     let name = |names: &[&'static str], number: i32| {
         usize::try_from(number).ok().and_then(|nth| names.get(nth).copied()).unwrap_or(names[0])
@@ -341,14 +229,17 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::messages::{ArrayValue, ResourceSpans, ScopeSpans};
     use super::*;
+
+    fn send(api: &Api, format: Format, body: &[u8], experiment: Option<&str>) -> Answer<Vec<u8>> {
+        export(api, &Request { query: "", body: Some(body), args: &[], experiment }, format)
+    }
 
     #[test]
     fn what_is_no_span_is_refused_and_nothing_panics() {
-        let api = Api::new(tracker_store::Store::memory().unwrap()).unwrap();
-        let send = |body: &[u8], experiment: Option<&str>| {
-            export(&api, &Request { query: "", body: Some(body), args: &[], experiment })
-        };
+        let api = Api::new(tracker_store::Store::memory().unwrap(), false).unwrap();
+        let send = |body: &[u8], experiment| send(&api, Format::Protobuf, body, experiment);
         assert!(send(b"", Some("0")).is_ok());
         for body in [&b"\x0a"[..], &[0xff; 40], b"{}"] {
             assert_eq!(send(body, Some("0")).unwrap_err().status().as_u16(), 400);
@@ -375,5 +266,60 @@ mod tests {
         let bytes = value.encode_to_vec();
         std::mem::forget(value);
         assert!(AnyValue::decode(bytes.as_slice()).is_err());
+    }
+
+    #[test]
+    fn json_says_what_protobuf_says() {
+        let api = Api::new(tracker_store::Store::memory().unwrap(), false).unwrap();
+        let send = |span: Value| {
+            let body = json!({ "resourceSpans": [{ "resource": {}, "scopeSpans": [{ "spans": [span] }] }] });
+            send(&api, Format::Json, body.to_string().as_bytes(), Some("0"))
+        };
+        let (trace, id) = ("5B8EFFF798038103D269B633813FC60C", "eee19b7ec3c1b174");
+        send(json!({
+            "traceId": trace, "spanId": id, "parentSpanId": "", "name": "root", "kind": 2, "flags": 257,
+            "startTimeUnixNano": "1544712660000000000", "endTimeUnixNano": 1_544_712_661_500_000_000_u64,
+            "attributes": [
+                { "key": "n", "value": { "intValue": "-7" } },
+                { "key": "x", "value": { "doubleValue": 0.5 } },
+                { "key": "list", "value": { "arrayValue": { "values": [{ "boolValue": true }, { "bytesValue": "AQI=" }, {}] } } },
+                { "key": "map", "value": { "kvlistValue": { "values": [{ "key": "k", "value": { "stringValue": "v" } }] } } },
+            ],
+            "events": [{ "timeUnixNano": "5", "name": "e" }],
+            "links": [{ "traceId": trace, "spanId": id }],
+            "status": { "code": "STATUS_CODE_ERROR", "message": "bad" },
+            "somethingNew": [1],
+        }))
+        .unwrap();
+        let stored = api.store.spans(&format!("tr-{}", trace.to_lowercase())).unwrap();
+        let span = view(&stored[0]).unwrap();
+        let bytes = [0x5b, 0x8e, 0xff, 0xf7, 0x98, 3, 0x81, 3, 0xd2, 0x69, 0xb6, 0x33, 0x81, 0x3f, 0xc6, 0x0c];
+        assert_eq!(span["trace_id"], STANDARD.encode(bytes));
+        assert_eq!(span["links"][0]["trace_id"], STANDARD.encode(bytes));
+        assert_eq!((&span["name"], &span["kind"]), (&json!("root"), &json!("SPAN_KIND_SERVER")));
+        assert_eq!(span["end_time_unix_nano"], 1_544_712_661_500_000_000_u64);
+        assert_eq!(span["status"], json!({ "code": "STATUS_CODE_ERROR", "message": "bad" }));
+        assert_eq!(span["attributes"][0]["value"], json!({ "int_value": -7 }));
+        assert_eq!(span["attributes"][2]["value"]["array_value"]["values"][1], json!({ "bytes_value": "AQI=" }));
+        assert_eq!(span["attributes"][3]["value"]["kvlist_value"]["values"][0]["key"], "k");
+        assert_eq!(span["events"][0]["time_unix_nano"], 5);
+        let started = api.store.trace(&format!("tr-{}", trace.to_lowercase())).unwrap();
+        assert_eq!((started.duration_millis, started.state.as_str()), (Some(1500), "ERROR"));
+        for (field, value) in [
+            ("traceId", json!("xyz")),
+            ("traceId", json!("5b8e")),
+            ("traceId", json!("é1")),
+            ("spanId", json!(7)),
+            ("kind", json!("SPAN_KIND_ODD")),
+            ("startTimeUnixNano", json!(-1)),
+            ("startTimeUnixNano", json!("x")),
+            ("attributes", json!([{ "key": "k", "value": { "bytesValue": "?" } }])),
+        ] {
+            let mut span = json!({ "traceId": trace, "spanId": id });
+            span[field] = value;
+            assert_eq!(send(span.clone()).unwrap_err().status().as_u16(), 400, "{span}");
+        }
+        let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+        assert!(Format::Json.read(deep.as_bytes()).is_err());
     }
 }
