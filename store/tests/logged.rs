@@ -230,7 +230,7 @@ fn trace(store: &Store, experiment: ExperimentId, run: Option<RunId>, id: &str) 
         tags: texts("trace"),
     };
     let span = |number: u64| (number, Span { start_nanos: number, otlp: id.as_bytes().to_vec() });
-    store.put_spans(id, |_| Ok(trace.clone()), &[span(1), span(2)]).unwrap();
+    store.put_spans(&[(id.to_owned(), vec![span(1), span(2)])].into(), |_, _| Ok(trace.clone())).unwrap();
     assess(store, id, "a-1");
     store.put_loose(&format!("traces/{id}"), "traces.json", &mut id.repeat(5_000).as_bytes()).unwrap();
 }
@@ -301,7 +301,7 @@ fn large_traces_come_in_several_commits_each_whole() {
     for id in ids {
         trace(store, experiment, Some(scene.maker), id);
         let large = Span { start_nanos: 3, otlp: vec![7; 5 << 20] };
-        store.put_spans(id, |trace| Ok(trace.unwrap()), &[(3, large)]).unwrap();
+        store.put_spans(&[(id.to_owned(), vec![(3, large)])].into(), |_, trace| Ok(trace.unwrap())).unwrap();
     }
     let bundle = scene.export(&[scene.maker]);
     let faulty = Arc::new(Faulty::new(Arc::new(Memory::new()), None));
@@ -322,7 +322,7 @@ fn a_very_large_trace_says_that_it_is_not_finished_until_it_is() {
     trace(store, store.default_experiment().unwrap().id, Some(scene.maker), "tr-1");
     for number in 10..24 {
         let large = Span { start_nanos: number, otlp: vec![number as u8; 5 << 20] };
-        store.put_spans("tr-1", |trace| Ok(trace.unwrap()), &[(number, large)]).unwrap();
+        store.put_spans(&[("tr-1".to_owned(), vec![(number, large)])].into(), |_, trace| Ok(trace.unwrap())).unwrap();
     }
     let bundle = scene.export(&[scene.maker]);
     // 70 MiB do not fit a commit. It stops after the run and a part of the trace.

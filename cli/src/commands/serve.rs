@@ -28,6 +28,9 @@ pub struct ServeArgs {
     /// A name under which the server may be called, beside its address; may be given again.
     #[arg(long = "name", value_name = "HOST")]
     pub names: Vec<String>,
+    /// Refuse values of params and tags that are too long, as `MLFLOW_TRUNCATE_LONG_VALUES=false` does, in place of cutting them.
+    #[arg(long)]
+    pub refuse_long: bool,
     /// Threads that answer requests; default: the cores, at most 4.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
@@ -41,6 +44,7 @@ pub fn serve(dir: &Path, args: &ServeArgs, printer: &Printer) -> anyhow::Result<
         port: args.port,
         token: args.token.clone(),
         names: args.names.clone(),
+        refuse_long: args.refuse_long,
         workers: args.workers.map_or(defaults.workers, usize::from),
         ..defaults
     };
