@@ -333,7 +333,8 @@ fn number(input: &mut Input<'_>) -> ModalResult<Token> {
     let fraction =
         (opt(digits()), opt(('.', opt(digits()))), opt((one_of(['e', 'E']), opt(one_of(['+', '-'])), digits())));
     let special = alt((Caseless("nan"), Caseless("infinity"), Caseless("inf")));
-    let body = alt((fraction.take(), special));
+    // A fraction may be empty, so it is tried last.
+    let body = alt((special, fraction.take()));
     terminated((opt(one_of(['+', '-'])), body).take(), not(peek(one_of(is_word))))
         .verify_map(|text: &str| text.parse().ok().map(|number| Token::Number(number, text.parse().ok())))
         .parse_next(input)
