@@ -412,6 +412,9 @@ mod tests {
         assert_eq!(field("metrics.`pass @16` >= -2"), metric("pass @16", Value::Int(-2)));
         assert_eq!(field("metrics.pass@16 = 1e-4"), metric("pass@16", Value::Real(1e-4)));
         assert_eq!(field("metrics.a.b/c < 3"), metric("a.b/c", Value::Int(3)));
+        assert_eq!(field("metrics.a < inf"), metric("a", Value::Real(f64::INFINITY)));
+        assert_eq!(field("metrics.inf > -Infinity"), metric("inf", Value::Real(f64::NEG_INFINITY)));
+        assert_eq!(field("infra > 1"), (None, "infra".to_owned(), Value::Int(1)));
         assert_eq!(field("name = 'it''s'"), (None, "name".to_owned(), Value::Text("it's".to_owned())));
         assert_eq!(field("ok = TRUE"), (None, "ok".to_owned(), Value::Bool(true)));
     }
