@@ -218,24 +218,18 @@ impl Store {
     ) -> Result<T> {
         let mut attempt = || -> Result<Option<T>> {
             let mut batch = Batch::new();
-            let planned = match plan(&mut batch) {
-                // A plan reads key by key: what looks damaged may have been read from two states of a series.
-                Err(Error::Corrupt { .. }) => return Ok(None),
-                planned => planned?,
-            };
-            if batch.is_empty() {
-                return Ok(Some(planned));
-            }
-            match self.inner.engine.commit(&batch, durability) {
-                Ok(()) => Ok(Some(planned)),
-                Err(error) => {
-                    // What was planned did not come to be.
-                    self.known().series.clear();
-                    match error {
-                        EngineError::Conflict { .. } => Ok(None),
-                        error => Err(error.into()),
-                    }
+            let written = plan(&mut batch).and_then(|planned| {
+                if !batch.is_empty() {
+                    self.inner.engine.commit(&batch, durability)?;
                 }
+                Ok(planned)
+            });
+            let Err(error) = written else { return written.map(Some) };
+            self.known().series.forget(&batch);
+            match error {
+                // A plan reads key by key: what looks damaged may have been read from two states of a series.
+                Error::Corrupt { .. } | Error::Engine(EngineError::Conflict { .. }) => Ok(None),
+                error => Err(error),
             }
         };
         {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use tracker_engine::{Batch, Direction, KeyRange};
+use tracker_engine::{Batch, Direction, KeyRange, Op};
 
 use super::{BLOCK_POINTS, Block, Chunk, GROUP_BLOCKS, Head, Point, SEAL_POINTS, Summary, extremes};
 use crate::error::Result;
@@ -58,9 +58,13 @@ impl Planned {
         self.0.insert(key, last);
     }
 
-    /// Forgets everything, as what was planned did not come to be.
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
+    /// Forgets the series that `batch` changes, as it was not written.
+    pub(crate) fn forget(&mut self, batch: &Batch) {
+        for op in batch.ops() {
+            if let Op::Put { key, .. } = op {
+                self.0.remove(key);
+            }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What frames go through: two pipes, which cost a third of what a socket does.
+//! What frames go through: two pipes, which carry small frames at two fifths of what a socket costs.
 //!
 //! The side that connects makes them and sends the other its ends over the socket, which stays open: it tells either side that the other
 //! has gone, and a side shuts it down to end its own waiting.
@@ -7,22 +7,25 @@
 //! first asks again and again for up to [`WATCH`]; it does so only while the other side has lately been that quick, so that who waits
 //! for a slow disk or a long pause sleeps at once.
 //!
-//! Invariant: what arrived is read before the end of the channel is told.
+//! Invariant: what arrived is read before the end of the channel is told. A pipe without a reader sends `SIGPIPE` to who writes: it has to be
+//! ignored, as Rust's own `main` does.
 
 use std::io::{self, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::retry_on_intr;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 
 use super::protocol::malformed;
@@ -38,7 +41,7 @@ const PIPES: u8 = b'p';
 pub(super) struct Channel {
     incoming: PipeReader,
     outgoing: PipeWriter,
-    socket: UnixStream,
+    socket: Arc<UnixStream>,
     /// How long a read or a write may wait for the other side; without it, for ever.
     read_time: Option<Duration>,
     write_time: Option<Duration>,
@@ -58,15 +61,21 @@ impl Channel {
             return Err(io::Error::other("two pipes are too many to send"));
         }
         sendmsg(&socket, &[IoSlice::new(&[PIPES])], &mut rights, SendFlags::NOSIGNAL)?;
-        Self::over(incoming, outgoing, socket)
+        Self::over(incoming, outgoing, Arc::new(socket))
     }
 
     /// Takes the ends that the other side sent. Requests are then waited for as long as that is there.
-    pub(super) fn accept(socket: UnixStream) -> io::Result<Self> {
+    pub(super) fn accept(socket: Arc<UnixStream>) -> io::Result<Self> {
         let mut byte = [0];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut rights = RecvAncillaryBuffer::new(&mut space);
-        recvmsg(&socket, &mut [IoSliceMut::new(&mut byte)], &mut rights, RECV_FLAGS)?;
+        let received = retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(&mut byte)], &mut rights, RECV_FLAGS))?;
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(io::Error::other("this process has too many files open to take a connection's pipes"));
+        }
+        if received.bytes != 1 || byte != [PIPES] {
+            return Err(malformed("the other side sent something else than pipes"));
+        }
         let mut ends: Vec<OwnedFd> = Vec::new();
         for message in rights.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = message {
@@ -78,7 +87,12 @@ impl Channel {
         Ok(Self { read_time: None, ..Self::over(incoming.into(), outgoing.into(), socket)? })
     }
 
-    fn over(incoming: PipeReader, outgoing: PipeWriter, socket: UnixStream) -> io::Result<Self> {
+    fn over(incoming: PipeReader, outgoing: PipeWriter, socket: Arc<UnixStream>) -> io::Result<Self> {
+        // Where it is not said on receiving: a child must not keep them open.
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        for end in [incoming.as_fd(), outgoing.as_fd()] {
+            rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
+        }
         fcntl_setfl(&incoming, OFlags::NONBLOCK)?;
         fcntl_setfl(&outgoing, OFlags::NONBLOCK)?;
         let (read_time, write_time) = (socket.read_timeout()?, socket.write_timeout()?);
@@ -206,7 +220,7 @@ mod tests {
     fn pair() -> (Channel, Channel) {
         let (here, there) = UnixStream::pair().unwrap();
         let here = Channel::open(here).unwrap();
-        (here, Channel::accept(there).unwrap())
+        (here, Channel::accept(Arc::new(there)).unwrap())
     }
 
     #[test]
@@ -252,7 +266,7 @@ mod tests {
         here.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
         here.set_write_timeout(Some(Duration::from_millis(5))).unwrap();
         let mut here = Channel::open(here).unwrap();
-        let _there = Channel::accept(there).unwrap();
+        let _there = Channel::accept(Arc::new(there)).unwrap();
         for _ in 0..2 {
             assert_eq!(here.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         }
@@ -286,9 +300,9 @@ mod tests {
     fn who_sends_no_pipes_is_refused() {
         let (mut here, there) = UnixStream::pair().unwrap();
         here.write_all(b"p").unwrap();
-        assert_eq!(Channel::accept(there).err().unwrap().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(Channel::accept(Arc::new(there)).err().unwrap().kind(), io::ErrorKind::InvalidData);
         let (here, there) = UnixStream::pair().unwrap();
         drop(here);
-        assert!(Channel::accept(there).is_err());
+        assert!(Channel::accept(Arc::new(there)).is_err());
     }
 }

@@ -17,7 +17,7 @@ use crate::layout::{self, SOCKET, State};
 use crate::{Batch, Direction, Durability, Error, KeyRange, Kind, Read, Result, Visitor};
 
 /// Connections kept for the next calls.
-const MAX_IDLE: usize = 64;
+const MAX_IDLE: usize = 32;
 /// A connection keeps a buffer of up to this between calls.
 const MAX_KEPT_BYTES: usize = 1 << 20;
 

@@ -28,8 +28,8 @@ use crate::kind::Local;
 use crate::layout::SOCKET;
 use crate::{Batch, Direction, Durability, Error, KeyRange, Memory, Read, Result};
 
-/// Connections served at once; who comes later is asked to wait. Each has four open files, and systems allow a thousand and some.
-const MAX_CONNECTIONS: usize = if cfg!(test) { 4 } else { 200 };
+/// Connections served at once; who comes later is asked to wait. Each has three open files, and systems allow a thousand and some.
+const MAX_CONNECTIONS: usize = if cfg!(test) { 4 } else { 300 };
 /// How long a new connection may take to greet.
 const GREETING_TIME: Duration = Duration::from_secs(5);
 /// How long a client may take to accept an answer.
@@ -38,7 +38,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 const LEAVING_TIME: Duration = Duration::from_secs(2);
 /// The pause after a connection could not be accepted, as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-/// Answers are read through a buffer of this size.
+/// Requests are read through a buffer of this size.
 const BUFFER_BYTES: usize = 8 << 10;
 
 /// This process as the one that has the engine open. The engine is closed before the lock is let go: fields are dropped
@@ -87,7 +87,7 @@ struct Server {
 struct Room {
     is_closing: AtomicBool,
     last_id: AtomicU64,
-    guests: Mutex<BTreeMap<u64, UnixStream>>,
+    guests: Mutex<BTreeMap<u64, Arc<UnixStream>>>,
     is_left: Condvar,
     snapshots: Mutex<BTreeMap<u64, Arc<dyn Read>>>,
 }
@@ -131,14 +131,14 @@ impl Room {
     }
 
     /// A place for `stream`; `None` if all are taken.
-    fn enter(&self, stream: &UnixStream) -> io::Result<Option<u64>> {
+    fn enter(&self, stream: &Arc<UnixStream>) -> Option<u64> {
         let mut guests = lock(&self.guests);
         if guests.len() >= MAX_CONNECTIONS {
-            return Ok(None);
+            return None;
         }
         let id = self.new_id();
-        guests.insert(id, stream.try_clone()?);
-        Ok(Some(id))
+        guests.insert(id, Arc::clone(stream));
+        Some(id)
     }
 
     fn leave(&self, id: u64) {
@@ -177,8 +177,9 @@ fn accept(listener: &UnixListener, room: &Arc<Room>, engine: &Arc<dyn Local>) {
 
 /// Gives a connection a thread, or says that there is no place.
 fn admit(stream: UnixStream, room: &Arc<Room>, engine: &Arc<dyn Local>) -> io::Result<()> {
-    let Some(id) = room.enter(&stream)? else {
-        return Greeting::new(Word::Full).write(&mut &stream);
+    let stream = Arc::new(stream);
+    let Some(id) = room.enter(&stream) else {
+        return Greeting::new(Word::Full).write(&mut &*stream);
     };
     let serving = thread::Builder::new().name("store-serve".to_owned()).spawn({
         let (room, engine) = (Arc::clone(room), Arc::clone(engine));
@@ -216,7 +217,7 @@ pub(crate) fn serve_bytes(bytes: &[u8]) {
     let engine: Arc<dyn Local> = Arc::new(Memory::new());
     let serving = thread::spawn({
         let engine = Arc::clone(&engine);
-        move || serve(stream, Arc::default(), engine)
+        move || serve(Arc::new(stream), Arc::default(), engine)
     });
     // The holder may hang up at any byte.
     let greeted = Greeting::new(Word::Hello).write(&mut client).and_then(|()| Greeting::read(&mut client));
@@ -231,11 +232,11 @@ pub(crate) fn serve_bytes(bytes: &[u8]) {
 }
 
 /// Greets, and answers until the other side hangs up.
-fn serve(stream: UnixStream, room: Arc<Room>, engine: Arc<dyn Local>) -> io::Result<()> {
+fn serve(stream: Arc<UnixStream>, room: Arc<Room>, engine: Arc<dyn Local>) -> io::Result<()> {
     stream.set_read_timeout(Some(GREETING_TIME))?;
     stream.set_write_timeout(Some(ANSWER_TIME))?;
-    let greeting = Greeting::read(&mut &stream)?;
-    Greeting::new(Word::Hello).write(&mut &stream)?;
+    let greeting = Greeting::read(&mut &*stream)?;
+    Greeting::new(Word::Hello).write(&mut &*stream)?;
     if greeting.protocol != PROTOCOL {
         return Ok(());
     }

@@ -131,7 +131,7 @@ impl Greeting {
     }
 }
 
-/// Sends one frame. `body` is sent in pieces, as they lie; `frame` is where it is put together, whatever was in it.
+/// Sends one frame. It is put together in `frame`, whatever was in that, with the pieces of `body` one behind the other.
 pub(super) fn send(
     stream: &mut impl Write,
     head: &impl Serialize,
