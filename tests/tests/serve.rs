@@ -165,8 +165,8 @@ fn a_command_is_a_run_with_its_output_its_exit_and_the_state_of_its_code() {
     assert_eq!(store.experiment_by_id(store.run(run_of(&good)).unwrap().experiment).unwrap().name, "Default");
     drop(store);
     let missing = tracker.run(&["exec", "--", "/nowhere/program"]);
-    assert_eq!(missing.code, 2, "{}", missing.stderr);
-    assert!(missing.stderr.contains("`/nowhere/program` cannot be run"), "{}", missing.stderr);
+    assert_eq!(missing.code, 127, "{}", missing.stderr);
+    assert!(missing.stderr.contains("error: `/nowhere/program` cannot be run: No such file"), "{}", missing.stderr);
     assert_eq!(tracker.run(&["fsck"]).code, 0);
 }
 

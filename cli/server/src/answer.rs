@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -32,7 +32,7 @@ pub(crate) async fn answer(shared: web::Data<Shared>, request: HttpRequest, mut 
         Ok(response) => response,
         Err(refusal) => {
             // A body that is left unread would end the connection, perhaps before the client has read why.
-            stream::drain(&mut payload, DRAINED_BYTES, shared.patience).await;
+            stream::drain(&mut payload, DRAINED_BYTES).await;
             refused(&refusal)
         }
     }
@@ -59,13 +59,18 @@ fn json(body: Vec<u8>) -> HttpResponse {
 }
 
 async fn route(shared: &web::Data<Shared>, request: &HttpRequest, payload: &mut Payload) -> Answer<HttpResponse> {
-    let (method, path) = (request.method().as_str(), request.uri().path());
+    // The answer to HEAD is that to GET; the body of it is not sent.
+    let method = if request.method() == Method::HEAD { Method::GET.as_str() } else { request.method().as_str() };
+    let path = request.uri().path();
     shared.gate.check(method, path, request.headers())?;
     let route = routes::find(method, path).ok_or_else(|| {
         Refusal::new(Code::EndpointNotFound, format!("There is no endpoint {method} {}.", path.escape_default()))
     })?;
     let mut slot = shared.requests.enter();
-    slot.take(1)?;
+    // Whether it is well is answered also by a server that has too much to do.
+    if !matches!(route.call, Call::Plain(_)) {
+        slot.take(1)?;
+    }
     let args = route.args.into_iter().map(artifacts::decoded).collect::<Answer<Vec<_>>>()?;
     match route.call {
         Call::Plain(text) => Ok(builder(StatusCode::OK).content_type("text/plain; charset=utf-8").body(text)),
@@ -149,10 +154,10 @@ impl Drop for Body {
 }
 
 async fn body(shared: &web::Data<Shared>, request: &HttpRequest, payload: &mut Payload) -> Answer<Body> {
-    if request.method() == actix_web::http::Method::GET {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(Body { bytes: None, shared: shared.clone(), n_taken: 0 });
     }
-    if request.method() == actix_web::http::Method::POST && request.uri().path() != "/v1/traces" {
+    if request.method() == Method::POST && request.uri().path() != "/v1/traces" {
         let kind = text(request, &header::CONTENT_TYPE).split(';').next().unwrap_or("").trim();
         if !kind.eq_ignore_ascii_case("application/json") {
             return Err(Refusal::new(Code::BadRequest, "Bad Request. Content-Type must be application/json."));

@@ -2,13 +2,13 @@
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web::{Bytes, Payload};
 use futures::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 
-use crate::error::{Answer, Refusal};
+use crate::error::{Answer, Code, Refusal};
 
 /// Stretches of a body that wait to be read.
 const N_WAITING: usize = 4;
@@ -19,6 +19,11 @@ const READ_BYTES: usize = 256 << 10;
 /// Parts of an answer are sent together up to this.
 const SEND_BYTES: usize = 64 << 10;
 
+/// Bytes a second that a body has to come with once it took longer than a client may keep silent.
+const LEAST_RATE: f64 = 1024.0;
+/// How long the rest of a body that is refused is waited for.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
 /// The whole of a body, if it is not too long, and there is room for it among the others.
 pub(crate) async fn whole(
     payload: &mut Payload,
@@ -27,7 +32,8 @@ pub(crate) async fn whole(
     patience: Duration,
 ) -> Answer<Vec<u8>> {
     let mut body = Vec::new();
-    while let Some(bytes) = next(payload, patience).await? {
+    let mut pace = Pace::new(patience);
+    while let Some(bytes) = pace.next(payload).await? {
         if body.len() + bytes.len() > limit {
             return Err(Refusal::invalid(format!("The request body exceeds the maximum length of {limit} bytes.")));
         }
@@ -37,15 +43,19 @@ pub(crate) async fn whole(
     Ok(body)
 }
 
-/// Reads what is left of a body, up to `limit` bytes.
-pub(crate) async fn drain(payload: &mut Payload, limit: usize, patience: Duration) {
+/// Reads what is left of a body, up to `limit` bytes, for a while.
+pub(crate) async fn drain(payload: &mut Payload, limit: usize) {
     let mut n_read = 0;
-    while let Ok(Some(bytes)) = next(payload, patience).await {
-        n_read += bytes.len();
-        if n_read > limit {
-            return;
+    let read = async {
+        while let Some(Ok(bytes)) = payload.next().await {
+            n_read += bytes.len();
+            if n_read > limit {
+                return;
+            }
         }
-    }
+    };
+    // What has not come by then is not worth waiting for.
+    drop(tokio::time::timeout(DRAIN_TIME, read).await);
 }
 
 /// How much of something there is, and how much of it is taken.
@@ -114,14 +124,31 @@ impl Drop for Room<'_> {
     }
 }
 
-async fn next(payload: &mut Payload, patience: Duration) -> Answer<Option<Bytes>> {
-    match tokio::time::timeout(patience, payload.next()).await {
-        Ok(None) => Ok(None),
-        Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
-        Ok(Some(Err(error))) => {
-            Err(Refusal::new(crate::error::Code::BadRequest, format!("The request body ended early: {error}.")))
-        }
-        Err(_) => Err(Refusal::new(crate::error::Code::BadRequest, "The request body did not come in time.")),
+/// How fast a body comes.
+struct Pace {
+    patience: Duration,
+    begun: Instant,
+    n_bytes: usize,
+}
+
+impl Pace {
+    fn new(patience: Duration) -> Self {
+        Self { patience, begun: Instant::now(), n_bytes: 0 }
+    }
+
+    /// The next bytes. Who keeps silent for too long is refused, and who sends next to nothing for longer than that.
+    async fn next(&mut self, payload: &mut Payload) -> Answer<Option<Bytes>> {
+        let late = || Refusal::new(Code::BadRequest, "The request body did not come in time.");
+        let next = tokio::time::timeout(self.patience, payload.next()).await.map_err(|_| late())?;
+        let Some(bytes) = next
+            .transpose()
+            .map_err(|error| Refusal::new(Code::BadRequest, format!("The request body ended early: {error}.")))?
+        else {
+            return Ok(None);
+        };
+        self.n_bytes += bytes.len();
+        let owed = self.begun.elapsed().saturating_sub(self.patience).as_secs_f64() * LEAST_RATE;
+        if (self.n_bytes as f64) < owed { Err(late()) } else { Ok(Some(bytes)) }
     }
 }
 
@@ -151,7 +178,8 @@ impl Sender {
     /// Sends a body, as fast as it is read.
     pub(crate) async fn send(self, payload: &mut Payload, patience: Duration) -> Answer<()> {
         let (mut stretch, mut n_bytes) = (Stretch::new(), 0);
-        while let Some(bytes) = next(payload, patience).await? {
+        let mut pace = Pace::new(patience);
+        while let Some(bytes) = pace.next(payload).await? {
             n_bytes += bytes.len();
             stretch.push(bytes);
             if n_bytes >= STRETCH_BYTES {

@@ -3,7 +3,7 @@
 
 mod wire;
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -291,6 +291,70 @@ fn a_client_that_keeps_silent_is_sent_away() {
             Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it waits for ever"),
         }
     }
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_client_that_sends_next_to_nothing_is_sent_away() {
+    let server =
+        Server::bind(Store::memory().unwrap(), &Options { patience: Duration::from_millis(300), ..options() }).unwrap();
+    let mut client = Client::new(server.address());
+    let run = new_run(&mut client);
+    for head in [
+        format!("PUT /api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts/f HTTP/1.1\r\nHost: localhost\r\n"),
+        "POST /api/2.0/mlflow/runs/set-tag HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            .to_owned(),
+    ] {
+        let mut slow = Client::new(server.address());
+        slow.send(format!("{head}Content-Length: 100000\r\n\r\n").as_bytes()).unwrap();
+        let begun = std::time::Instant::now();
+        while slow.send(b" ").is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "a byte now and then keeps its place");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    server.stop().unwrap();
+}
+
+#[test]
+fn histories_come_by_time_whatever_their_steps() {
+    let (server, mut client) = serve(&Store::memory().unwrap());
+    let run = new_run(&mut client);
+    let metrics: Vec<_> = [(1, 300, 0), (2, 100, 1), (3, 200, 2), (4, 100, 7), (5, 100, 1)]
+        .map(|(value, timestamp, step)| json!({ "key": "m", "value": value, "timestamp": timestamp, "step": step }))
+        .into();
+    client.post("runs/log-batch", &json!({ "run_id": run, "metrics": metrics }));
+    let path = format!("/api/2.0/mlflow/metrics/get-history?run_id={run}&metric_key=m");
+    let values = |answer: &serde_json::Value| -> Vec<f64> {
+        answer["metrics"].as_array().unwrap().iter().map(|point| point["value"].as_f64().unwrap()).collect()
+    };
+    assert_eq!(values(&client.get(&path).json()), [2.0, 5.0, 4.0, 3.0, 1.0]);
+    let (mut token, mut paged) = (String::new(), Vec::new());
+    loop {
+        let page = client.get(&format!("{path}&max_results=2&page_token={token}")).json();
+        paged.extend(values(&page));
+        match page["next_page_token"].as_str() {
+            Some(next) => token = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(paged, [2.0, 5.0, 4.0, 3.0, 1.0]);
+    let bulk = format!("/ajax-api/2.0/mlflow/metrics/get-history-bulk?run_id={run}&metric_key=m&max_results=3");
+    assert_eq!(values(&client.get(&bulk).json()), [2.0, 5.0, 4.0]);
+    server.stop().unwrap();
+}
+
+#[test]
+fn heads_are_answered_without_their_bodies() {
+    let (server, _) = serve(&Store::memory().unwrap());
+    let mut stream = std::net::TcpStream::connect(server.address()).unwrap();
+    let path = "/api/2.0/mlflow/experiments/get?experiment_id=0";
+    // What comes next is the answer to the next request, not a body.
+    write!(stream, "HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\nHEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut all = String::new();
+    stream.read_to_string(&mut all).unwrap();
+    assert_eq!(all.matches("HTTP/1.1 200").count(), 2, "{all}");
+    assert!(all.ends_with("\r\n\r\n") && all.contains("content-length: 2"), "{all}");
     server.stop().unwrap();
 }
 

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tracker_store::{Run, RunId, Series, Store};
+use tracker_store::{Run, RunId, Series, Store, Value as Cell};
 
-use crate::printer::Printer;
+use crate::printer::{Printer, number, shortened};
+
+/// Characters of a param or a tag that are shown; JSON has them whole.
+const LONGEST_TEXT: usize = 200;
 
 /// Whether no study made the run.
 pub fn is_logged(run: &Run) -> bool {
@@ -24,8 +27,9 @@ pub fn series(store: &Store, run: RunId) -> anyhow::Result<BTreeMap<String, Seri
 
 /// What a client said of a run, as JSON.
 pub fn facts(store: &Store, run: RunId) -> anyhow::Result<Value> {
-    let metrics: BTreeMap<String, f64> =
-        series(store, run)?.into_iter().map(|(key, series)| (key, series.latest.value)).collect();
+    // NaN and infinities are told as texts, as in queries.
+    let metrics: BTreeMap<String, Cell> =
+        series(store, run)?.into_iter().map(|(key, series)| (key, Cell::Real(series.latest.value))).collect();
     let files: Vec<Value> =
         files(store, run)?.into_iter().map(|(path, n_bytes)| json!({ "path": path, "bytes": n_bytes })).collect();
     Ok(json!({ "metrics": metrics, "files": files }))
@@ -33,14 +37,16 @@ pub fn facts(store: &Store, run: RunId) -> anyhow::Result<Value> {
 
 /// Prints params, tags, the latest point of each series, and files.
 pub fn show(store: &Store, run: RunId, printer: &Printer) -> anyhow::Result<()> {
-    let texts = |texts: BTreeMap<String, String>| texts.into_iter().map(|(key, value)| vec![key, value]);
+    let texts = |texts: BTreeMap<String, String>| {
+        texts.into_iter().map(|(key, value)| vec![key, shortened(&value, LONGEST_TEXT)])
+    };
     let params = texts(store.params(run)?);
     if params.len() > 0 {
         printer.table(&["PARAM", "VALUE"], params)?;
     }
-    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    let extreme = |value: Option<f64>| value.map_or_else(String::new, number);
     let metrics = series(store, run)?.into_iter().map(|(key, Series { latest, min, max })| {
-        vec![key, latest.value.to_string(), latest.step.to_string(), number(min), number(max)]
+        vec![key, number(latest.value), latest.step.to_string(), extreme(min), extreme(max)]
     });
     if metrics.len() > 0 {
         printer.table(&["METRIC", "LATEST", "STEP", "MIN", "MAX"], metrics)?;

@@ -14,7 +14,7 @@ use tracker_store::{
 
 use crate::args::{GraphFormat, Listing, Query, RewardArgs};
 use crate::failure::{Answer, InputError};
-use crate::printer::Printer;
+use crate::printer::{LONGEST_CELL, Printer, shortened};
 
 /// What the seed is called among params.
 const SEED: &str = "seed";
@@ -225,12 +225,7 @@ fn stages(dir: &Path, run: &str, printer: &Printer) -> anyhow::Result<Answer> {
 
 /// A value in a table: long texts shortened, so that a row stays a line.
 fn cell(value: &Value) -> String {
-    const LONGEST: usize = 60;
-    let text = value.to_string().replace('\n', " ");
-    match text.char_indices().nth(LONGEST) {
-        None => text,
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
+    shortened(&value.to_string(), LONGEST_CELL)
 }
 
 /// The mean of one metric less another over equal steps.
@@ -370,7 +365,7 @@ fn lineage(dir: &Path, query: &Query, printer: &Printer) -> anyhow::Result<Answe
         GraphFormat::Dot => printer.text(&graph.to_dot())?,
         GraphFormat::Mermaid => printer.text(&graph.to_mermaid())?,
     }
-    if node.kind() == Kind::Run {
+    if node.kind() == Kind::Run && graph.edges.is_empty() {
         let what = "a run comes from nothing and nothing from it; what it recorded does";
         printer.say(&format!(
             "{what}\nhint: `tracker query claims --run {}` lists nodes to ask about",

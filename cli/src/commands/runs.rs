@@ -6,13 +6,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tracker_store::{
     Checkpoint, Content, Dataset, Digest, Endpoint, Figure, Kind, Manifest, NodeId, Problem, Program, Run, RunId,
-    Sampling, Series, Statement, Store, Table, Verifier,
+    Sampling, Series, Statement, Store, Table, Value as Cell, Verifier,
 };
 
 use crate::args::{Aspect, Listing};
 use crate::commands::logged;
 use crate::failure::Answer;
-use crate::printer::Printer;
+use crate::printer::{LONGEST_CELL, Printer, shortened};
 
 /// Lists runs, newest first.
 pub fn ls(dir: &Path, filter: Option<&str>, limit: usize, printer: &Printer) -> anyhow::Result<Answer> {
@@ -87,10 +87,12 @@ pub fn diff(dir: &Path, [left, right]: [&str; 2], only: &[Aspect], printer: &Pri
     compare(Aspect::Param, params(left)?, params(right)?);
     let values = |run| -> anyhow::Result<_> {
         let figures = figures(&store, run)?;
-        let value = |Placed { stage, figure, .. }| (format!("{stage}: {}", figure.name), json!(figure.value));
+        let value =
+            |Placed { stage, figure, .. }| (format!("{stage}: {}", figure.name), json!(Cell::Real(figure.value)));
         let mut values: BTreeMap<String, Value> = figures.into_iter().map(value).collect();
         if logged::is_logged(&store.run(run)?) {
-            let latest = |(key, series): (String, Series)| (format!("metrics.{key}"), json!(series.latest.value));
+            let latest =
+                |(key, series): (String, Series)| (format!("metrics.{key}"), json!(Cell::Real(series.latest.value)));
             values.extend(logged::series(&store, run)?.into_iter().map(latest));
         }
         Ok(values)
@@ -123,7 +125,7 @@ pub fn diff(dir: &Path, [left, right]: [&str; 2], only: &[Aspect], printer: &Pri
         if differences.is_empty() {
             return Ok(Answer::Yes);
         }
-        let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+        let text = |v: &Value| shortened(&v.as_str().map_or_else(|| v.to_string(), str::to_owned), LONGEST_CELL);
         let rows = differences.iter().map(|d| ["what", "key", "left", "right"].map(|field| text(&d[field])).to_vec());
         printer.table(&["WHAT", "KEY", &left.short(), &right.short()], rows)?;
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use tracker_server::{Options, Server};
 use tracker_store::Store;
 
-use crate::failure::Answer;
+use crate::failure::{Answer, InputError};
 use crate::printer::Printer;
 use crate::signals;
 
@@ -42,12 +42,17 @@ pub fn serve(dir: &Path, args: &ServeArgs, printer: &Printer) -> anyhow::Result<
     let options = Options {
         host: args.host,
         port: args.port,
-        token: args.token.clone(),
+        token: args.token.as_deref().map(|token| token.trim().to_owned()),
         names: args.names.clone(),
         refuse_long: args.refuse_long,
         workers: args.workers.map_or(defaults.workers, usize::from),
         ..defaults
     };
+    if options.token.as_ref().is_some_and(String::is_empty) {
+        let hint =
+            Some("give one by `--token` or TRACKER_TOKEN, or neither to serve this machine alone without".into());
+        return Err(InputError { what: "the token is empty".into(), hint }.into());
+    }
     let server = Server::bind(Store::create(dir)?, &options)?;
     let url = format!("http://{}", server.address());
     let stopper = server.stopper();

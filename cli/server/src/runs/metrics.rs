@@ -1,6 +1,9 @@
 //! Reading series: one, several, or as few points as a plot needs.
 //!
-//! Points are told by step, then time, then value; a page token is the last point of a page.
+//! Histories are told by time, then step, then value, as the protocol has it; those too long to be sorted, by step, then time, then value.
+//! A page token says which, and the last point of the page.
+
+use std::cmp::Ordering;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,6 +17,8 @@ use crate::limits;
 use crate::wire::{Int, Num, Request, json, need, write_json};
 
 const MAX_POINTS: usize = 25_000;
+/// Series up to this are sorted by time, in points of 24 bytes.
+const MAX_SORTED: usize = 1 << 20;
 const MAX_RUNS: usize = 100;
 const MAX_INTERVAL_POINTS: usize = 2500;
 
@@ -33,18 +38,60 @@ pub(crate) fn history(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let key = need(asked.metric_key.as_ref(), "metric_key")?;
     // Without a limit the whole history is asked for.
     let limit = asked.max_results.map(|n| limits::max_results(Some(n), MAX_POINTS, MAX_POINTS)).transpose()?;
-    let after = asked.page_token.as_deref().filter(|token| !token.is_empty()).map(point).transpose()?;
+    let after = asked.page_token.as_deref().filter(|token| !token.is_empty()).map(place).transpose()?;
     let limit = limit.unwrap_or(usize::MAX);
+    let Told { by, points } = Told::of(api, run.id, key, after)?;
     let mut list = List::default();
-    for point in api.store.history(run.id, key, after)? {
+    for point in points {
         let point = point?;
         if list.n_points == limit {
-            let next = list.last.as_ref().map(token);
+            let next = list.last.as_ref().map(|last| token(by, last));
             return list.end(next.as_deref());
         }
         list.push(key, &point, None)?;
     }
     list.end(None)
+}
+
+/// By what the points of a series are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Time,
+    Step,
+}
+
+/// The points of a series in the order they are told.
+struct Told {
+    by: By,
+    points: Box<dyn Iterator<Item = Answer<Point>>>,
+}
+
+impl Told {
+    /// Those after a place, or all. Where both orders are the same, as they mostly are, it is that of steps, which needs no sorting.
+    fn of(api: &Api, run: RunId, key: &str, after: Option<(By, Point)>) -> Answer<Self> {
+        let by_step = |after| -> Answer<_> { Ok(api.store.history(run, key, after)?.map(|point| Ok(point?))) };
+        if let Some((By::Step, last)) = after {
+            return Ok(Self { by: By::Step, points: Box::new(by_step(Some(last))?) });
+        }
+        let mut all = by_step(None)?;
+        // Who goes on by time began with a series that was short enough.
+        let limit = if after.is_some() { usize::MAX } else { MAX_SORTED };
+        let mut points = all.by_ref().take(limit).collect::<Answer<Vec<Point>>>()?;
+        if let Some(next) = all.next() {
+            let points = points.into_iter().map(Ok).chain([next]).chain(all);
+            return Ok(Self { by: By::Step, points: Box::new(points) });
+        }
+        if after.is_none() && points.is_sorted_by_key(|point| point.time) {
+            return Ok(Self { by: By::Step, points: Box::new(points.into_iter().map(Ok)) });
+        }
+        points.sort_by(in_time);
+        let n_before = after.map_or(0, |(_, last)| points.partition_point(|point| in_time(point, &last).is_le()));
+        Ok(Self { by: By::Time, points: Box::new(points.into_iter().skip(n_before).map(Ok)) })
+    }
+}
+
+fn in_time(a: &Point, b: &Point) -> Ordering {
+    (a.time, a.step).cmp(&(b.time, b.step)).then_with(|| a.value.total_cmp(&b.value))
 }
 
 /// Points as they are written: some hundred thousand of them are too many to be made into values first.
@@ -96,14 +143,15 @@ impl List {
     }
 }
 
-fn token(point: &Point) -> String {
-    URL_SAFE_NO_PAD.encode(
-        [point.step.to_be_bytes(), point.time.to_be_bytes(), point.value.to_bits().to_be_bytes()].as_flattened(),
-    )
+fn token(by: By, point: &Point) -> String {
+    let by = [u8::from(by == By::Time)];
+    let point = [point.step.to_be_bytes(), point.time.to_be_bytes(), point.value.to_bits().to_be_bytes()];
+    URL_SAFE_NO_PAD.encode([&by, point.as_flattened()].concat())
 }
 
-fn point(token: &str) -> Answer<Point> {
-    let bytes: Option<[u8; 24]> = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| bytes.try_into().ok());
+/// The order and the point that a token says.
+fn place(token: &str) -> Answer<(By, Point)> {
+    let bytes: Option<[u8; 25]> = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| bytes.try_into().ok());
     let bytes = bytes.ok_or_else(|| {
         Refusal::invalid(
             "Invalid value for parameter 'page_token' supplied: the one that the page before gave is expected.",
@@ -114,11 +162,12 @@ fn point(token: &str) -> Answer<Point> {
         part.copy_from_slice(&bytes[at..at + 8]);
         part
     };
-    Ok(Point::new(
-        i64::from_be_bytes(part(0)),
-        i64::from_be_bytes(part(8)),
-        f64::from_bits(u64::from_be_bytes(part(16))),
-    ))
+    let point = Point::new(
+        i64::from_be_bytes(part(1)),
+        i64::from_be_bytes(part(9)),
+        f64::from_bits(u64::from_be_bytes(part(17))),
+    );
+    Ok((if bytes[0] == 1 { By::Time } else { By::Step }, point))
 }
 
 #[derive(Default, Deserialize)]
@@ -156,7 +205,7 @@ pub(crate) fn bulk(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let mut n_left = limits::max_results(asked.max_results, MAX_POINTS, MAX_POINTS)?;
     let mut list = List::default();
     for (run, name) in asked.runs(api)? {
-        for point in api.store.history(run, key, None)?.take(n_left) {
+        for point in Told::of(api, run, key, None)?.points.take(n_left) {
             list.push(key, &point?, Some(&name))?;
             n_left -= 1;
         }

@@ -30,8 +30,8 @@ const DEFAULT: &str = "Default";
 /// What to run, and as what.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
-    /// The experiment the run belongs to; it is made if there is none.
-    #[arg(long, default_value = DEFAULT, value_name = "NAME")]
+    /// The experiment the run belongs to; it is made if there is none. A script that chooses an experiment itself has to choose this one.
+    #[arg(long, env = "MLFLOW_EXPERIMENT_NAME", default_value = DEFAULT, value_name = "NAME")]
     pub experiment: String,
     /// A name for the run; default: the command's.
     #[arg(long)]
@@ -39,15 +39,15 @@ pub struct ExecArgs {
     /// A server that serves this folder already, instead of one for this command alone.
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// The token of that server.
-    #[arg(long, env = "TRACKER_TOKEN", hide_env_values = true, value_name = "TOKEN", requires = "server")]
+    /// The token of that server; not used without one.
+    #[arg(long, env = "TRACKER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
 
-/// Runs the command as a run. The exit code is the command's; 128 and the signal's number if it was killed.
+/// Runs the command as a run. The exit code is the command's; 128 and the signal's number if it was killed, 127 if it cannot be run.
 pub fn exec(dir: &Path, args: &ExecArgs, printer: &Printer) -> anyhow::Result<Answer> {
     let store = Store::create(dir)?;
     let (server, url) = if let Some(url) = &args.server {
@@ -68,13 +68,15 @@ pub fn exec(dir: &Path, args: &ExecArgs, printer: &Printer) -> anyhow::Result<An
     let ended = attend(&store, &run, args, &url);
     let message = match &ended {
         Ok(status) => describe(*status),
-        Err(error) => error.to_string(),
+        Err(error) => format!("{error:#}"),
     };
     if let Some(server) = server {
         server.stop()?;
     }
     let (code, status) = conclude(&store, run.id, ended.as_ref().ok().copied(), &message)?;
-    ended?;
+    if let Err(error) = ended {
+        printer.say(&format!("error: {error:#}"));
+    }
     if printer.is_json() {
         printer.json(&json!({ "run": run.id, "exit": code, "status": status }))?;
     } else {
@@ -86,6 +88,11 @@ pub fn exec(dir: &Path, args: &ExecArgs, printer: &Printer) -> anyhow::Result<An
 fn begin(store: &Store, args: &ExecArgs) -> anyhow::Result<Run> {
     if args.experiment == DEFAULT {
         store.default_experiment()?;
+    }
+    if store.find_experiment(&args.experiment)?.is_some_and(|experiment| experiment.archived) {
+        let what = format!("the experiment `{}` is deleted", args.experiment);
+        let hint = Some("restore it, or name another by `--experiment`".into());
+        return Err(InputError { what, hint }.into());
     }
     let program = Path::new(&args.command[0]).file_name();
     let own_name = || program.map_or_else(|| args.command[0].clone(), |name| name.to_string_lossy().into_owned());
@@ -121,17 +128,14 @@ fn attend(store: &Store, run: &Run, args: &ExecArgs, url: &str) -> anyhow::Resul
     command.args(rest).stdin(Stdio::inherit()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env("MLFLOW_TRACKING_URI", url);
     command.env("MLFLOW_RUN_ID", run.id.simple()).env("MLFLOW_EXPERIMENT_NAME", &args.experiment);
-    if let Some(token) = &args.token {
+    if let (Some(token), Some(_)) = (&args.token, &args.server) {
         command.env("MLFLOW_TRACKING_TOKEN", token);
     }
     if std::env::var_os("PYTHONUNBUFFERED").is_none() {
         // What it prints is seen as it is printed, though it goes through a pipe.
         command.env("PYTHONUNBUFFERED", "1");
     }
-    let mut child = command.spawn().map_err(|error| InputError {
-        what: format!("`{program}` cannot be run: {error}"),
-        hint: Some("give a command as a shell would find it".into()),
-    })?;
+    let mut child = command.spawn().with_context(|| format!("`{program}` cannot be run"))?;
     let pid = rustix::process::Pid::from_child(&child);
     signals::on_stop(move |signal| {
         // A terminal tells the command by itself. One that is gone already cannot be told.
@@ -185,7 +189,8 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Ends the run; returns the exit code and how the run ended. A client that said itself that the run failed is believed.
+/// Ends the run; returns the exit code and how the run ended. A client that said itself that the run failed, or was
+/// killed, is believed.
 fn conclude(store: &Store, run: RunId, status: Option<ExitStatus>, message: &str) -> anyhow::Result<(u8, Status)> {
     let code = match status {
         Some(status) => status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1),
@@ -195,8 +200,11 @@ fn conclude(store: &Store, run: RunId, status: Option<ExitStatus>, message: &str
     tags.put_tag(run, "exec.exit", &code.to_string())?;
     store.commit(&tags, Durability::Sync)?;
     let said = store.run(run)?.status;
-    let is_lost = code != 0 || matches!(said, Status::Failed | Status::Interrupted);
-    let status = if is_lost { Status::Failed } else { Status::Finished };
+    let status = match said {
+        _ if code != 0 => Status::Failed,
+        Status::Failed | Status::Interrupted => said,
+        _ => Status::Finished,
+    };
     store.end_run(run, &Ending { status, message: message.to_owned(), record_digest: None })?;
     Ok((code as u8, status))
 }
