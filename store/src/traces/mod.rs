@@ -299,7 +299,8 @@ mod tests {
                 // Noise: what repeats is compressed in records.
                 request: (0..7_u64 << 17)
                     .map(|n| format!("{:08x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32))
-                    .collect(),
+                    .collect::<Vec<_>>()
+                    .concat(),
                 response: String::new(),
                 client_id: String::new(),
                 metadata: BTreeMap::new(),

@@ -8,7 +8,7 @@ use crate::error::{Answer, Refusal};
 
 /// Spans of a request.
 pub(super) const MAX_SPANS: usize = 100_000;
-/// Messages of a request: spans, and what is in them. Of the largest kind but spans they take 56 MiB in memory.
+/// Messages of a request: spans, and what is in them. Links, the largest kind but spans, take 50 MiB in memory then, by themselves.
 const MAX_MESSAGES: usize = 500_000;
 /// Messages in messages that are looked into; reading refuses deeper ones.
 const MAX_DEPTH: usize = 100;
@@ -162,6 +162,20 @@ mod tests {
         }
         let cut = span(many(13));
         assert!(check_protobuf(&cut[..cut.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn as_many_as_there_may_be_take_no_more_than_is_said() {
+        use crate::traces::otlp::messages::{Event, KeyValue, Link, ResourceSpans, ScopeSpans, Span};
+        let kinds = [
+            size_of::<Link>(),
+            size_of::<Event>(),
+            size_of::<KeyValue>(),
+            size_of::<ResourceSpans>(),
+            size_of::<ScopeSpans>(),
+        ];
+        assert!(kinds.iter().all(|n_bytes| n_bytes * MAX_MESSAGES <= 50 << 20), "{kinds:?}");
+        assert!(size_of::<Span>() * MAX_SPANS <= 50 << 20);
     }
 
     #[test]
