@@ -2,7 +2,6 @@
 
 use crate::artifact::{FilePieces, Manifest, Piece, Version};
 use crate::error::Error;
-use crate::fsck::{self, Finding};
 use crate::keys;
 use crate::query::{Query, Table};
 use crate::records::{EdgeRecord, Stored};
@@ -79,22 +78,4 @@ pub fn filter(text: &str) {
             Err(error) => in_place(error),
         }
     }
-}
-
-/// Everything a store has, by key.
-///
-/// # Panics
-/// If it cannot be read.
-#[must_use]
-pub fn entries(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
-    store.entries(&[]).collect::<Result<_, _>>().unwrap_or_else(|error| panic!("the store cannot be read: {error}"))
-}
-
-/// What is wrong with a store, as a check of it would tell.
-///
-/// # Panics
-/// If it cannot be read.
-#[must_use]
-pub fn damages(store: &Store) -> Vec<Finding> {
-    fsck::damages(store).unwrap_or_else(|error| panic!("the store cannot be read: {error}"))
 }

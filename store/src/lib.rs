@@ -23,6 +23,8 @@ mod commit;
 mod convert;
 mod error;
 mod fsck;
+// Written for tests: no release has it.
+#[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
 #[cfg(test)]
@@ -43,6 +45,8 @@ mod rows;
 mod runs;
 mod series;
 mod store;
+#[doc(hidden)]
+pub mod testing;
 mod traces;
 mod transfer;
 

@@ -14,17 +14,19 @@ use crate::inflate::Encoding;
 use crate::routes::{self, Call, Handler, Parts};
 use crate::serve::Shared;
 use crate::stream;
-use crate::traces::otlp::Format;
+use crate::traces::otlp::{Format, Headers};
 use crate::wire::Request;
 
 /// The longest body of a request that is no file, in bytes: a dataset with all that may be said of it fits.
-const MAX_BODY_BYTES: usize = 17 << 20;
+pub(crate) const MAX_BODY_BYTES: usize = 17 << 20;
 /// Answers below this are made whole.
 const WHOLE_BYTES: usize = 1 << 20;
 /// How much of the body of a request that is refused is read all the same, in bytes.
 const DRAINED_BYTES: usize = 1 << 20;
 /// Says which experiment spans belong to.
 const EXPERIMENT: HeaderName = HeaderName::from_static("x-mlflow-experiment-id");
+/// Says which run traces come of.
+const RUN: HeaderName = HeaderName::from_static("x-mlflow-run-id");
 
 /// Answers one request.
 pub(crate) async fn answer(shared: web::Data<Shared>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
@@ -84,7 +86,7 @@ async fn route(shared: &web::Data<Shared>, request: &HttpRequest, payload: &mut 
         Call::GetArtifact { is_version } => {
             let (api, query) = (Arc::clone(&shared.api), request.query_string().to_owned());
             let found = aside(move || {
-                let request = Request { query: &query, body: None, args: &[], experiment: None };
+                let request = Request { query: &query, body: None, args: &[] };
                 artifacts::find_by_query(&api, &request, is_version)
             });
             download(shared, request, found.await?).await
@@ -96,7 +98,7 @@ async fn route(shared: &web::Data<Shared>, request: &HttpRequest, payload: &mut 
             let (api, query) = (Arc::clone(&shared.api), request.query_string().to_owned());
             let parts = aside(move || {
                 let body = body.bytes.as_deref();
-                handler(&api, &Request { query: &query, body, args: &args, experiment: None })
+                handler(&api, &Request { query: &query, body, args: &args })
             });
             in_parts(parts.await?).await
         }
@@ -104,16 +106,15 @@ async fn route(shared: &web::Data<Shared>, request: &HttpRequest, payload: &mut 
             let format = Format::of(text(request, &header::CONTENT_TYPE))?;
             let encoding = Encoding::of(text(request, &header::CONTENT_ENCODING))?;
             let body = body(shared, request, payload).await?;
-            let experiment = text(request, &EXPERIMENT).to_owned();
+            let (experiment, run) = (text(request, &EXPERIMENT).to_owned(), text(request, &RUN).to_owned());
             let api = Arc::clone(&shared.api);
             let spans = aside(move || {
                 let body = if let Some(encoding) = encoding { body.inflated(encoding)? } else { body };
-                let request =
-                    Request { query: "", body: body.bytes.as_deref(), args: &[], experiment: Some(&experiment) };
-                crate::traces::otlp::export(&api, &request, format)
+                let headers = Headers { format, experiment: &experiment, run: &run };
+                crate::traces::otlp::export(&api, body.bytes.as_deref().unwrap_or_default(), &headers)
             });
             let body = spans.await?;
-            Ok(builder(StatusCode::OK).content_type("application/x-protobuf").body(body))
+            Ok(builder(StatusCode::OK).content_type(format.kind()).body(body))
         }
     }
 }
@@ -178,14 +179,11 @@ async fn call(
 ) -> Answer<HttpResponse> {
     let body = body(shared, request, payload).await?;
     if is_quick {
-        let asked =
-            Request { query: request.query_string(), body: body.bytes.as_deref(), args: &args, experiment: None };
+        let asked = Request { query: request.query_string(), body: body.bytes.as_deref(), args: &args };
         return handler(&shared.api, &asked).map(json);
     }
     let (api, query) = (Arc::clone(&shared.api), request.query_string().to_owned());
-    let answer = aside(move || {
-        handler(&api, &Request { query: &query, body: body.bytes.as_deref(), args: &args, experiment: None })
-    });
+    let answer = aside(move || handler(&api, &Request { query: &query, body: body.bytes.as_deref(), args: &args }));
     answer.await.map(json)
 }
 

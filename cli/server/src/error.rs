@@ -4,6 +4,11 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use tracker_store::Error as StoreError;
 
+use crate::limits;
+
+/// How long the message of a refusal may be, in characters.
+const MAX_MESSAGE: usize = 2000;
+
 /// The result of a handler.
 pub(crate) type Answer<T> = Result<T, Refusal>;
 
@@ -96,8 +101,15 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    /// What is longer than anyone reads of a message is cut: names and filters in it may be of any length.
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        let mut message: String = message.into();
+        let n_kept = limits::truncated(&message, MAX_MESSAGE).len();
+        if n_kept < message.len() {
+            message.truncate(n_kept);
+            message.push('…');
+        }
+        Self { code, message }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -154,6 +166,26 @@ impl From<StoreError> for Refusal {
             // The disk, or the process that holds the store: in a while it may answer.
             E::Engine(_) | E::Io { .. } => Self::new(Code::TemporarilyUnavailable, message),
             _ => Self::new(Code::InternalError, message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_cut_whatever_they_repeat() {
+        for n in [10, MAX_MESSAGE, MAX_MESSAGE + 1, 1 << 20] {
+            let text = "ü".repeat(n);
+            for refusal in [
+                Refusal::absent(&text),
+                Refusal::from(StoreError::NotFound { what: "run", name: text.clone(), hint: String::new() }),
+            ] {
+                let n_letters = refusal.message.chars().count();
+                assert_eq!(refusal.message.ends_with('…'), n_letters > MAX_MESSAGE, "{n}");
+                assert!(n_letters <= MAX_MESSAGE + 1 && n_letters >= n.min(MAX_MESSAGE), "{n}: {n_letters}");
+            }
         }
     }
 }

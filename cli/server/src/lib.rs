@@ -19,6 +19,8 @@ mod api;
 mod artifacts;
 mod error;
 mod experiments;
+// Written for tests, and a tenth of this crate: no release has it.
+#[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
 mod gate;

@@ -9,14 +9,15 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
 use tracker_store::Store;
 
-use crate::answer::answer;
+use crate::answer::{MAX_BODY_BYTES, answer};
 use crate::api::Api;
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::stream::Rooms;
 
-/// Bodies of all requests together, in bytes.
-const MAX_BODIES_BYTES: usize = 24 << 20;
+/// Bodies of all requests together, in bytes. One that came compressed and what it was may both be the longest there is: with less room
+/// it would be put off for ever.
+const MAX_BODIES_BYTES: usize = 2 * MAX_BODY_BYTES;
 /// Requests that are answered at once; the next ones are told to come again.
 const MAX_REQUESTS: usize = 256;
 /// Files that are sent or taken at once.

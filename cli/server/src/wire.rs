@@ -18,8 +18,6 @@ pub(crate) struct Request<'a> {
     pub(crate) body: Option<&'a [u8]>,
     /// Parts of the path that name something, in order.
     pub(crate) args: &'a [String],
-    /// The header `x-mlflow-experiment-id`.
-    pub(crate) experiment: Option<&'a str>,
 }
 
 impl Request<'_> {
@@ -237,7 +235,7 @@ mod tests {
     }
 
     fn read(query: &str, body: Option<&str>) -> Answer<Asked> {
-        Request { query, body: body.map(str::as_bytes), args: &[], experiment: None }.read()
+        Request { query, body: body.map(str::as_bytes), args: &[] }.read()
     }
 
     #[test]

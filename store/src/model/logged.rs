@@ -109,7 +109,7 @@ impl LoggedModel {
     }
 
     /// Notes that it became a version of a registered model: clients read it in a tag. What is noted already stays.
-    pub fn note_version(&mut self, name: &str, number: u32) {
+    pub(crate) fn note_version(&mut self, name: &str, number: u32) {
         let mut list = self.noted_versions();
         if !list.iter().any(|noted| is_version(noted, name, number)) {
             list.push(serde_json::json!({ "name": name, "version": number }));

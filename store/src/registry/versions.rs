@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tracker_engine::{Batch, Durability};
 
+use super::put_model;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::{Digest, Kind, NodeId, RunId};
@@ -150,10 +151,10 @@ impl Store {
     }
 
     /// Makes a version of a registered model. If its files are in this store, they become a version of the artifact `registry/NAME`, derived
-    /// from its run.
+    /// from its run. The logged model it is, if it is one, says so in a tag.
     ///
     /// # Errors
-    /// `NotFound` if there is no such registered model.
+    /// `NotFound` if there is no such registered or logged model.
     pub fn create_model_version(&self, new: &NewModelVersion) -> Result<ModelVersion> {
         self.write("model", &new.name, Durability::Os, |batch| {
             let (before, record) = self.registered_record(&new.name)?;
@@ -186,6 +187,11 @@ impl Store {
             let key = keys::model_version(&new.name, number);
             batch.require_absent(&key);
             batch.put(&key, &version.encode()?);
+            if !new.model.is_empty() {
+                let (mut logged, record) = self.model_record(&new.model)?;
+                logged.note_version(&new.name, number);
+                put_model(&record, logged, batch)?;
+            }
             put_registered(&record, RegisteredModel { next: number + 1, ..before }, batch)?;
             Ok(version)
         })

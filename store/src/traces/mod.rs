@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use tracker_engine::{Batch, Direction, Durability};
+use tracker_engine::{Batch, Direction, Durability, MAX_BATCH_BYTES};
 
 use crate::error::{Error, Result};
 use crate::id::ExperimentId;
@@ -108,7 +108,7 @@ impl Store {
     /// is replaced.
     ///
     /// # Errors
-    /// As [`Store::put_trace`].
+    /// As [`Store::put_trace`]; `Invalid` if a batch cannot hold it all.
     pub fn put_spans(
         &self,
         traces: &BTreeMap<String, Vec<(u64, Span)>>,
@@ -123,11 +123,13 @@ impl Store {
         }
         let Some(first) = traces.keys().next() else { return Ok(()) };
         self.write("trace", first, Durability::Os, |batch| {
-            for id in traces.keys() {
-                self.plan_trace(id, &|before| make(id, before), batch)?;
-            }
             for (key, record) in &records {
                 batch.put(key, record);
+            }
+            for id in traces.keys() {
+                self.plan_trace(id, &|before| make(id, before), batch)?;
+                // Traces that are there may be large, whatever is said of them now.
+                check_fits(batch)?;
             }
             Ok(())
         })
@@ -265,5 +267,56 @@ impl Store {
     /// The engine's.
     pub fn remove_assessment(&self, trace: &str, id: &str) -> Result<bool> {
         self.remove(&keys::assessment(trace, id))
+    }
+}
+
+/// Refuses what one batch cannot hold, before more is added to it.
+fn check_fits(batch: &Batch) -> Result<()> {
+    let n_bytes = batch.n_bytes();
+    if n_bytes <= MAX_BATCH_BYTES {
+        return Ok(());
+    }
+    let expected = format!("at most {MAX_BATCH_BYTES} bytes with the records of their traces; write fewer at a time");
+    Err(Error::invalid("spans of one write", expected, format!("{n_bytes} or more")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+
+    #[test]
+    fn spans_of_traces_that_are_too_large_together_are_refused() {
+        let store = Store::memory().unwrap();
+        let experiment = store.default_experiment().unwrap().id;
+        let large = |_: &str, _| {
+            Ok(Trace {
+                id: String::new(),
+                experiment,
+                requested: Timestamp::now(),
+                duration_millis: None,
+                state: "OK".to_owned(),
+                // Noise: what repeats is compressed in records.
+                request: (0..7_u64 << 17)
+                    .map(|n| format!("{:08x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32))
+                    .collect::<Vec<_>>()
+                    .concat(),
+                response: String::new(),
+                client_id: String::new(),
+                metadata: BTreeMap::new(),
+                tags: BTreeMap::new(),
+            })
+        };
+        let ids: Vec<String> = (0..5).map(|nth| format!("tr-{nth}")).collect();
+        for id in &ids {
+            store.put_spans(&[(id.clone(), Vec::new())].into(), large).unwrap();
+        }
+        let span = Span { start_nanos: 1, otlp: vec![1] };
+        let spans = |ids: &[String]| ids.iter().map(|id| (id.clone(), vec![(1, span.clone())])).collect();
+        let same = |_: &str, trace: Option<Trace>| Ok(trace.unwrap());
+        let error = store.put_spans(&spans(&ids), same).unwrap_err();
+        assert!(matches!(error, Error::Invalid { .. }), "{error}");
+        assert!(ids.iter().all(|id| store.spans(id).unwrap().is_empty()));
+        store.put_spans(&spans(&ids[..3]), same).unwrap();
     }
 }

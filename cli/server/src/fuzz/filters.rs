@@ -26,7 +26,7 @@ pub fn filter(text: &str) {
     let (filter, order) = text.split_once('\0').unwrap_or((text, ""));
     FURNISHED.with(|(api, all)| {
         let found = paged(order, filter, |body| {
-            let asked = Request { query: "", body: Some(body), args: &[], experiment: None };
+            let asked = Request { query: "", body: Some(body), args: &[] };
             Ok(runs::find(api, &asked)?.collect::<Answer<Vec<_>>>()?.concat())
         });
         if let Some(found) = found {
@@ -45,9 +45,7 @@ pub fn filter(text: &str) {
             traces::search::find,
         ];
         for handler in others {
-            paged(order, filter, |body| {
-                handler(api, &Request { query: "", body: Some(body), args: &[], experiment: None })
-            });
+            paged(order, filter, |body| handler(api, &Request { query: "", body: Some(body), args: &[] }));
         }
     });
 }
@@ -165,7 +163,7 @@ fn furnished() -> Answer<(Arc<Api>, Vec<Run>)> {
         ];
         for (maker, body) in makers {
             let body = body.to_string().into_bytes();
-            maker(&api, &Request { query: "", body: Some(&body), args: &[], experiment: None })?;
+            maker(&api, &Request { query: "", body: Some(&body), args: &[] })?;
         }
     }
     Ok((Arc::new(api), runs))

@@ -41,14 +41,14 @@ pub fn routes(bytes: &[u8]) {
     let shared = Shared::new(store.clone(), Gate::default(), &Options::default());
     let shared = web::Data::new(shared.unwrap_or_else(|error| panic!("a server cannot be made: {error}")));
     SYSTEM.with_borrow(|system| system.block_on(serve(&store, &shared, bytes)));
-    let damages = tracker_store::fuzz::damages(&store);
+    let damages = tracker_store::testing::damages(&store);
     assert!(damages.is_empty(), "the store is damaged: {damages:#?}");
 }
 
 async fn serve(store: &Store, shared: &web::Data<Shared>, bytes: &[u8]) {
     let mut names = furnish(shared).await;
     let mut source = Source(bytes);
-    let mut before = tracker_store::fuzz::entries(store);
+    let mut before = tracker_store::testing::entries(store);
     for _ in 0..MAX_REQUESTS {
         if source.is_empty() {
             return;
@@ -56,7 +56,7 @@ async fn serve(store: &Store, shared: &web::Data<Shared>, bytes: &[u8]) {
         let sent = source.request(&names);
         let Some(reply) = ask(shared, &sent).await else { continue };
         reply.check(&sent);
-        let after = tracker_store::fuzz::entries(store);
+        let after = tracker_store::testing::entries(store);
         let writes = reply.status < 400 && !matches!(sent.method, "GET" | "HEAD");
         assert!(writes || before == after, "{sent:?} changed the store and was answered {reply:?}");
         before = after;

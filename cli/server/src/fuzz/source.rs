@@ -94,6 +94,7 @@ impl Source<'_> {
                 let body = if self.byte() < 200 { packed(&body, encoding) } else { body };
                 let headers = vec![
                     ("x-mlflow-experiment-id", self.experiment(names)),
+                    ("x-mlflow-run-id", self.pick(&["", &names.run, "x"]).to_owned()),
                     ("content-type", kind.to_owned()),
                     ("content-encoding", encoding.to_owned()),
                 ];

@@ -69,12 +69,6 @@ pub(crate) fn create_version(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>
         tags: limits::tags(&asked.tags, MAX_REGISTRY_TAG_VALUE)?,
     };
     let version = api.store.create_model_version(&new)?;
-    if let Some(logged) = &logged {
-        api.store.change_model(&logged.id, |model| {
-            model.note_version(&version.name, version.number);
-            Ok(())
-        })?;
-    }
     json(&OneVersion { model_version: VersionView::of(&model, &version) })
 }
 

@@ -35,7 +35,12 @@ pub(super) fn find(
     limit: usize,
     token: Option<&str>,
 ) -> Answer<Found> {
-    for (key, is_descending) in [("start_time", true), ("run_id", false)] {
+    // Ties are as they are without a URI: of one metric alone, by id the same way.
+    let last = match order.as_slice() {
+        [only] if only.entity.as_deref() == Some("metric") => vec![("run_id", only.is_descending)],
+        _ => vec![("start_time", true), ("run_id", false)],
+    };
+    for (key, is_descending) in last {
         if order.iter().all(|by| by.entity.is_some() || by.key != key) {
             order.push(By { entity: None, key: key.to_owned(), is_descending });
         }
@@ -94,5 +99,63 @@ impl Locations<'_> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(self.api.artifact_location(&self.api.store.experiment_by_id(id)?)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+    use tracker_store::Store;
+
+    use super::*;
+    use crate::runs::{create, log, search};
+    use crate::wire::Request;
+
+    #[test]
+    fn runs_by_uri_are_in_the_order_of_runs_without() {
+        let api = Arc::new(Api::new(Store::memory().unwrap(), false).unwrap());
+        let body = |body: &Value| body.to_string().into_bytes();
+        let numbers = ["NaN", "", "-0.0", "0.0", "-0.0", "1.5", "-Infinity", "", "NaN", "Infinity", "0.0"];
+        for (nth, number) in numbers.iter().enumerate() {
+            let new = body(&json!({ "experiment_id": "0", "start_time": 1000 + nth }));
+            let made = create(&api, &Request { query: "", body: Some(&new), args: &[] }).unwrap();
+            let made: Value = serde_json::from_slice(&made).unwrap();
+            let value = match *number {
+                "" => continue,
+                "NaN" | "Infinity" | "-Infinity" => json!(number),
+                number => json!(number.parse::<f64>().unwrap()),
+            };
+            let point = json!({ "run_id": made["run"]["info"]["run_id"], "key": "x", "value": value, "timestamp": 1 });
+            log::metric(&api, &Request { query: "", body: Some(&body(&point)), args: &[] }).unwrap();
+        }
+        let found = |filter: &str, order: &[&str], max_results: usize| {
+            let (mut starts, mut token) = (Vec::new(), Value::Null);
+            loop {
+                let asked = body(&json!({
+                    "experiment_ids": ["0"], "filter": filter, "order_by": order, "max_results": max_results, "page_token": token,
+                }));
+                let parts = search::find(&api, &Request { query: "", body: Some(&asked), args: &[] }).unwrap();
+                let page: Value = serde_json::from_slice(&parts.collect::<Answer<Vec<_>>>().unwrap().concat()).unwrap();
+                let runs = page["runs"].as_array().unwrap();
+                starts.extend(runs.iter().map(|run| run["info"]["start_time"].as_i64().unwrap() - 1000));
+                token = page["next_page_token"].clone();
+                if token.as_str().is_none_or(str::is_empty) {
+                    return starts;
+                }
+            }
+        };
+        for (order, expected) in [
+            (&["metrics.x ASC", "start_time DESC"][..], [6, 10, 4, 3, 2, 5, 9, 8, 0, 7, 1]),
+            (&["metrics.x DESC", "start_time DESC"], [9, 5, 10, 4, 3, 2, 6, 8, 0, 7, 1]),
+            (&["metrics.x ASC"], [6, 2, 3, 4, 10, 5, 9, 0, 8, 1, 7]),
+            (&["metrics.x DESC"], [9, 5, 10, 4, 3, 2, 6, 8, 0, 7, 1]),
+        ] {
+            for max_results in [100, 3] {
+                assert_eq!(found("", order, max_results), expected, "{order:?}");
+                assert_eq!(found("artifact_uri LIKE '%'", order, max_results), expected, "{order:?} by URI");
+            }
+        }
     }
 }

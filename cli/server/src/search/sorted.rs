@@ -1,4 +1,5 @@
-//! Orders, and pages of what was found: null and NaN last, ties by the last field, which tells every row from every other.
+//! Orders, and pages of what was found: NaN, then null last, as the store orders runs; ties by the last field, which tells every row from
+//! every other.
 //!
 //! A page token is the sort values of the last row of a page, so pages join without gap or repeat while rows come and go.
 
@@ -108,17 +109,19 @@ impl<'a, T> Sorted<'a, T> {
 }
 
 fn compare(order: &[By], a: &[Option<Fact>], b: &[Option<Fact>]) -> Ordering {
-    let is_last = |fact: &Option<Fact>| match fact {
-        None => true,
-        Some(Fact::Number(number)) => number.is_nan(),
-        Some(Fact::Text(_)) => false,
-    };
+    /// Where a fact stands whatever the direction.
+    fn place(fact: Option<&Fact>) -> u8 {
+        match fact {
+            Some(Fact::Number(number)) if number.is_nan() => 1,
+            Some(_) => 0,
+            None => 2,
+        }
+    }
     for ((x, y), by) in a.iter().zip(b).zip(order) {
-        let ordering = match (is_last(x), is_last(y)) {
-            (true, true) => Ordering::Equal,
-            (false, false) => {
+        let ordering = match (place(x.as_ref()), place(y.as_ref())) {
+            (0, 0) => {
                 let ordering = match (x, y) {
-                    (Some(Fact::Number(x)), Some(Fact::Number(y))) => x.total_cmp(y),
+                    (Some(Fact::Number(x)), Some(Fact::Number(y))) => x.partial_cmp(y).unwrap_or(Ordering::Equal),
                     (Some(Fact::Text(x)), Some(Fact::Text(y))) => x.cmp(y),
                     _ => Ordering::Equal,
                 };
@@ -191,7 +194,8 @@ mod tests {
             }
         }
         let key = |id: &String| match id.parse::<u32>().unwrap() % 5 {
-            0 | 1 => 9,
+            0 => 10,
+            1 => 9,
             n => 4 - n,
         };
         let mut expected: Vec<String> = rows.into_iter().map(|(_, id)| id).collect();

@@ -232,7 +232,7 @@ mod tests {
                 "trace_id": "tr-1", "trace_location": location, "request_time": "2026-01-01T00:00:00Z", "assessments": said,
             } } });
             let body = body.to_string().into_bytes();
-            super::super::start(&api, &Request { query: "", body: Some(&body), args: &[], experiment: None })
+            super::super::start(&api, &Request { query: "", body: Some(&body), args: &[] })
         };
         for bad in [
             json!([said("a-1", ""), { "assessment_name": "x" }]),

@@ -291,7 +291,7 @@ pub(crate) fn set_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     let key = need(asked.key.as_ref(), "key")?;
     limits::check_length(key, limits::MAX_KEY, "key")?;
     let value = asked.value.as_deref().ok_or_else(|| Refusal::missing("value"))?;
-    limits::check_length(value, MAX_TAG_VALUE, "value")?;
+    let value = api.fitted(value, MAX_TAG_VALUE, "value")?;
     change(api, request.arg(0), |trace| drop(trace.tags.insert(key.to_owned(), value.to_owned())))?;
     Ok(done())
 }
@@ -309,12 +309,16 @@ pub(crate) fn delete_tag(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
 fn change(api: &Api, id: &str, change: impl Fn(&mut Trace)) -> Answer<Trace> {
     trace(api, id)?;
     let changed = api.store.put_trace(id, |before| {
-        let mut trace =
-            before.ok_or_else(|| StoreError::NotFound { what: "trace", name: id.to_owned(), hint: String::new() })?;
+        let mut trace = before.ok_or_else(|| gone(id))?;
         change(&mut trace);
         Ok(trace)
     });
     Ok(changed?)
+}
+
+/// A trace that went since it was looked for.
+fn gone(id: &str) -> StoreError {
+    StoreError::NotFound { what: "trace", name: id.to_owned(), hint: String::new() }
 }
 
 pub(crate) fn delete(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
@@ -366,9 +370,13 @@ pub(crate) fn link_to_run(api: &Api, request: &Request<'_>) -> Answer<Vec<u8>> {
     for id in &asked.trace_ids {
         trace(api, id)?;
     }
-    for id in &asked.trace_ids {
-        change(api, id, |trace| drop(trace.metadata.insert(Trace::SOURCE_RUN.to_owned(), run.id.simple())))?;
-    }
+    // All at once, with no new spans.
+    let traces = asked.trace_ids.into_iter().map(|id| (id, Vec::new())).collect();
+    api.store.put_spans(&traces, |id, before| {
+        let mut trace = before.ok_or_else(|| gone(id))?;
+        trace.metadata.insert(Trace::SOURCE_RUN.to_owned(), run.id.simple());
+        Ok(trace)
+    })?;
     Ok(done())
 }
 

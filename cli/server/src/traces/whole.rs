@@ -74,10 +74,10 @@ mod tests {
     use tracker_store::Store;
 
     use super::*;
-    use crate::traces::otlp::Format;
+    use crate::traces::otlp::{Format, Headers};
 
     fn ask(api: &Arc<Api>, query: &str, handler: fn(&Arc<Api>, &Request<'_>) -> Answer<Parts>) -> Vec<Vec<u8>> {
-        let parts = handler(api, &Request { query, body: None, args: &[], experiment: None }).unwrap();
+        let parts = handler(api, &Request { query, body: None, args: &[] }).unwrap();
         parts.collect::<Answer<_>>().unwrap()
     }
 
@@ -94,15 +94,14 @@ mod tests {
             };
             let spans: Vec<Value> = (1..=20).map(span).collect();
             let body = json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": spans }] }] }).to_string();
-            let request = Request { query: "", body: Some(body.as_bytes()), args: &[], experiment: Some("0") };
-            otlp::export(&api, &request, Format::Json).unwrap();
+            otlp::export(&api, body.as_bytes(), &Headers { format: Format::Json, experiment: "0", run: "" }).unwrap();
         }
         let bare = json!({ "trace": { "trace_info": {
             "trace_id": "tr-5", "trace_location": { "type": "MLFLOW_EXPERIMENT", "mlflow_experiment": { "experiment_id": "0" } },
             "request_time": "2026-01-01T00:00:00Z", "state": "OK",
         } } });
         let body = bare.to_string().into_bytes();
-        crate::traces::start(&api, &Request { query: "", body: Some(&body), args: &[], experiment: None }).unwrap();
+        crate::traces::start(&api, &Request { query: "", body: Some(&body), args: &[] }).unwrap();
         let id = |trace: u64| format!("tr-{trace:032x}");
         let ids: Vec<String> = [4, 9, 1, 2, 3].into_iter().map(id).chain(["tr-5".to_owned()]).collect();
         let parts = ask(&api, &format!("trace_ids={}", ids.join("&trace_ids=")), get_many);

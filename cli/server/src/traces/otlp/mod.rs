@@ -1,5 +1,6 @@
 //! Spans as `OTLP` sends them: protobuf or JSON in, protobuf kept, and JSON for those who ask.
 
+mod bounds;
 mod messages;
 
 use std::collections::BTreeMap;
@@ -8,12 +9,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message;
 use serde_json::{Map, Value, json};
-use tracker_store::{Experiment, Span as StoredSpan, Timestamp, Trace};
+use tracker_store::{Experiment, RunId, Span as StoredSpan, Timestamp, Trace};
 
 use super::{HERE, LOCATION_TAG, NAME_TAG, SPANS_TAG};
 use crate::api::Api;
 use crate::error::{Answer, Code, Refusal};
-use crate::wire::Request;
+use crate::wire::done;
 use messages::{Any, AnyValue, CODES, Event, ExportRequest, KINDS, KeyValue, Link, Span};
 
 /// How long what is shown of inputs and outputs may be, in characters.
@@ -42,36 +43,92 @@ impl Format {
         }
     }
 
+    /// Its name in `Content-Type`: an answer is written as its request was.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+        }
+    }
+
+    /// The answer that says nothing but that all was taken.
+    fn done(self) -> Vec<u8> {
+        match self {
+            Self::Protobuf => Vec::new(),
+            Self::Json => done(),
+        }
+    }
+
     fn read(self, body: &[u8]) -> Answer<ExportRequest> {
         let wrong = |what: &str, error: &dyn std::fmt::Display| {
             Refusal::new(Code::BadRequest, format!("Invalid OpenTelemetry {what} format: {error}."))
         };
         match self {
-            Self::Protobuf => ExportRequest::decode(body).map_err(|error| wrong("protobuf", &error)),
-            Self::Json => serde_json::from_slice(body).map_err(|error| wrong("JSON", &error)),
+            Self::Protobuf => {
+                bounds::check_protobuf(body)?;
+                ExportRequest::decode(body).map_err(|error| wrong("protobuf", &error))
+            }
+            Self::Json => {
+                bounds::check_json(body)?;
+                serde_json::from_slice(body).map_err(|error| wrong("JSON", &error))
+            }
         }
     }
 }
 
-/// Takes spans in. Spans of a trace that was not started make one, from what they say.
-pub(crate) fn export(api: &Api, request: &Request<'_>, format: Format) -> Answer<Vec<u8>> {
-    let experiment =
-        request.experiment.filter(|id| !id.is_empty()).ok_or_else(|| Refusal::missing("x-mlflow-experiment-id"))?;
-    let experiment = api.experiment(experiment)?;
-    let export = format.read(request.body.unwrap_or_default())?;
+/// What the headers of a request with spans say; empty without them.
+pub(crate) struct Headers<'a> {
+    pub(crate) format: Format,
+    /// `x-mlflow-experiment-id`.
+    pub(crate) experiment: &'a str,
+    /// `x-mlflow-run-id`.
+    pub(crate) run: &'a str,
+}
+
+/// Takes spans in. Spans of a trace that was not started make one, from what they say. Traces whose first span is among them are of the run that
+/// is named, if there is one.
+pub(crate) fn export(api: &Api, body: &[u8], headers: &Headers<'_>) -> Answer<Vec<u8>> {
+    if headers.experiment.is_empty() {
+        return Err(Refusal::missing("x-mlflow-experiment-id"));
+    }
+    let experiment = api.experiment(headers.experiment)?;
+    let run = run(api, headers.run)?;
+    let export = headers.format.read(body)?;
+    if export.resource_spans.is_empty() {
+        return Err(Refusal::new(Code::BadRequest, "Invalid OpenTelemetry format - no spans found"));
+    }
+    let scopes = || export.resource_spans.iter().flat_map(|spans| &spans.scope_spans);
+    bounds::check_spans(scopes().map(|scope| scope.spans.len()).sum())?;
     let mut traces: BTreeMap<String, Vec<Span>> = BTreeMap::new();
     for span in export.resource_spans.into_iter().flat_map(|spans| spans.scope_spans).flat_map(|spans| spans.spans) {
-        if span.trace_id.len() != 16 || span.span_id.len() != 8 {
-            return Err(Refusal::invalid(
-                "Invalid value for parameter 'spans' supplied: a trace id of 16 bytes and a span id of 8 are expected.",
-            ));
+        if !messages::is_trace_id(&span.trace_id) || !messages::is_span_id(&span.span_id) {
+            return Err(Refusal::invalid(format!(
+                "Invalid value for parameter 'spans' supplied: {}.",
+                messages::WRONG_IDS
+            )));
         }
         traces.entry(format!("tr-{}", hex(&span.trace_id))).or_default().push(span);
     }
     let records = traces.iter().map(|(id, spans)| (id.clone(), spans.iter().map(stored).collect()));
-    let make = |id: &str, before| Ok(told(api, &experiment, id, before, traces.get(id).map_or(&[], Vec::as_slice)));
+    let make = |id: &str, before| {
+        let spans = traces.get(id).map_or(&[][..], Vec::as_slice);
+        let mut trace = told(api, &experiment, id, before, spans);
+        if let Some(run) = run.filter(|_| spans.iter().any(|span| span.parent_span_id.is_empty())) {
+            trace.metadata.insert(Trace::SOURCE_RUN.to_owned(), run.simple());
+        }
+        Ok(trace)
+    };
     api.store.put_spans(&records.collect(), make)?;
-    Ok(Vec::new())
+    Ok(headers.format.done())
+}
+
+/// The run with this id. Spans of a run that is not there are kept all the same, as clients expect it: what they say may not come again.
+fn run(api: &Api, id: &str) -> Answer<Option<RunId>> {
+    match api.run(id) {
+        Ok(run) => Ok(Some(run.id)),
+        Err(refusal) if refusal.code == Code::ResourceDoesNotExist => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 fn stored(span: &Span) -> (u64, StoredSpan) {
@@ -232,30 +289,36 @@ mod tests {
     use super::messages::{ArrayValue, ResourceSpans, ScopeSpans};
     use super::*;
 
-    fn send(api: &Api, format: Format, body: &[u8], experiment: Option<&str>) -> Answer<Vec<u8>> {
-        export(api, &Request { query: "", body: Some(body), args: &[], experiment }, format)
+    fn send(api: &Api, format: Format, body: &[u8]) -> Answer<Vec<u8>> {
+        export(api, body, &Headers { format, experiment: "0", run: "" })
     }
 
     #[test]
     fn what_is_no_span_is_refused_and_nothing_panics() {
         let api = Api::new(tracker_store::Store::memory().unwrap(), false).unwrap();
-        let send = |body: &[u8], experiment| send(&api, Format::Protobuf, body, experiment);
-        assert!(send(b"", Some("0")).is_ok());
+        let send = |body: &[u8]| send(&api, Format::Protobuf, body);
+        assert!(send(b"").unwrap_err().message.contains("no spans found"));
+        assert!(send(b"\x0a\x00").is_ok(), "a resource may have none");
         for body in [&b"\x0a"[..], &[0xff; 40], b"{}"] {
-            assert_eq!(send(body, Some("0")).unwrap_err().status().as_u16(), 400);
+            assert_eq!(send(body).unwrap_err().status().as_u16(), 400);
         }
-        assert!(send(b"", None).unwrap_err().message.contains("x-mlflow-experiment-id"));
+        assert!(
+            export(&api, b"", &Headers { format: Format::Json, experiment: "", run: "" })
+                .unwrap_err()
+                .message
+                .contains("x-mlflow-experiment-id")
+        );
         let spans = |trace_id: Vec<u8>| {
             let span = Span { trace_id, span_id: vec![1; 8], ..Span::default() };
             let scope_spans = vec![ScopeSpans { spans: vec![span] }];
             ExportRequest { resource_spans: vec![ResourceSpans { scope_spans }] }.encode_to_vec()
         };
-        assert!(send(&spans(vec![1; 3]), Some("0")).is_err());
-        send(&spans(vec![1; 16]), Some("0")).unwrap();
+        assert!(send(&spans(vec![1; 3])).is_err());
+        send(&spans(vec![1; 16])).unwrap();
         let id = format!("tr-{}", "01".repeat(16));
         assert_eq!(api.store.spans(&id).unwrap().len(), 1);
         // Sent again, it is the same span.
-        send(&spans(vec![1; 16]), Some("0")).unwrap();
+        send(&spans(vec![1; 16])).unwrap();
         assert_eq!(api.store.spans(&id).unwrap().len(), 1);
         assert_eq!(api.store.trace(&id).unwrap().tags[SPANS_TAG], HERE);
         // Values nested deeper than any real one are refused, and do not overflow the stack.
@@ -269,11 +332,65 @@ mod tests {
     }
 
     #[test]
+    fn small_bodies_do_not_become_large_ones() {
+        let api = Api::new(tracker_store::Store::memory().unwrap(), false).unwrap();
+        let refusal = |format, body: &[u8]| send(&api, format, body).unwrap_err().message;
+        let json = |spans: &str, n: usize| {
+            let spans = vec![spans; n].join(",");
+            format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#)
+        };
+        // The first span that has no ids ends it; so does one that is a list of its fields.
+        for span in ["{}", "[]", r#"{"traceId":"","spanId":""}"#] {
+            let refusal = refusal(Format::Json, json(span, 10).as_bytes());
+            assert!(refusal.contains("line 1 column") && !refusal.contains("more than"), "{span}: {refusal}");
+        }
+        assert!(refusal(Format::Json, json("{}", 5_900_000).as_bytes()).contains("more than 500000 objects"));
+        let span = format!(r#"{{"traceId":"{}","spanId":"{}"}}"#, "01".repeat(16), "02".repeat(8));
+        assert!(
+            refusal(Format::Json, json(&span, bounds::MAX_SPANS + 1).as_bytes()).contains("more than 100000 spans")
+        );
+        let spans = vec![Span::default(); bounds::MAX_SPANS + 1];
+        let export = ExportRequest { resource_spans: vec![ResourceSpans { scope_spans: vec![ScopeSpans { spans }] }] };
+        assert!(refusal(Format::Protobuf, &export.encode_to_vec()).contains("more than 100000 spans"));
+        assert!(api.store.traces(api.experiment("0").unwrap().id, None).next().is_none());
+    }
+
+    #[test]
+    fn null_in_json_says_what_absence_says() {
+        let api = Api::new(tracker_store::Store::memory().unwrap(), false).unwrap();
+        let (trace, id) = ("01".repeat(16), "02".repeat(8));
+        let none = Value::Null;
+        let nulls = json!({
+            "traceId": trace, "spanId": id, "traceState": none, "parentSpanId": none, "name": none, "kind": none,
+            "startTimeUnixNano": none, "endTimeUnixNano": none, "droppedAttributesCount": none, "flags": none, "status": none,
+            "links": none, "droppedEventsCount": "3",
+            "attributes": [{ "key": "k", "value": none }, { "key": none, "value": { "stringValue": none, "intValue": 7 } }],
+            "events": [{ "timeUnixNano": none, "name": none, "attributes": none }],
+        });
+        let body = json!({ "resourceSpans": [{ "scopeSpans": none }, { "scopeSpans": [{ "spans": [nulls] }, { "spans": none }] }] });
+        send(&api, Format::Json, body.to_string().as_bytes()).unwrap();
+        let span = read(&api.store.spans(&format!("tr-{trace}")).unwrap()[0]).unwrap();
+        let attribute = |key: &str, value| KeyValue { key: key.to_owned(), value };
+        let seven = AnyValue { value: Some(Any::Int(7)) };
+        let expected = Span {
+            trace_id: vec![1; 16],
+            span_id: vec![2; 8],
+            dropped_events_count: 3,
+            attributes: vec![attribute("k", None), attribute("", Some(seven))],
+            events: vec![Event::default()],
+            ..Span::default()
+        };
+        assert_eq!(span, expected);
+        // A list has no element that is nothing.
+        assert!(send(&api, Format::Json, br#"{"resourceSpans":[null]}"#).is_err());
+    }
+
+    #[test]
     fn json_says_what_protobuf_says() {
         let api = Api::new(tracker_store::Store::memory().unwrap(), false).unwrap();
         let send = |span: Value| {
             let body = json!({ "resourceSpans": [{ "resource": {}, "scopeSpans": [{ "spans": [span] }] }] });
-            send(&api, Format::Json, body.to_string().as_bytes(), Some("0"))
+            send(&api, Format::Json, body.to_string().as_bytes())
         };
         let (trace, id) = ("5B8EFFF798038103D269B633813FC60C", "eee19b7ec3c1b174");
         send(json!({
@@ -310,6 +427,8 @@ mod tests {
             ("traceId", json!("5b8e")),
             ("traceId", json!("é1")),
             ("spanId", json!(7)),
+            ("spanId", json!("")),
+            ("spanId", Value::Null),
             ("kind", json!("SPAN_KIND_ODD")),
             ("startTimeUnixNano", json!(-1)),
             ("startTimeUnixNano", json!("x")),
@@ -319,6 +438,8 @@ mod tests {
             span[field] = value;
             assert_eq!(send(span.clone()).unwrap_err().status().as_u16(), 400, "{span}");
         }
+        let long = send(json!({ "traceId": "x".repeat(1 << 20) })).unwrap_err().message;
+        assert!(long.contains("xxx…") && long.len() < 200, "{long}");
         let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
         assert!(Format::Json.read(deep.as_bytes()).is_err());
     }
