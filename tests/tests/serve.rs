@@ -164,6 +164,12 @@ fn a_command_is_a_run_with_its_output_its_exit_and_the_state_of_its_code() {
     assert_eq!(store.run(run_of(&good)).unwrap().status.to_string(), "finished");
     assert_eq!(store.experiment_by_id(store.run(run_of(&good)).unwrap().experiment).unwrap().name, "Default");
     drop(store);
+    let begun = std::time::Instant::now();
+    let left = tracker.run(&["exec", "--", "sh", "-c", "sleep 60 & echo begun"]);
+    assert!(left.code == 0 && begun.elapsed().as_secs() < 40, "what was left running was waited for");
+    let store = Store::open(&tracker.store()).unwrap();
+    assert!(file(&store, run_of(&left), "stdout.txt").unwrap().starts_with("begun\n\n[the command ended"));
+    drop(store);
     let missing = tracker.run(&["exec", "--", "/nowhere/program"]);
     assert_eq!(missing.code, 127, "{}", missing.stderr);
     assert!(missing.stderr.contains("error: `/nowhere/program` cannot be run: No such file"), "{}", missing.stderr);

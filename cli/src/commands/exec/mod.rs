@@ -143,16 +143,13 @@ fn attend(store: &Store, run: &Run, args: &ExecArgs, url: &str) -> anyhow::Resul
             rustix::process::kill_process(pid, signal).ok();
         }
     })?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let stdout = Tee::start(child.stdout.take(), std::io::stdout())?;
+    let stderr = Tee::start(child.stderr.take(), std::io::stderr())?;
     thread::scope(|scope| {
-        let stdout = scope.spawn(move || Tee::new(stdout, std::io::stdout()).and_then(Tee::run));
-        let stderr = scope.spawn(move || Tee::new(stderr, std::io::stderr()).and_then(Tee::run));
         let around = scope.spawn(|| Circumstances::of(&args.command).record(store, run.id));
         let status = child.wait().context("the command cannot be waited for")?;
-        for (name, tee) in [("stdout.txt", stdout), ("stderr.txt", stderr)] {
-            let printed = tee.join().map_err(|_| anyhow::anyhow!("copying {name} failed"))??;
-            output::keep(store, run.id, name, printed)?;
-        }
+        stdout.keep(store, run.id, "stdout.txt")?;
+        stderr.keep(store, run.id, "stderr.txt")?;
         around.join().map_err(|_| anyhow::anyhow!("recording what is around the command failed"))??;
         Ok(status)
     })

@@ -2,6 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tracker_store::{RunId, Store};
 
@@ -11,28 +14,40 @@ use crate::commands::logged::owner;
 const MAX_KEPT: u64 = 256 << 20;
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// How long what a command left behind may hold its output once it has ended.
+const GRACE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(2);
+
 /// A stream on its way to the terminal and to a file.
 pub struct Tee<R, W> {
     from: Option<R>,
     to: W,
-    kept: File,
+    kept: Arc<Mutex<Kept>>,
 }
 
-/// What a command printed.
-pub struct Printed {
-    kept: File,
+/// What was printed so far.
+struct Kept {
+    file: File,
     n_bytes: u64,
 }
 
-impl<R: Read, W: Write> Tee<R, W> {
-    /// Copies `from` to `to`.
-    pub fn new(from: Option<R>, to: W) -> io::Result<Self> {
-        Ok(Self { from, to, kept: tempfile::tempfile()? })
+/// A stream that is being copied.
+pub struct Copying {
+    thread: JoinHandle<io::Result<()>>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+impl<R: Read + Send + 'static, W: Write + Send + 'static> Tee<R, W> {
+    /// Begins to copy `from` to `to`.
+    pub fn start(from: Option<R>, to: W) -> io::Result<Copying> {
+        let kept = Arc::new(Mutex::new(Kept { file: tempfile::tempfile()?, n_bytes: 0 }));
+        let tee = Self { from, to, kept: Arc::clone(&kept) };
+        Ok(Copying { thread: thread::spawn(move || tee.run()), kept })
     }
 
     /// Copies to the end. A terminal that is gone does not stop the command.
-    pub fn run(mut self) -> io::Result<Printed> {
-        let (mut buffer, mut n_bytes) = (vec![0; BUFFER_BYTES], 0);
+    fn run(mut self) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER_BYTES];
         while let Some(from) = &mut self.from {
             let n_read = match from.read(&mut buffer) {
                 Ok(0) => break,
@@ -42,23 +57,42 @@ impl<R: Read, W: Write> Tee<R, W> {
             };
             let bytes = &buffer[..n_read];
             drop(self.to.write_all(bytes).and_then(|()| self.to.flush()));
-            let room = MAX_KEPT.saturating_sub(n_bytes).min(n_read as u64) as usize;
-            self.kept.write_all(&bytes[..room])?;
-            n_bytes += n_read as u64;
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = MAX_KEPT.saturating_sub(kept.n_bytes).min(n_read as u64) as usize;
+            kept.file.write_all(&bytes[..room])?;
+            kept.n_bytes += n_read as u64;
         }
-        Ok(Printed { kept: self.kept, n_bytes })
+        Ok(())
     }
 }
 
-/// Keeps what was printed as a file of the run.
-pub fn keep(store: &Store, run: RunId, name: &str, mut printed: Printed) -> anyhow::Result<()> {
-    printed.kept.rewind()?;
-    let cut = match printed.n_bytes.checked_sub(MAX_KEPT) {
-        Some(n_more) if n_more > 0 => format!("\n[{n_more} more bytes were printed and not kept]\n"),
-        _ => String::new(),
-    };
-    store.put_loose(&owner(run), &format!("exec/{name}"), &mut printed.kept.chain(cut.as_bytes()))?;
-    Ok(())
+impl Copying {
+    /// Waits for the end, which processes that the command left behind may put off for a while and no longer; then keeps what was
+    /// printed as a file of the run.
+    pub fn keep(self, store: &Store, run: RunId, name: &str) -> anyhow::Result<()> {
+        let until = Instant::now() + GRACE;
+        while !self.thread.is_finished() && Instant::now() < until {
+            thread::sleep(LOOK);
+        }
+        let left = if self.thread.is_finished() {
+            self.thread.join().map_err(|_| anyhow::anyhow!("copying {name} failed"))??;
+            ""
+        } else {
+            "\n[the command ended; what it left running prints on, which is not kept]\n"
+        };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let cut = match kept.n_bytes.checked_sub(MAX_KEPT) {
+            Some(n_more) if n_more > 0 => format!("\n[{n_more} more bytes were printed and not kept]\n"),
+            _ => String::new(),
+        };
+        kept.file.rewind()?;
+        store.put_loose(
+            &owner(run),
+            &format!("exec/{name}"),
+            &mut (&kept.file).chain(cut.as_bytes()).chain(left.as_bytes()),
+        )?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -69,13 +103,16 @@ mod tests {
     #[test]
     fn what_is_printed_is_shown_and_kept() {
         let text: Vec<u8> = (0..200_000_u32).map(|nth| nth as u8).collect();
-        let mut shown = Vec::new();
-        let printed = Tee::new(Some(text.as_slice()), &mut shown).and_then(Tee::run).unwrap();
-        assert_eq!(shown, text);
-        let mut kept = Vec::new();
-        let mut file = printed.kept;
-        file.rewind().unwrap();
-        file.read_to_end(&mut kept).unwrap();
-        assert_eq!((kept.as_slice(), printed.n_bytes), (text.as_slice(), text.len() as u64));
+        let shown = tempfile::tempfile().unwrap();
+        let copying = Tee::start(Some(io::Cursor::new(text.clone())), shown.try_clone().unwrap()).unwrap();
+        copying.thread.join().unwrap().unwrap();
+        let kept = copying.kept.lock().unwrap();
+        assert_eq!(kept.n_bytes, text.len() as u64);
+        for mut file in [shown, kept.file.try_clone().unwrap()] {
+            let mut seen = Vec::new();
+            file.rewind().unwrap();
+            file.read_to_end(&mut seen).unwrap();
+            assert_eq!(seen, text);
+        }
     }
 }
