@@ -470,6 +470,30 @@ fn versions_whose_number_is_given_get_the_next_and_what_names_them_follows() {
 }
 
 #[test]
+fn a_model_of_several_versions_names_each_by_its_number_here() {
+    let scene = Scene::new();
+    let (store, to) = (&scene.store, scene.empty("to"));
+    for (store, n_before) in [(store, 0), (&to, 1)] {
+        store.register_model("champion", "", &BTreeMap::new()).unwrap();
+        for _ in 0..n_before {
+            version(store, "champion", None, "elsewhere");
+        }
+    }
+    assert_eq!([1, 2].map(|_| version(store, "champion", Some(scene.maker), &scene.made)), [1, 2]);
+    let bundle = scene.export(&[scene.maker]);
+    let imported = import(&to, &bundle);
+    let renumbered: Vec<_> = imported.renumbered_models.iter().map(|r| (r.from, r.to)).collect();
+    assert_eq!(renumbered, [(1, 2), (2, 3)]);
+    let noted: serde_json::Value =
+        serde_json::from_str(&to.logged_model(&scene.made).unwrap().tags["mlflow.modelVersions"]).unwrap();
+    let named = |number: u32| serde_json::json!({ "name": "champion", "version": number });
+    assert_eq!(noted, serde_json::json!([named(2), named(3)]));
+    let before = records(&to, &scene.dir.path().join("before"));
+    assert_eq!(import(&to, &bundle).n_model_versions, 0);
+    assert_eq!(records(&to, &scene.dir.path().join("after")), before);
+}
+
+#[test]
 fn an_import_that_stops_anywhere_is_sound_and_finished_by_the_next() {
     let scene = Scene::new();
     register(&scene);
