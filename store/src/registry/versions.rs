@@ -186,7 +186,8 @@ impl Store {
             let key = keys::model_version(&new.name, number);
             batch.require_absent(&key);
             batch.put(&key, &version.encode()?);
-            put_registered(&record, RegisteredModel { next: number + 1, ..before }, batch)?;
+            let next = number.checked_add(1).ok_or_else(|| Error::invalid("a version", "one with a next", number))?;
+            put_registered(&record, RegisteredModel { next, ..before }, batch)?;
             Ok(version)
         })
     }

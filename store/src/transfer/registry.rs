@@ -44,6 +44,9 @@ pub(super) fn write(store: &Store, logged: &Logged, sink: &mut Sink<'_>) -> Resu
     cutter.cut().map_or(Ok(()), |chunk| sink.chunk(&chunk, None))
 }
 
+/// Numbers of versions in an export are below this, so that there are more for those that are renumbered.
+const MAX_NUMBER: u32 = 1 << 31;
+
 /// What an export has of registered models.
 #[derive(Default)]
 pub(super) struct Registry {
@@ -55,21 +58,24 @@ impl Registry {
     /// Stages an entry.
     ///
     /// # Errors
-    /// `Corrupt` if it is not what its key says.
+    /// `Corrupt` if it is not what its key says, or comes twice; `Invalid` if a name cannot be one.
     pub(super) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let foreign = || Error::corrupt(key, "it does not belong in the part of registered models");
         match keys::parse(key) {
             Some(Parsed::Registered(name)) => {
                 let model = RegisteredModel::decode(key, value)?;
-                if model.name != name {
+                if model.name != name || model.next > MAX_NUMBER || self.models.contains_key(name) {
                     return Err(foreign());
                 }
+                keys::check_text("model name", name)?;
                 self.models.insert(model.name.clone(), model);
             }
             Some(Parsed::ModelVersion { name, number }) => {
                 let version = ModelVersion::decode(key, value)?;
-                let is_whole = version.name == name && version.number == number && number > 0;
-                if !is_whole || !self.models.contains_key(name) {
+                let is_whole = version.name == name && version.number == number && (1..MAX_NUMBER).contains(&number);
+                let is_next =
+                    self.versions.last().is_none_or(|last| (last.name.as_str(), last.number) < (name, number));
+                if !is_whole || !is_next || !self.models.contains_key(name) {
                     return Err(foreign());
                 }
                 self.versions.push(version);
@@ -168,13 +174,12 @@ impl<'a> Plan<'a> {
         let key = keys::registered(&name);
         let arrived =
             self.arrived.get(&name).ok_or_else(|| Error::corrupt(&key, "the registered model is not there"))?;
-        let mut of_name = match self.names.remove(&name) {
-            Some(of_name) => of_name,
-            None => {
-                let of_name = Name::of(self.store, arrived)?;
-                self.n_bytes += of_name.model.encode()?.len();
-                of_name
-            }
+        let mut of_name = if let Some(of_name) = self.names.remove(&name) {
+            of_name
+        } else {
+            let of_name = Name::of(self.store, arrived)?;
+            self.n_bytes += of_name.model.encode()?.len();
+            of_name
         };
         let is_same = |here: &&ModelVersion| {
             here.created == version.created
@@ -263,7 +268,9 @@ fn renumbered(store: &Store, model: &LoggedModel, versions: &[(String, u32, u32)
             model.forget_version(name, *from);
         }
     }
-    versions.iter().for_each(|(name, _, to)| model.note_version(name, *to));
+    for (name, _, to) in versions {
+        model.note_version(name, *to);
+    }
     Ok(model)
 }
 
@@ -329,9 +336,13 @@ mod tests {
         registry.add(&keys::registered("m"), &model.encode().unwrap()).unwrap();
         assert!(put(&mut registry, 0, &version("m", 0)).is_err());
         assert!(put(&mut registry, 2, &version("m", 1)).is_err());
-        put(&mut registry, u32::MAX, &version("m", u32::MAX)).unwrap();
-        let error = registry.import(&store, &mut Imported::default()).unwrap_err();
-        assert!(matches!(error, Error::Invalid { .. }), "{error}");
+        for number in [u32::MAX, MAX_NUMBER] {
+            assert!(put(&mut registry, number, &version("m", number)).is_err(), "{number} leaves no next");
+        }
+        put(&mut registry, 1, &version("m", 1)).unwrap();
+        assert!(put(&mut registry, 1, &version("m", 1)).is_err(), "twice");
+        assert!(registry.add(&keys::registered("m"), &model.encode().unwrap()).is_err(), "twice");
+        registry.import(&store, &mut Imported::default()).unwrap();
     }
 
     #[test]
