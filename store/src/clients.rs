@@ -16,6 +16,7 @@ use crate::model::{ClientRun, Experiment, Plan, Run, RunChange, Status};
 use crate::recording::Recording;
 use crate::records::Stored as _;
 use crate::store::Store;
+use crate::transfer::check_tag;
 
 /// The name of the experiment that runs belong to whose clients name none.
 const DEFAULT: &str = "Default";
@@ -127,7 +128,7 @@ impl Store {
     /// `NotFound` if there is no such experiment; `Invalid` if a name or a key cannot be one.
     pub fn log_run(&self, new: &ClientRun) -> Result<Run> {
         check_name(&new.name)?;
-        new.tags.keys().try_for_each(|key| keys::check_text("tag key", key))?;
+        new.tags.keys().try_for_each(|key| check_tag(key))?;
         self.experiment_by_id(new.experiment)?;
         let run = Run {
             id: RunId::fresh(),
@@ -200,8 +201,9 @@ impl Store {
     /// Takes a tag of a run away. Says whether it was there.
     ///
     /// # Errors
-    /// The engine's.
+    /// `Invalid` if the key cannot be one; the engine's.
     pub fn remove_tag(&self, run: RunId, key: &str) -> Result<bool> {
+        check_tag(key)?;
         self.remove(&keys::run_tag(run, key))
     }
 

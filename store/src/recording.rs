@@ -14,6 +14,7 @@ use crate::model::{
 };
 use crate::records::Stored;
 use crate::series::Point;
+use crate::transfer::check_tag;
 
 /// An edge up that a record says by itself, with what it sorts by among its relation's.
 pub(crate) type Up = (Relation, u8, NodeId);
@@ -147,7 +148,7 @@ impl Recording {
     /// # Errors
     /// `Invalid` if the key cannot be one.
     pub fn put_tag(&mut self, run: RunId, key: &str, value: &str) -> Result<()> {
-        keys::check_text("tag key", key)?;
+        check_tag(key)?;
         self.tags.insert((run, key.to_owned()), value.to_owned());
         self.n_bytes += 32 + key.len() + value.len();
         Ok(())

@@ -208,7 +208,8 @@ fn a_model_that_is_there_with_other_contents_stays_as_it_is_and_is_told() {
         Ok(())
     };
     store.change_model(&scene.made, change).unwrap();
-    let imported = import(&to, &scene.export(&[scene.maker]));
+    let imported = import(&to, &scene.export(&[scene.taker]));
+    assert_eq!(measured_by(&to, &scene.made), [scene.maker, scene.taker], "what the taker measured is added");
     let kept = &imported.kept[0];
     assert_eq!((imported.kept.len(), kept.what, &kept.id), (1, "logged model", &scene.made));
     assert_eq!(kept.differences, ["its own record", "files (`2` here, `3` in the file)"]);
@@ -341,6 +342,63 @@ fn a_very_large_trace_says_that_it_is_not_finished_until_it_is() {
 }
 
 #[test]
+fn a_part_of_a_trace_is_neither_exported_nor_left_behind_nor_marked_by_clients() {
+    let scene = Scene::new();
+    let store = &scene.store;
+    let experiment = store.default_experiment().unwrap().id;
+    let elsewhere = store.find_experiment("elsewhere").unwrap().unwrap().id;
+    trace(store, experiment, Some(scene.maker), "tr-1");
+    let large = |number: u64| (number, Span { start_nanos: number, otlp: vec![number as u8; 5 << 20] });
+    for number in 10..20 {
+        store.put_spans(&[("tr-1".to_owned(), vec![large(number)])].into(), |_, trace| Ok(trace.unwrap())).unwrap();
+    }
+    let bundle = scene.export(&[scene.maker]);
+    let dir = scene.dir.path().join("to");
+    let below = tracker_engine::open(&dir, &tracker_engine::Options::default()).unwrap();
+    let faulty = Arc::new(Faulty::new(below, None));
+    let to = Store::over(faulty.clone(), Some(dir.clone())).unwrap();
+    faulty.plan(Some(Plan { action: Action::Write, nth: 4, fault: Fault::Fail }));
+    assert!(to.import(&bundle, &mut |_| {}).is_err());
+    faulty.plan(None);
+    assert!(to.trace("tr-1").unwrap().tags.contains_key("tracker.import"));
+    let refuse = |what: &str, error: tracker_store::Error| {
+        assert!(matches!(error, tracker_store::Error::Invalid { .. }) && error.to_string().contains(what), "{error}");
+    };
+    let path = scene.dir.path().join("y.tar");
+    let error = to.export(&[scene.maker], Target::File(&path), &mut |_| {}).unwrap_err();
+    refuse("trace `tr-1`", error.clone());
+    refuse("import the file it comes from again", error);
+    assert!(!path.exists());
+    // The mark is the imports' own.
+    let mark = || BTreeMap::from([("tracker.import".to_owned(), "mine".to_owned())]);
+    refuse("tracker.import", Recording::new().put_tag(scene.maker, "tracker.import", "mine").unwrap_err());
+    refuse("tracker.import", to.remove_tag(scene.maker, "tracker.import").unwrap_err());
+    refuse(
+        "tracker.import",
+        to.put_trace("tr-1", |trace| Ok(Trace { tags: texts("x"), ..trace.unwrap() })).unwrap_err(),
+    );
+    let new = Trace { id: "tr-9".to_owned(), tags: mark(), ..store.trace("tr-1").unwrap() };
+    refuse("tracker.import", store.put_trace("tr-9", |_| Ok(new.clone())).unwrap_err());
+    let change = |model: &mut LoggedModel| {
+        model.tags = mark();
+        Ok(())
+    };
+    refuse("tracker.import", store.change_model(&scene.made, change).unwrap_err());
+    let (name, user, started) = ("r".to_owned(), "me".to_owned(), Timestamp::now());
+    refuse("tracker.import", store.log_run(&ClientRun { experiment, name, user, started, tags: mark() }).unwrap_err());
+    // The trace is another now where it comes from.
+    store.remove_traces(&["tr-1".to_owned()]).unwrap();
+    trace(store, elsewhere, Some(scene.maker), "tr-1");
+    assert_eq!(import(&to, &scene.export(&[scene.maker])).n_traces, 1);
+    assert!(to.traces(experiment, None).next().is_none(), "it is found where it was");
+    let joined = to.find_experiment("elsewhere").unwrap().unwrap().id;
+    assert_eq!(to.traces(joined, None).count(), 1);
+    assert!(whole_trace(&to, "tr-1") == whole_trace(store, "tr-1"));
+    drop((to, faulty));
+    assert_sound(&dir);
+}
+
+#[test]
 fn a_run_that_is_there_gains_traces_and_those_with_other_contents_stay_and_are_told() {
     let scene = Scene::new();
     let (store, to) = (&scene.store, scene.empty("to"));
@@ -464,6 +522,30 @@ fn versions_whose_number_is_given_get_the_next_and_what_names_them_follows() {
     assert_eq!(import(&to, &bundle).n_model_versions, 0);
     assert_eq!(records(&to, &scene.dir.path().join("after")), before);
     assert_sound(&scene.dir.path().join("to"));
+}
+
+#[test]
+fn a_model_of_several_versions_names_each_by_its_number_here() {
+    let scene = Scene::new();
+    let (store, to) = (&scene.store, scene.empty("to"));
+    for (store, n_before) in [(store, 0), (&to, 1)] {
+        store.register_model("champion", "", &BTreeMap::new()).unwrap();
+        for _ in 0..n_before {
+            version(store, "champion", None, "elsewhere");
+        }
+    }
+    assert_eq!([1, 2].map(|_| version(store, "champion", Some(scene.maker), &scene.made)), [1, 2]);
+    let bundle = scene.export(&[scene.maker]);
+    let imported = import(&to, &bundle);
+    let renumbered: Vec<_> = imported.renumbered_models.iter().map(|r| (r.from, r.to)).collect();
+    assert_eq!(renumbered, [(1, 2), (2, 3)]);
+    let noted: serde_json::Value =
+        serde_json::from_str(&to.logged_model(&scene.made).unwrap().tags["mlflow.modelVersions"]).unwrap();
+    let named = |number: u32| serde_json::json!({ "name": "champion", "version": number });
+    assert_eq!(noted, serde_json::json!([named(2), named(3)]));
+    let before = records(&to, &scene.dir.path().join("before"));
+    assert_eq!(import(&to, &bundle).n_model_versions, 0);
+    assert_eq!(records(&to, &scene.dir.path().join("after")), before);
 }
 
 #[test]

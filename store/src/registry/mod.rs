@@ -19,6 +19,7 @@ use crate::model::{Edge, LoggedModel, Measured, ModelState, Relation};
 use crate::recording::Recording;
 use crate::records::Stored as _;
 use crate::store::Store;
+use crate::transfer::check_mark;
 
 pub use versions::NewModelVersion;
 
@@ -60,9 +61,10 @@ impl Store {
     /// Makes a logged model, whose files are on their way.
     ///
     /// # Errors
-    /// `NotFound` if there is no such experiment or run; `Invalid` if the name cannot be one.
+    /// `NotFound` if there is no such experiment or run; `Invalid` if the name cannot be one, or a tag is an import's mark.
     pub fn log_model(&self, new: &NewLoggedModel) -> Result<LoggedModel> {
         keys::check_text("model name", &new.name)?;
+        check_mark(None, &new.tags)?;
         self.experiment_by_id(new.experiment)?;
         new.run.map(|run| self.run(run)).transpose()?;
         let now = Timestamp::now();
@@ -102,12 +104,13 @@ impl Store {
     /// Changes params, tags and whether a logged model is deleted. What else `change` does is not kept.
     ///
     /// # Errors
-    /// `NotFound`; the errors of `change`, and then nothing is changed.
+    /// `NotFound`; `Invalid` if it changes an import's mark; the errors of `change`. Then nothing is changed.
     pub fn change_model(&self, id: &str, change: impl Fn(&mut LoggedModel) -> Result<()>) -> Result<LoggedModel> {
         self.write("model", &id, Durability::Os, |batch| {
             let (before, record) = self.model_record(id)?;
             let mut after = before.clone();
             change(&mut after)?;
+            check_mark(Some(&before.tags), &after.tags)?;
             let (params, tags, deleted) = (after.params, after.tags, after.deleted);
             put_model(&record, LoggedModel { params, tags, deleted, ..before }, batch)
         })

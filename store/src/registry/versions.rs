@@ -192,7 +192,8 @@ impl Store {
                 logged.note_version(&new.name, number);
                 put_model(&record, logged, batch)?;
             }
-            put_registered(&record, RegisteredModel { next: number + 1, ..before }, batch)?;
+            let next = number.checked_add(1).ok_or_else(|| Error::invalid("a version", "one with a next", number))?;
+            put_registered(&record, RegisteredModel { next, ..before }, batch)?;
             Ok(version)
         })
     }

@@ -13,12 +13,13 @@ use crate::model::{Assessment, Span, Trace};
 use crate::reader;
 use crate::records::Stored as _;
 use crate::store::Store;
+use crate::transfer::check_mark;
 
 impl Store {
     /// Puts a trace, or changes it: `make` is given what is there, and returns what shall be.
     ///
     /// # Errors
-    /// `NotFound` if there is no such experiment; `Invalid` if the id cannot be one; those of `make`.
+    /// `NotFound` if there is no such experiment; `Invalid` if the id cannot be one, or an import's mark changes; those of `make`.
     pub fn put_trace(&self, id: &str, make: impl Fn(Option<Trace>) -> Result<Trace>) -> Result<Trace> {
         keys::check_text("trace id", id)?;
         self.write("trace", &id, Durability::Os, |batch| self.plan_trace(id, &make, batch))
@@ -88,6 +89,7 @@ impl Store {
         let record = self.get(&key)?;
         let before = record.as_ref().map(|record| Trace::decode(&key, record)).transpose()?;
         let after = Trace { id: id.to_owned(), ..make(before.clone())? };
+        check_mark(before.as_ref().map(|before| &before.tags), &after.tags)?;
         match &record {
             Some(record) => batch.require_equals(&key, record),
             None => batch.require_absent(&key),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::closure::{Closure, row_kinds};
+use super::import::{UNFINISHED, check_finished};
 use super::logged::Logged;
 use crate::artifact::{LooseFile, Sent, Shipment, Version};
 use crate::bundle::{Chunk, Counts, Cutter, Progress, Purpose, RunFacts, Sink, Target, Watch};
@@ -32,7 +33,7 @@ impl Store {
     /// registered models that came of them.
     ///
     /// # Errors
-    /// `Invalid` if there are none, or the file is there; `NotFound`; `CorruptFile`, `Corrupt` if something they name is damaged;
+    /// `Invalid` if there are none, the file is there, or an import did not finish a run, a logged model or a trace of theirs; `NotFound`; `CorruptFile`, `Corrupt` if something they name is damaged;
     /// `Contended` if a collection does not end; `Io`; the engine's.
     pub fn export(&self, asked: &[RunId], target: Target<'_>, watch: &mut Watch<'_>) -> Result<Exported> {
         if asked.is_empty() {
@@ -70,6 +71,9 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn new(store: &'a Store, asked: &[RunId]) -> Result<Self> {
         let closure = Closure::of(store, asked)?;
+        for run in closure.runs.keys() {
+            check_finished("run", run, store.tag(*run, UNFINISHED)?.is_some())?;
+        }
         let versions = versions(store, &closure)?;
         let logged = Logged::of(store, &closure)?;
         let asked = asked.iter().copied().collect();

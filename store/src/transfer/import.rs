@@ -6,13 +6,13 @@ use serde::Serialize;
 use tracker_engine::{Batch, Durability};
 
 use super::part::Part;
-use super::registry::Registry;
 use super::sections::differences;
-use super::units::{Kept, Units, is_of_unit};
-use crate::artifact::versions::LATEST;
-use crate::artifact::{OurName, PackId, Receipt, Renumbered};
+use super::survey::Parts;
+use super::unit::is_of_unit;
+use super::units::{Kept, Units};
+use crate::artifact::{Receipt, Renumbered};
 use crate::backup::expect_purpose;
-use crate::bundle::{Bundle, ChunkLine, Line, PackLine, Progress, Purpose, RunFacts, Visit, Watch, entries_of};
+use crate::bundle::{Bundle, ChunkLine, Progress, Purpose, RunFacts, Watch};
 use crate::error::{Error, Result};
 use crate::id::{Digest, ExperimentId, NodeId, RunId};
 use crate::keys::{self, tag};
@@ -23,11 +23,40 @@ use crate::store::Store;
 
 /// A run whose part has more bytes than this is written in several commits: what is derived from records is some times as much, and a
 /// commit takes 64 MiB.
-const LARGE_BYTES: u64 = 8 << 20;
+const LARGE_RUN_BYTES: u64 = 8 << 20;
 pub(super) const FLUSH_BYTES: usize = 8 << 20;
 /// The tag of a run, a logged model or a trace whose import is not finished.
 pub(crate) const UNFINISHED: &str = "tracker.import";
 pub(super) const NOT_FINISHED: &str = "not finished: import the same file again";
+
+/// Refuses a key that a tag cannot have, or only by an import.
+pub(crate) fn check_tag(key: &str) -> Result<()> {
+    keys::check_text("tag key", key)?;
+    if key == UNFINISHED { Err(taken()) } else { Ok(()) }
+}
+
+/// Refuses a change of tags that sets the mark of an import or takes it away.
+pub(crate) fn check_mark(before: Option<&BTreeMap<String, String>>, after: &BTreeMap<String, String>) -> Result<()> {
+    let before = before.and_then(|tags| tags.get(UNFINISHED));
+    if before == after.get(UNFINISHED) { Ok(()) } else { Err(taken()) }
+}
+
+fn taken() -> Error {
+    Error::invalid(
+        "the key of a tag that is set or taken away",
+        "another: imports mark what they did not finish by it",
+        UNFINISHED,
+    )
+}
+
+/// Refuses to export what an import did not finish.
+pub(super) fn check_finished(what: &str, id: &dyn std::fmt::Display, is_marked: bool) -> Result<()> {
+    if !is_marked {
+        return Ok(());
+    }
+    let expected = "one that is whole: import the file it comes from again, and then export it";
+    Err(Error::invalid(format!("{what} `{id}`"), expected, "a part, by an import that was cut short"))
+}
 
 /// What became of the runs of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -78,14 +107,17 @@ pub enum Arrival {
 }
 
 impl Store {
-    /// Takes in the runs of an export. All of the file is checked, and compared with what is here, before anything is written. A run is
+    /// Takes in the runs of an export. Before anything is written every byte of the file is checked, runs are compared with what is here, and
+    /// experiments, logged models, traces and registered models are judged; records of runs are judged as they are written. A run is
     /// there once it is there whole; of very large ones a part may be seen before, as interrupted and with the tag `tracker.import`.
     /// Logged models and traces follow, each whole, also those of a run that is there; then versions of registered models. After a kill,
     /// importing the same file again does the rest.
     ///
     /// # Errors
     /// `Differs` if a run is there with other contents; `Invalid` if this is no export; `Outdated`; `CorruptFile` with what is
-    /// damaged; `Contended`; `Io`; the engine's. Of the first four nothing was written.
+    /// damaged; `Corrupt` with an entry that is not what its key says, comes twice, or leans on what is not there; `Contended`; `Io`; the
+    /// engine's. Of the first four nothing was written, nor of `Corrupt`, unless the entry is a record of a run: then that run is not there,
+    /// or is marked as one that is not finished.
     pub fn import(&self, bundle: &Bundle, watch: &mut Watch<'_>) -> Result<Imported> {
         expect_purpose(bundle, Purpose::Export, "restore")?;
         bundle.check_store_format()?;
@@ -93,7 +125,7 @@ impl Store {
             return Err(Error::CorruptFile { path: damage.file, offset: damage.offset, reason: damage.reason });
         }
         let arrivals = bundle.runs().iter().map(|facts| self.arrival(facts)).collect::<Result<Vec<_>>>()?;
-        let parts = Parts::of(bundle)?;
+        let mut parts = Parts::of(bundle, self)?;
         // Pieces that come are not collected before their versions name them.
         let _copying = self.packs().copying()?;
         let mut imported = Imported::default();
@@ -110,6 +142,7 @@ impl Store {
             imported.runs.push(ImportedRun { id, name, arrival, record_digest });
         }
         self.import_units(&parts, &mut imported)?;
+        std::mem::take(&mut parts.registry).import(self, &mut imported)?;
         Ok(imported)
     }
 
@@ -125,11 +158,7 @@ impl Store {
             }
             units.write(imported)?;
         }
-        let mut registry = Registry::default();
-        for line in &parts.registry {
-            parts.entries(line, &mut |key, value| registry.add(key, value))?;
-        }
-        registry.import(self, imported)
+        Ok(())
     }
 
     /// How a run is found here.
@@ -190,91 +219,6 @@ impl Store {
     }
 }
 
-/// Where in an export things are.
-struct Parts<'a> {
-    bundle: &'a Bundle,
-    chunks: BTreeMap<RunId, Vec<ChunkLine>>,
-    /// Those of no run: registered models.
-    registry: Vec<ChunkLine>,
-    packs: BTreeMap<PackId, PackLine>,
-    names: BTreeMap<String, OurName>,
-    experiments: BTreeMap<ExperimentId, Experiment>,
-    /// The chunks with entries of logged models and traces.
-    with_units: BTreeSet<Digest>,
-}
-
-impl<'a> Parts<'a> {
-    fn of(bundle: &'a Bundle) -> Result<Self> {
-        let (mut chunks, mut packs): (BTreeMap<RunId, Vec<ChunkLine>>, _) = (BTreeMap::new(), BTreeMap::new());
-        let mut registry = Vec::new();
-        for line in bundle.lines()? {
-            match line {
-                Line::Chunk(line) => match line.run {
-                    Some(run) => chunks.entry(run).or_default().push(line),
-                    None => registry.push(line),
-                },
-                Line::Pack(line) => drop(packs.insert(line.pack, line)),
-            }
-        }
-        let (names, experiments, with_units) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let mut parts = Self { bundle, chunks, registry, packs, names, experiments, with_units };
-        parts.survey()?;
-        Ok(parts)
-    }
-
-    /// Finds what has to be known of all parts before one is written.
-    fn survey(&mut self) -> Result<()> {
-        let mut names: BTreeMap<String, (u32, OurName)> = BTreeMap::new();
-        let mut ended = BTreeSet::new();
-        let (mut experiments, mut with_units) = (BTreeMap::new(), BTreeSet::new());
-        for (run, lines) in &self.chunks {
-            let mut part = Part::new(*run);
-            for line in lines {
-                self.entries(line, &mut |key, value| {
-                    match key.first() {
-                        Some(&(tag::VERSION | tag::ALIAS)) => part.add_version(key, value)?,
-                        Some(&tag::EXPERIMENT) => {
-                            let experiment = Experiment::decode(key, value)?;
-                            experiments.insert(experiment.id, experiment);
-                        }
-                        _ if is_of_unit(key) => drop(with_units.insert(line.chunk)),
-                        _ => {}
-                    }
-                    Ok(())
-                })?;
-            }
-            for (version, aliases) in part.parcel.versions {
-                let ours = || OurName { manifests: BTreeSet::new(), latest: version.manifest };
-                let (last, ours) = names.entry(version.name.clone()).or_insert_with(|| (version.number, ours()));
-                ours.manifests.insert(version.manifest);
-                let is_latest = aliases.iter().any(|alias| alias == LATEST);
-                if is_latest || version.number > *last && !ended.contains(&version.name) {
-                    (*last, ours.latest) = (version.number, version.manifest);
-                }
-                if is_latest {
-                    ended.insert(version.name);
-                }
-            }
-        }
-        self.names = names.into_iter().map(|(name, (_, ours))| (name, ours)).collect();
-        (self.experiments, self.with_units) = (experiments, with_units);
-        Ok(())
-    }
-
-    /// The run of a part, and its experiment.
-    fn owner<'p>(&'p self, part: &'p Part) -> Result<(&'p Run, &'p Experiment)> {
-        let missing = |what| Error::corrupt(&keys::node(&NodeId::run(part.id)), format!("{what} is not in the export"));
-        let run = part.run.as_ref().ok_or_else(|| missing("the run of the part"))?;
-        let experiment = self.experiments.get(&run.experiment);
-        Ok((run, experiment.ok_or_else(|| missing("the experiment of the run"))?))
-    }
-
-    fn entries(&self, line: &ChunkLine, visit: &mut Visit<'_, Error>) -> Result<()> {
-        let raw = self.bundle.chunk(line)?;
-        entries_of(&raw, |reason| self.bundle.damaged_chunk(line, reason), visit)
-    }
-}
-
 /// One run on its way in.
 struct Import<'a> {
     store: &'a Store,
@@ -287,7 +231,7 @@ struct Import<'a> {
 
 impl Import<'_> {
     fn run(mut self, facts: &RunFacts, lines: &[ChunkLine], watch: &mut Watch<'_>) -> Result<()> {
-        let is_large = lines.iter().map(|line| line.n_bytes).sum::<u64>() > LARGE_BYTES;
+        let is_large = lines.iter().map(|line| line.n_bytes).sum::<u64>() > LARGE_RUN_BYTES;
         let mut part = Part::new(facts.id);
         let mut done_bytes = 0;
         for line in lines {

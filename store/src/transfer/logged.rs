@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::closure::Closure;
 use super::export::Part;
+use super::import::{UNFINISHED, check_finished};
 use crate::error::Result;
 use crate::id::{Digest, ExperimentId, Kind, NodeId, RunId};
 use crate::keys::{self, Parsed};
@@ -46,6 +47,7 @@ impl Logged {
                 None => linked.get(&model.id),
             };
             if let Some(home) = home {
+                check_finished("logged model", &model.id, model.tags.contains_key(UNFINISHED))?;
                 every_model.insert(model.id.clone());
                 models.entry(*home).or_default().push(model.id);
             }
@@ -55,6 +57,7 @@ impl Logged {
             let (key, record) = entry?;
             let trace = Trace::decode(&key, &record)?;
             if let Some(run) = trace.run().filter(|run| runs.contains(run)) {
+                check_finished("trace", &trace.id, trace.tags.contains_key(UNFINISHED))?;
                 traces.entry(run).or_default().push(trace.id);
             }
         }

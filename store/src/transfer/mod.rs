@@ -12,13 +12,18 @@
 
 mod closure;
 mod export;
+#[cfg(test)]
+mod forged_test;
 mod import;
 mod logged;
 mod part;
 mod registry;
 mod sections;
+mod survey;
+mod unit;
 mod units;
 
 pub use export::Exported;
 pub use import::{Arrival, Imported, ImportedRun};
+pub(crate) use import::{check_mark, check_tag};
 pub use units::Kept;

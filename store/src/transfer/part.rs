@@ -2,6 +2,7 @@
 //!
 //! Invariant: a record is decoded before it is staged, and must be what its key says; nothing of another run is taken from a run's part.
 
+use super::import::UNFINISHED;
 use crate::artifact::{FilePieces, Holder, Known, LooseFile, Manifest, Parcel, Piece, Version, check_path};
 use crate::error::{Error, Result};
 use crate::id::{Digest, Kind, NodeId, RunId};
@@ -48,6 +49,8 @@ impl Part {
             Some(tag::PARAM) if of_run(key) => {
                 self.recording.put_param(self.id, &keys::name_at(key)?, text(key, value)?)?;
             }
+            // That an import was not finished where it comes from is not so here.
+            Some(tag::TAG) if keys::run_tag(self.id, UNFINISHED) == key => {}
             Some(tag::TAG) if of_run(key) => {
                 self.recording.put_tag(self.id, &keys::name_at(key)?, text(key, value)?)?;
             }

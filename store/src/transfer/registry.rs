@@ -3,7 +3,8 @@
 //! Invariants: a version is the same as one here if it was made at the same time from the same source; what is here stays as it is. A
 //! number leads to one version: where another has it, the one that comes gets the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 use tracker_engine::{Batch, Durability};
 
@@ -43,6 +44,9 @@ pub(super) fn write(store: &Store, logged: &Logged, sink: &mut Sink<'_>) -> Resu
     cutter.cut().map_or(Ok(()), |chunk| sink.chunk(&chunk, None))
 }
 
+/// Numbers of versions in an export are below this, so that there are more for those that are renumbered.
+const MAX_NUMBER: u32 = 1 << 31;
+
 /// What an export has of registered models.
 #[derive(Default)]
 pub(super) struct Registry {
@@ -54,21 +58,24 @@ impl Registry {
     /// Stages an entry.
     ///
     /// # Errors
-    /// `Corrupt` if it is not what its key says.
+    /// `Corrupt` if it is not what its key says, or comes twice; `Invalid` if a name cannot be one.
     pub(super) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let foreign = || Error::corrupt(key, "it does not belong in the part of registered models");
         match keys::parse(key) {
             Some(Parsed::Registered(name)) => {
                 let model = RegisteredModel::decode(key, value)?;
-                if model.name != name {
+                if model.name != name || model.next > MAX_NUMBER || self.models.contains_key(name) {
                     return Err(foreign());
                 }
+                keys::check_text("model name", name)?;
                 self.models.insert(model.name.clone(), model);
             }
             Some(Parsed::ModelVersion { name, number }) => {
                 let version = ModelVersion::decode(key, value)?;
-                let is_whole = version.name == name && version.number == number && number > 0;
-                if !is_whole || !self.models.contains_key(name) {
+                let is_whole = version.name == name && version.number == number && (1..MAX_NUMBER).contains(&number);
+                let is_next =
+                    self.versions.last().is_none_or(|last| (last.name.as_str(), last.number) < (name, number));
+                if !is_whole || !is_next || !self.models.contains_key(name) {
                     return Err(foreign());
                 }
                 self.versions.push(version);
@@ -84,31 +91,33 @@ impl Registry {
         let mut settled = Settled::default();
         let mut rest = self.versions.as_slice();
         while !rest.is_empty() {
-            let mut n_bytes = 0;
-            let n = rest.iter().take_while(|version| {
-                let is_room = n_bytes <= FLUSH_BYTES;
-                n_bytes += 200 + size(version);
-                is_room
-            });
-            let (group, after) = rest.split_at(n.count());
-            let (now, put) = store.write("model", &"of an import", Durability::Sync, |batch| {
+            let (n, now, put) = store.write("model", &"of an import", Durability::Sync, |batch| {
                 let mut plan = Plan::new(store, &self.models, settled.clone());
-                group.iter().try_for_each(|version| plan.add(version))?;
-                plan.finish(batch)
+                let mut n = 0;
+                while plan.n_bytes <= FLUSH_BYTES
+                    && let Some(version) = rest.get(n)
+                {
+                    plan.add(version)?;
+                    n += 1;
+                }
+                let (settled, put) = plan.finish(batch)?;
+                Ok((n, settled, put))
             })?;
             settled = now;
             imported.n_model_versions += put.len() as u64;
             imported.renumbered_models.extend(put.into_iter().filter(|version| version.from != version.to));
-            rest = after;
+            rest = &rest[n..];
         }
         Ok(())
     }
 }
 
-/// About how many bytes a version takes.
+/// About how many bytes of a commit a version takes.
 fn size(version: &ModelVersion) -> usize {
+    let ModelVersion { name, description, stage, source, run_link, model, .. } = version;
+    let texts: usize = [name, description, stage, source, run_link, model].iter().map(|text| text.len()).sum();
     let tags: usize = version.tags.iter().map(|(key, value)| key.len() + value.len()).sum();
-    version.name.len() + version.description.len() + version.source.len() + tags
+    200 + 2 * name.len() + texts + tags
 }
 
 /// Which versions of an export are which here.
@@ -138,13 +147,25 @@ struct Plan<'a> {
     settled: Settled,
     names: BTreeMap<String, Name>,
     put: Vec<(u32, ModelVersion)>,
-    /// Logged models whose tag of versions changes, each with its record now.
-    noted: BTreeMap<String, (LoggedModel, Vec<u8>)>,
+    /// Logged models whose tag of versions changes.
+    noted: BTreeMap<String, Noted>,
+    /// About how many bytes the commit has so far.
+    n_bytes: usize,
+}
+
+/// A logged model that some of the versions are.
+struct Noted {
+    model: LoggedModel,
+    /// Its record now.
+    record: Vec<u8>,
+    /// Those versions: name, number in the export, number here.
+    versions: Vec<(String, u32, u32)>,
 }
 
 impl<'a> Plan<'a> {
     fn new(store: &'a Store, arrived: &'a BTreeMap<String, RegisteredModel>, settled: Settled) -> Self {
-        Self { store, arrived, settled, names: BTreeMap::new(), put: Vec::new(), noted: BTreeMap::new() }
+        let (names, noted) = (BTreeMap::new(), BTreeMap::new());
+        Self { store, arrived, settled, names, put: Vec::new(), noted, n_bytes: 0 }
     }
 
     fn add(&mut self, version: &ModelVersion) -> Result<()> {
@@ -153,9 +174,12 @@ impl<'a> Plan<'a> {
         let key = keys::registered(&name);
         let arrived =
             self.arrived.get(&name).ok_or_else(|| Error::corrupt(&key, "the registered model is not there"))?;
-        let mut of_name = match self.names.remove(&name) {
-            Some(of_name) => of_name,
-            None => Name::of(self.store, arrived)?,
+        let mut of_name = if let Some(of_name) = self.names.remove(&name) {
+            of_name
+        } else {
+            let of_name = Name::of(self.store, arrived)?;
+            self.n_bytes += of_name.model.encode()?.len();
+            of_name
         };
         let is_same = |here: &&ModelVersion| {
             here.created == version.created
@@ -170,6 +194,7 @@ impl<'a> Plan<'a> {
             let to = of_name.give(from, arrived)?;
             let version = ModelVersion { number: to, ..version };
             self.note(&version, from)?;
+            self.n_bytes += size(&version);
             self.put.push((from, version));
             to
         };
@@ -192,20 +217,16 @@ impl<'a> Plan<'a> {
     /// Lets the logged model that a version is name it by its number here.
     fn note(&mut self, version: &ModelVersion, from: u32) -> Result<()> {
         let key = keys::logged(&version.model);
-        let (mut model, record) = match self.noted.get(&version.model) {
-            Some(noted) => noted.clone(),
-            None => match self.store.get(&key)? {
-                Some(record) => (LoggedModel::decode(&key, &record)?, record),
-                None => return Ok(()),
-            },
+        let noted = match self.noted.entry(version.model.clone()) {
+            Entry::Occupied(noted) => noted.into_mut(),
+            Entry::Vacant(vacant) => {
+                let Some(record) = self.store.get(&key)? else { return Ok(()) };
+                self.n_bytes += key.len() + record.len();
+                let model = LoggedModel::decode(&key, &record)?;
+                vacant.insert(Noted { model, record, versions: Vec::new() })
+            }
         };
-        let name = &version.name;
-        let here: Option<ModelVersion> = self.store.get_value(&keys::model_version(name, from))?;
-        if from != version.number && here.is_none_or(|here| here.model != model.id) {
-            model.forget_version(name, from);
-        }
-        model.note_version(name, version.number);
-        self.noted.insert(version.model.clone(), (model, record));
+        noted.versions.push((version.name.clone(), from, version.number));
         Ok(())
     }
 
@@ -218,9 +239,10 @@ impl<'a> Plan<'a> {
             }
             batch.put(&key, &model.encode()?);
         }
-        for (model, record) in self.noted.values() {
-            let (key, after) = (keys::logged(&model.id), model.encode()?);
+        for Noted { model, record, versions } in self.noted.values() {
+            let after = renumbered(self.store, model, versions)?.encode()?;
             if after != *record {
+                let key = keys::logged(&model.id);
                 batch.require_equals(&key, record);
                 batch.put(&key, &after);
             }
@@ -234,6 +256,22 @@ impl<'a> Plan<'a> {
         }
         Ok((self.settled, put))
     }
+}
+
+/// A logged model that names the versions it is by their numbers here. Numbers it has in the export are forgotten before any is noted: one
+/// may be the number here of another.
+fn renumbered(store: &Store, model: &LoggedModel, versions: &[(String, u32, u32)]) -> Result<LoggedModel> {
+    let mut model = model.clone();
+    for (name, from, _) in versions.iter().filter(|(_, from, to)| from != to) {
+        let here: Option<ModelVersion> = store.get_value(&keys::model_version(name, *from))?;
+        if here.is_none_or(|here| here.model != model.id) {
+            model.forget_version(name, *from);
+        }
+    }
+    for (name, _, to) in versions {
+        model.note_version(name, *to);
+    }
+    Ok(model)
 }
 
 impl Name {
@@ -298,9 +336,13 @@ mod tests {
         registry.add(&keys::registered("m"), &model.encode().unwrap()).unwrap();
         assert!(put(&mut registry, 0, &version("m", 0)).is_err());
         assert!(put(&mut registry, 2, &version("m", 1)).is_err());
-        put(&mut registry, u32::MAX, &version("m", u32::MAX)).unwrap();
-        let error = registry.import(&store, &mut Imported::default()).unwrap_err();
-        assert!(matches!(error, Error::Invalid { .. }), "{error}");
+        for number in [u32::MAX, MAX_NUMBER] {
+            assert!(put(&mut registry, number, &version("m", number)).is_err(), "{number} leaves no next");
+        }
+        put(&mut registry, 1, &version("m", 1)).unwrap();
+        assert!(put(&mut registry, 1, &version("m", 1)).is_err(), "twice");
+        assert!(registry.add(&keys::registered("m"), &model.encode().unwrap()).is_err(), "twice");
+        registry.import(&store, &mut Imported::default()).unwrap();
     }
 
     #[test]

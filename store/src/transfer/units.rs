@@ -2,25 +2,26 @@
 //! finished until they are.
 //!
 //! Invariants: what is here is never changed; of what is here with other contents it is told what differs. What only adds to others, a
-//! measurement of a model or a link to one, is added if it is not here.
+//! measurement of a model, a link to one or a run that waits for one, is added if it is not here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use tracker_engine::{Batch, Durability};
 
-use super::import::{FLUSH_BYTES, Imported, NOT_FINISHED, UNFINISHED};
+use super::import::{FLUSH_BYTES, Imported, UNFINISHED};
 use super::sections::counted;
-use crate::artifact::{LooseFile, check_path};
+use super::unit::{Entry, Head};
+use crate::artifact::LooseFile;
 use crate::error::{Error, Result};
-use crate::id::{ExperimentId, NodeId, RunId};
-use crate::keys::{self, Parsed, tag};
-use crate::model::{Assessment, Experiment, LoggedModel, Measured, Span, Trace};
+use crate::id::{ExperimentId, RunId};
+use crate::keys::{self, tag};
+use crate::model::{Experiment, LoggedModel};
 use crate::records::Stored as _;
 use crate::store::Store;
 
-/// What has more under it than this is written in several commits: one takes 64 MiB.
-const LARGE_BYTES: usize = 32 << 20;
+/// A unit with more under it than this is written in several commits: one takes 64 MiB.
+const LARGE_UNIT_BYTES: usize = 32 << 20;
 
 /// What is here with other contents than in an export, and stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,120 +42,13 @@ type Joined = BTreeMap<ExperimentId, (ExperimentId, Option<String>)>;
 /// What lies under a unit, by the tag of its keys.
 const UNDER: [(&str, u8); 3] = [("spans", tag::SPAN), ("assessments", tag::ASSESSMENT), ("files", tag::LOOSE)];
 
-/// Whether an entry of a run's part is of a unit, and not of the run.
-pub(super) fn is_of_unit(key: &[u8]) -> bool {
-    match key.first() {
-        Some(&(tag::LOGGED | tag::MEASURED | tag::MODEL_LINK | tag::TRACE | tag::SPAN | tag::ASSESSMENT)) => true,
-        Some(&tag::LOOSE) => key.get(1..).is_some_and(|owner| !owner.starts_with(b"runs/")),
-        _ => false,
-    }
-}
-
-/// The record that a unit is there by.
-enum Head {
-    Model(LoggedModel),
-    Trace(Trace),
-}
-
-impl Head {
-    fn what(&self) -> &'static str {
-        match self {
-            Self::Model(_) => "logged model",
-            Self::Trace(_) => "trace",
-        }
-    }
-
-    fn id(&self) -> &str {
-        match self {
-            Self::Model(model) => &model.id,
-            Self::Trace(trace) => &trace.id,
-        }
-    }
-
-    fn key(&self) -> Vec<u8> {
-        match self {
-            Self::Model(model) => keys::logged(&model.id),
-            Self::Trace(trace) => keys::trace(&trace.id),
-        }
-    }
-
-    fn owner(&self) -> String {
-        match self {
-            Self::Model(model) => model.owner(),
-            Self::Trace(trace) => trace.owner(),
-        }
-    }
-
-    fn experiment(&self) -> ExperimentId {
-        match self {
-            Self::Model(model) => model.experiment,
-            Self::Trace(trace) => trace.experiment,
-        }
-    }
-
-    /// What it says, but for what may be changed later, and for what did not come along.
-    fn identity(&self) -> Result<Vec<u8>> {
-        let experiment = ExperimentId::from_bytes([0; 16]);
-        let tags = BTreeMap::new();
-        match self {
-            Self::Model(model) => {
-                let (updated, deleted, manifest, takers) = (model.created, None, None, Vec::new());
-                LoggedModel { experiment, updated, tags, deleted, manifest, takers, ..model.clone() }.encode()
-            }
-            Self::Trace(trace) => Trace { experiment, tags, ..trace.clone() }.encode(),
-        }
-    }
-
-    /// Another of its kind, by its record.
-    fn decode(&self, record: &[u8]) -> Result<Self> {
-        match self {
-            Self::Model(_) => LoggedModel::decode(&self.key(), record).map(Self::Model),
-            Self::Trace(_) => Trace::decode(&self.key(), record).map(Self::Trace),
-        }
-    }
-
-    fn tags(&self) -> &BTreeMap<String, String> {
-        match self {
-            Self::Model(model) => &model.tags,
-            Self::Trace(trace) => &trace.tags,
-        }
-    }
-
-    /// It, as one that is not finished.
-    fn unfinished(&self) -> Self {
-        let mut tags = self.tags().clone();
-        tags.insert(UNFINISHED.to_owned(), NOT_FINISHED.to_owned());
-        match self {
-            Self::Model(model) => Self::Model(LoggedModel { tags, ..model.clone() }),
-            Self::Trace(trace) => Self::Trace(Trace { tags, ..trace.clone() }),
-        }
-    }
-
-    /// Puts it into an experiment.
-    fn plan(&self, experiment: ExperimentId, batch: &mut Batch) -> Result<()> {
-        let (record, index) = match self {
-            Self::Model(model) => {
-                let index = keys::logged_in(experiment, &model.id);
-                (LoggedModel { experiment, ..model.clone() }.encode()?, index)
-            }
-            Self::Trace(trace) => {
-                let index = keys::trace_at(experiment, trace.requested.millis(), &trace.id);
-                (Trace { experiment, ..trace.clone() }.encode()?, index)
-            }
-        };
-        batch.put(&self.key(), &record);
-        batch.put(&index, &[]);
-        Ok(())
-    }
-}
-
 /// One logged model or trace.
 struct Unit {
     head: Head,
     /// What lies under it: spans, assessments, loose files.
     under: Entries,
-    /// Points of runs that measure it, of a model.
-    measured: Entries,
+    /// The keys of what lay under it too, and is written already.
+    written: BTreeSet<Vec<u8>>,
 }
 
 /// How a unit was found.
@@ -170,81 +64,44 @@ pub(super) struct Units<'a> {
     run: RunId,
     experiments: &'a BTreeMap<ExperimentId, Experiment>,
     staged: Vec<Unit>,
-    links: Entries,
+    /// Whether the last of those may go on.
+    is_open: bool,
+    /// What adds to units: links, and points of runs that measure a model.
+    additions: Entries,
     n_bytes: usize,
 }
 
 impl<'a> Units<'a> {
     pub(super) fn new(store: &'a Store, run: RunId, experiments: &'a BTreeMap<ExperimentId, Experiment>) -> Self {
-        Self { store, run, experiments, staged: Vec::new(), links: Entries::new(), n_bytes: 0 }
+        let (staged, additions) = (Vec::new(), Entries::new());
+        Self { store, run, experiments, staged, is_open: false, additions, n_bytes: 0 }
     }
 
     /// Stages an entry, and writes those before it once they are many.
     ///
     /// # Errors
-    /// `Corrupt` if it is not what its key says, or not of what came before it; those of [`Units::write`].
+    /// Those of [`Entry::judge`] and of [`Units::write`].
     pub(super) fn add(&mut self, key: &[u8], value: &[u8], imported: &mut Imported) -> Result<()> {
-        match keys::parse(key) {
-            Some(Parsed::Logged(id)) => {
-                let model = LoggedModel::decode(key, value)?;
-                let is_ours = model.id == id && model.run.is_none_or(|run| run == self.run);
-                self.begin(Head::Model(model), is_ours, key, imported)?;
-            }
-            Some(Parsed::Trace(id)) => {
-                let trace = Trace::decode(key, value)?;
-                let is_ours = trace.id == id && trace.run() == Some(self.run);
-                self.begin(Head::Trace(trace), is_ours, key, imported)?;
-            }
-            Some(Parsed::ModelLink { run, .. }) if run == self.run && value.len() == 8 => {
-                self.links.insert(key.to_vec(), value.to_vec());
-            }
-            Some(parsed) => self.add_under(&parsed, key, value)?,
-            None => return Err(self.foreign(key)),
-        }
-        self.n_bytes += key.len() + value.len() + 64;
-        Ok(())
-    }
-
-    fn begin(&mut self, head: Head, is_ours: bool, key: &[u8], imported: &mut Imported) -> Result<()> {
-        if !is_ours {
-            return Err(self.foreign(key));
-        }
-        if self.n_bytes > FLUSH_BYTES {
-            self.write(imported)?;
-        }
-        self.staged.push(Unit { head, under: Entries::new(), measured: Entries::new() });
-        Ok(())
-    }
-
-    fn add_under(&mut self, parsed: &Parsed<'_>, key: &[u8], value: &[u8]) -> Result<()> {
-        let foreign = self.foreign(key);
-        let Some(unit) = self.staged.last_mut() else { return Err(foreign) };
-        let (is_model, id) = (matches!(unit.head, Head::Model(_)), unit.head.id());
-        let record = match *parsed {
-            Parsed::Measured { model, run, .. } if is_model && model == id && self.store.has(&NodeId::run(run))? => {
-                unit.measured.insert(key.to_vec(), Measured::decode(key, value)?.encode()?);
-                return Ok(());
-            }
-            Parsed::Span { trace, .. } if !is_model && trace == id => Span::decode(key, value)?.encode()?,
-            Parsed::Assessment { trace, id: assessment } if !is_model && trace == id => {
-                let found = Assessment::decode(key, value)?;
-                if found.id != assessment {
-                    return Err(foreign);
+        let unit = self.staged.last_mut().filter(|_| self.is_open);
+        let entry = Entry::judge(self.run, unit.as_ref().map(|unit| &unit.head), key, value)?;
+        match (entry, unit) {
+            (Entry::Under(record), Some(unit)) => drop(unit.under.insert(key.to_vec(), record)),
+            (Entry::Measured { record, .. }, _) => drop(self.additions.insert(key.to_vec(), record)),
+            (entry, _) => {
+                if self.n_bytes > FLUSH_BYTES {
+                    self.write(imported)?;
                 }
-                found.encode()?
+                if let Entry::Head(head) = entry {
+                    self.staged.push(Unit { head: *head, under: Entries::new(), written: BTreeSet::new() });
+                    self.is_open = true;
+                } else {
+                    self.additions.insert(key.to_vec(), value.to_vec());
+                    self.is_open = false;
+                }
             }
-            Parsed::Loose { owner, path } if owner == unit.head.owner() => {
-                check_path(path)?;
-                LooseFile::decode(key, value)?.encode()?
-            }
-            _ => return Err(foreign),
-        };
-        unit.under.insert(key.to_vec(), record);
+        }
+        self.n_bytes += size(key, value);
         Ok(())
-    }
-
-    fn foreign(&self, key: &[u8]) -> Error {
-        Error::corrupt(key, format!("it does not belong there in the part of run `{}`", self.run))
     }
 
     /// Writes what was staged.
@@ -252,15 +109,22 @@ impl<'a> Units<'a> {
     /// # Errors
     /// `Corrupt` if a file of a unit did not come along; the engine's.
     pub(super) fn write(&mut self, imported: &mut Imported) -> Result<()> {
-        let (mut units, links) = (std::mem::take(&mut self.staged), std::mem::take(&mut self.links));
+        let (mut units, mut additions) = (std::mem::take(&mut self.staged), std::mem::take(&mut self.additions));
         self.n_bytes = 0;
+        self.is_open = false;
         units.iter_mut().try_for_each(|unit| self.write_most(unit))?;
-        let (found, joined) = self.store.write("what was logged to run", &self.run, Durability::Sync, |batch| {
+        let first = first_of(&mut additions);
+        let what = "what was logged to run";
+        let (found, joined) = self.store.write(what, &self.run, Durability::Sync, |batch| {
             let mut joined = Joined::new();
             let found = units.iter().map(|unit| self.plan(unit, &mut joined, batch)).collect::<Result<Vec<_>>>()?;
-            self.plan_absent(&links, batch)?;
+            self.plan_absent(&first, batch)?;
             Ok((found, joined))
         })?;
+        while !additions.is_empty() {
+            let group = first_of(&mut additions);
+            self.store.write(what, &self.run, Durability::Sync, |batch| self.plan_absent(&group, batch))?;
+        }
         imported.joined.extend(joined.into_values().filter_map(|(_, name)| name));
         for (Unit { head, .. }, found) in units.into_iter().zip(found) {
             match (found, &head) {
@@ -277,25 +141,19 @@ impl<'a> Units<'a> {
 
     /// Writes most of what lies under a large unit that is not here, and that it is not finished.
     fn write_most(&self, unit: &mut Unit) -> Result<()> {
-        let size = |key: &[u8], value: &[u8]| key.len() + value.len() + 64;
-        let mut n_left: usize = unit.under.iter().map(|(key, value)| size(key, value)).sum();
-        if n_left <= LARGE_BYTES || self.here(&unit.head)?.is_some() {
+        let mut n_left = n_bytes(&unit.under);
+        if n_left <= LARGE_UNIT_BYTES || self.here(&unit.head)?.is_some() {
             return Ok(());
         }
         let head = unit.head.unfinished();
         while n_left > FLUSH_BYTES {
-            let (mut n_bytes, mut group) = (0, Entries::new());
-            while n_bytes <= FLUSH_BYTES
-                && let Some((key, value)) = unit.under.pop_first()
-            {
-                n_bytes += size(&key, &value);
-                group.insert(key, value);
-            }
-            n_left -= n_bytes;
+            let group = first_of(&mut unit.under);
+            n_left -= n_bytes(&group);
             self.store.write(head.what(), &head.id(), Durability::Os, |batch| {
                 self.plan_head(&head, &mut Joined::new(), batch)?;
                 self.plan_under(&group, batch)
             })?;
+            unit.written.extend(group.into_keys());
         }
         Ok(())
     }
@@ -306,15 +164,31 @@ impl<'a> Units<'a> {
             if !differences.is_empty() {
                 return Ok(Found::Other(differences));
             }
-            self.plan_absent(&unit.measured, batch)?;
+            if let (Head::Model(arrived), Head::Model(here)) = (&unit.head, here) {
+                self.plan_takers(arrived, here, batch)?;
+            }
             return Ok(Found::There);
         }
-        self.plan_head(&unit.head, joined, batch)?;
-        self.plan_under(&unit.under, batch)?;
-        for (key, value) in &unit.measured {
-            batch.put(key, value);
+        if self.plan_head(&unit.head, joined, batch)? {
+            self.plan_leftovers(unit, batch)?;
         }
+        self.plan_under(&unit.under, batch)?;
         Ok(Found::New)
+    }
+
+    /// Lets runs that took a model wait for its files here too.
+    fn plan_takers(&self, arrived: &LoggedModel, mut here: LoggedModel, batch: &mut Batch) -> Result<()> {
+        let new: Vec<RunId> = arrived.takers.iter().filter(|run| !here.takers.contains(run)).copied().collect();
+        if here.manifest.is_some() || new.is_empty() {
+            return Ok(());
+        }
+        let key = keys::logged(&here.id);
+        if let Some(record) = self.store.get(&key)? {
+            here.takers.extend(new);
+            batch.require_equals(&key, &record);
+            batch.put(&key, &here.encode()?);
+        }
+        Ok(())
     }
 
     /// What is here of a unit, unless it is a part that an import left which was cut short.
@@ -323,13 +197,10 @@ impl<'a> Units<'a> {
         Ok(here.filter(|here| !here.tags().contains_key(UNFINISHED)))
     }
 
-    /// Puts a head, in place of what is there of it.
-    fn plan_head(&self, head: &Head, joined: &mut Joined, batch: &mut Batch) -> Result<()> {
+    /// Puts a head, in place of what is there of it. Says whether something is.
+    fn plan_head(&self, head: &Head, joined: &mut Joined, batch: &mut Batch) -> Result<bool> {
         let (key, experiment) = (head.key(), head.experiment());
-        match self.store.get(&key)? {
-            Some(record) => batch.require_equals(&key, &record),
-            None => batch.require_absent(&key),
-        }
+        let before = self.store.get(&key)?;
         let experiment = if let Some((here, _)) = joined.get(&experiment) {
             *here
         } else {
@@ -337,7 +208,30 @@ impl<'a> Units<'a> {
             let arrived = arrived.ok_or_else(|| Error::corrupt(&key, "its experiment is not in the export"))?;
             joined.entry(experiment).or_insert(self.store.plan_joined(arrived, batch)?).0
         };
-        head.plan(experiment, batch)
+        match &before {
+            Some(record) => {
+                batch.require_equals(&key, record);
+                let before = head.decode(record)?;
+                batch.delete(&before.index(before.experiment()));
+            }
+            None => batch.require_absent(&key),
+        }
+        batch.put(&key, &head.record(experiment)?);
+        batch.put(&head.index(experiment), &[]);
+        Ok(before.is_some())
+    }
+
+    /// Takes away what an import that was cut short left under a unit and this one does not bring.
+    fn plan_leftovers(&self, unit: &Unit, batch: &mut Batch) -> Result<()> {
+        for prefix in unit.head.prefixes() {
+            for entry in self.store.entries(&prefix) {
+                let (key, _) = entry?;
+                if !unit.under.contains_key(&key) && !unit.written.contains(&key) {
+                    batch.delete(&key);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn plan_under(&self, entries: &Entries, batch: &mut Batch) -> Result<()> {
@@ -360,17 +254,12 @@ impl<'a> Units<'a> {
 
     /// How what is here differs from a unit, in words.
     fn differences(&self, unit: &Unit, here: &Head) -> Result<Vec<String>> {
-        let id = unit.head.id();
-        let prefixes = match unit.head {
-            Head::Model(_) => Vec::new(),
-            Head::Trace(_) => vec![keys::spans(id), keys::assessments(id)],
-        };
         let mut differences = Vec::new();
         if here.identity()? != unit.head.identity()? {
             differences.push("its own record".to_owned());
         }
         let mut under = Entries::new();
-        for prefix in prefixes.into_iter().chain([keys::loose(&unit.head.owner(), "")]) {
+        for prefix in unit.head.prefixes() {
             for entry in self.store.entries(&prefix) {
                 let (key, record) = entry?;
                 under.insert(key, record);
@@ -384,6 +273,27 @@ impl<'a> Units<'a> {
         }
         Ok(differences)
     }
+}
+
+/// About how many bytes of a commit an entry takes.
+fn size(key: &[u8], value: &[u8]) -> usize {
+    key.len() + value.len() + 64
+}
+
+fn n_bytes(entries: &Entries) -> usize {
+    entries.iter().map(|(key, value)| size(key, value)).sum()
+}
+
+/// Takes away the first entries, as many as one commit should have.
+fn first_of(entries: &mut Entries) -> Entries {
+    let (mut n_bytes, mut group) = (0, Entries::new());
+    while n_bytes <= FLUSH_BYTES
+        && let Some((key, value)) = entries.pop_first()
+    {
+        n_bytes += size(&key, &value);
+        group.insert(key, value);
+    }
+    group
 }
 
 /// The entries whose keys have this tag; of loose files, without when they were written.
@@ -404,8 +314,11 @@ fn timeless(entries: &Entries, of_tag: u8) -> Result<Entries> {
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
-    use crate::model::ModelState;
+    use crate::model::{Measured, ModelState, Span, Trace};
     use proptest::prelude::*;
+    use std::sync::Arc;
+    use tracker_engine::Memory;
+    use tracker_engine::faulty::Faulty;
 
     const RUN: RunId = RunId::from_bytes([7; 16]);
     const OTHER: RunId = RunId::from_bytes([8; 16]);
@@ -463,7 +376,7 @@ mod tests {
         let span = (keys::span("tr-1", 1), Span { start_nanos: 1, otlp: Vec::new() }.encode().unwrap());
         let file = LooseFile { n_bytes: 1, digest: crate::Digest::of(b"x"), modified: Timestamp::now() };
         let loose = |owner: &str, path: &str| (keys::loose(owner, path), file.encode().unwrap());
-        let measured = (keys::measured("m-1", "loss", &[0; 24], RUN), Measured::default().encode().unwrap());
+        let measured = (keys::measured("m-2", "loss", &[0; 24], RUN), Measured::default().encode().unwrap());
         let foreign = "does not belong there";
         refuse(&[logged(Some(OTHER))], foreign);
         refuse(&[traced(OTHER)], foreign);
@@ -473,11 +386,38 @@ mod tests {
         refuse(&[traced(RUN), span, loose("traces/tr-2", "a")], foreign);
         refuse(&[logged(Some(RUN)), loose("models/m-1", "../a")], "relative and plain");
         refuse(&[logged(Some(RUN)), measured], foreign);
+        let link = (keys::model_link(RUN, 1, "m-1"), vec![0; 8]);
+        refuse(&[logged(Some(RUN)), link, loose("models/m-1", "a")], foreign);
         refuse(&[(keys::model_link(OTHER, 1, "m-1"), vec![0; 8])], foreign);
         refuse(&[(keys::model_link(RUN, 1, "m-1"), vec![0; 7])], foreign);
         // What is whole is looked for an experiment.
         refuse(&[logged(Some(RUN)), loose("models/m-1", "a")], "its experiment is not in the export");
         add(&[(keys::model_link(RUN, 1, "m-1"), vec![0; 8])]).unwrap();
+    }
+
+    #[test]
+    fn many_links_and_measurements_come_in_several_commits() {
+        let faulty = Arc::new(Faulty::new(Arc::new(Memory::new()), None));
+        let store = Store::over(faulty.clone(), None).unwrap();
+        let experiment = store.default_experiment().unwrap();
+        let experiments = BTreeMap::from([(experiment.id, experiment.clone())]);
+        let (mut units, mut imported) = (Units::new(&store, RUN, &experiments), Imported::default());
+        let mut add = |key: Vec<u8>, value: Vec<u8>| units.add(&key, &value, &mut imported).unwrap();
+        faulty.plan(None);
+        let whole = LoggedModel { experiment: experiment.id, ..model(Some(RUN)) };
+        add(keys::logged("m-1"), whole.encode().unwrap());
+        // 22 MiB of each, at 8 MiB a commit.
+        let name = |nth: usize| format!("{nth:0>500}");
+        for nth in 0..40_000 {
+            add(keys::measured("m-1", &name(nth), &[0; 24], RUN), Measured::default().encode().unwrap());
+        }
+        for nth in 0..40_000 {
+            add(keys::model_link(RUN, 1, &name(nth)), vec![0; 8]);
+        }
+        units.write(&mut imported).unwrap();
+        assert!((6..10).contains(&faulty.begun().n_writes), "{}", faulty.begun().n_writes);
+        assert_eq!(store.model_links(RUN).unwrap().len(), 40_000);
+        assert_eq!((store.measurements("m-1").unwrap().len(), imported.n_models), (40_000, 1));
     }
 
     proptest! {
