@@ -10,6 +10,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -24,6 +25,8 @@ use crate::signals;
 use circumstances::Circumstances;
 use output::Tee;
 
+/// How long what a command left running may hold its output once it has ended.
+const GRACE: Duration = Duration::from_secs(2);
 /// The experiment of clients that name none.
 const DEFAULT: &str = "Default";
 
@@ -148,8 +151,9 @@ fn attend(store: &Store, run: &Run, args: &ExecArgs, url: &str) -> anyhow::Resul
     thread::scope(|scope| {
         let around = scope.spawn(|| Circumstances::of(&args.command).record(store, run.id));
         let status = child.wait().context("the command cannot be waited for")?;
-        stdout.keep(store, run.id, "stdout.txt")?;
-        stderr.keep(store, run.id, "stderr.txt")?;
+        let until = Instant::now() + GRACE;
+        stdout.keep(store, run.id, "stdout.txt", until)?;
+        stderr.keep(store, run.id, "stderr.txt", until)?;
         around.join().map_err(|_| anyhow::anyhow!("recording what is around the command failed"))??;
         Ok(status)
     })
@@ -160,7 +164,7 @@ fn require_served(url: &str, token: Option<&str>, run: RunId) -> anyhow::Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(async {
         let mut asked = reqwest::Client::new().get(format!("{url}/api/2.0/mlflow/runs/get"));
-        asked = asked.query(&[("run_id", run.simple())]).timeout(std::time::Duration::from_secs(10));
+        asked = asked.query(&[("run_id", run.simple())]).timeout(Duration::from_secs(10));
         if let Some(token) = token {
             asked = asked.bearer_auth(token);
         }

@@ -14,8 +14,6 @@ use crate::commands::logged::owner;
 const MAX_KEPT: u64 = 256 << 20;
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// How long what a command left behind may hold its output once it has ended.
-const GRACE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A stream on its way to the terminal and to a file.
@@ -67,10 +65,9 @@ impl<R: Read + Send + 'static, W: Write + Send + 'static> Tee<R, W> {
 }
 
 impl Copying {
-    /// Waits for the end, which processes that the command left behind may put off for a while and no longer; then keeps what was
+    /// Waits for the end, which processes that the command left behind may put off, but no longer than `until`; then keeps what was
     /// printed as a file of the run.
-    pub fn keep(self, store: &Store, run: RunId, name: &str) -> anyhow::Result<()> {
-        let until = Instant::now() + GRACE;
+    pub fn keep(self, store: &Store, run: RunId, name: &str, until: Instant) -> anyhow::Result<()> {
         while !self.thread.is_finished() && Instant::now() < until {
             thread::sleep(LOOK);
         }
