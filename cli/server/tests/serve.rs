@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Barrier;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -467,8 +468,8 @@ fn start(dir: &Path) -> (Child, SocketAddr, BufReader<ChildStdout>) {
     (child, line["listening ".len()..].trim().parse().unwrap(), says)
 }
 
-/// Logs points until the server goes; returns the steps that were acknowledged.
-fn log_until_it_goes(address: SocketAddr, run: &str, writer: usize) -> Vec<i64> {
+/// Logs points until the server goes; returns the steps that were acknowledged. Waits for the others after the first answer.
+fn log_until_it_goes(address: SocketAddr, run: &str, writer: usize, begun: &Barrier) -> Vec<i64> {
     let mut client = Client::new(address);
     let mut acknowledged = Vec::new();
     for step in 0.. {
@@ -477,7 +478,11 @@ fn log_until_it_goes(address: SocketAddr, run: &str, writer: usize) -> Vec<i64> 
             { "key": format!("b{writer}"), "value": step, "timestamp": 1, "step": step },
         ] });
         let path = "/api/2.0/mlflow/runs/log-batch";
-        match client.request("POST", path, "application/json", body.to_string().as_bytes()) {
+        let reply = client.request("POST", path, "application/json", body.to_string().as_bytes());
+        if step == 0 {
+            begun.wait();
+        }
+        match reply {
             Ok(reply) if reply.status == 200 => acknowledged.push(step),
             _ => break,
         }
@@ -494,10 +499,12 @@ fn loses_nothing(is_killed: bool) {
     for _ in 0..3 {
         let (mut child, address, _says) = start(dir.path());
         let run = new_run(&mut Client::new(address));
+        let begun = Barrier::new(9);
         let acknowledged = std::thread::scope(|scope| {
-            let run = run.as_str();
+            let (run, begun) = (run.as_str(), &begun);
             let writers: Vec<_> =
-                (0..8).map(|writer| scope.spawn(move || log_until_it_goes(address, run, writer))).collect();
+                (0..8).map(|writer| scope.spawn(move || log_until_it_goes(address, run, writer, begun))).collect();
+            begun.wait();
             // Some files are on their way too.
             let mut client = Client::new(address);
             for nth in 0..20 {
