@@ -12,7 +12,10 @@ use tracker_store::{
 use crate::args::{Aspect, Listing};
 use crate::commands::logged;
 use crate::failure::Answer;
-use crate::printer::{LONGEST_CELL, Printer, shortened};
+use crate::printer::{Printer, shortened};
+
+/// Characters of a value that `diff` shows of either side: a digest fits. JSON has them whole.
+const LONGEST_SIDE: usize = 100;
 
 /// Lists runs, newest first.
 pub fn ls(dir: &Path, filter: Option<&str>, limit: usize, printer: &Printer) -> anyhow::Result<Answer> {
@@ -125,7 +128,7 @@ pub fn diff(dir: &Path, [left, right]: [&str; 2], only: &[Aspect], printer: &Pri
         if differences.is_empty() {
             return Ok(Answer::Yes);
         }
-        let text = |v: &Value| shortened(&v.as_str().map_or_else(|| v.to_string(), str::to_owned), LONGEST_CELL);
+        let text = |v: &Value| shortened(&v.as_str().map_or_else(|| v.to_string(), str::to_owned), LONGEST_SIDE);
         let rows = differences.iter().map(|d| ["what", "key", "left", "right"].map(|field| text(&d[field])).to_vec());
         printer.table(&["WHAT", "KEY", &left.short(), &right.short()], rows)?;
     }
